@@ -1,0 +1,1 @@
+"""Snapshot → identities → vendor-free intent → text for each target. Never imports ``oracle``."""

@@ -1,0 +1,1 @@
+"""The nftables target: intent → program text, as values that ``reconcile`` compares with what the kernel holds."""

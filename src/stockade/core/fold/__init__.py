@@ -1,0 +1,1 @@
+"""Events → snapshot, one at a time or all at once."""

@@ -1,0 +1,22 @@
+"""All facts and policy at one instant."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
+from stockade.core.model.inventory import Host, Workload
+from stockade.core.model.policy import PolicySet
+
+
+class Snapshot(NamedTuple):
+    """All facts and policy at one revision; nothing in it ever changes.
+
+    ``policy`` is complete (built-ins included); ``lapsed`` names quarantines whose ``until`` has passed.
+    """
+
+    revision: Revision = Revision(0)
+    hosts: Mapping[HostId, Host] = {}
+    workloads: Mapping[WorkloadId, Workload] = {}
+    policy: PolicySet = PolicySet()
+    version: Version = Version(0)
+    lapsed: frozenset[str] = frozenset()

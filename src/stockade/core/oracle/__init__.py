@@ -1,0 +1,1 @@
+"""The slow, obvious verdict, written from ``docs/policy.md`` alone. Imports only ``model``; never ``compile``."""

@@ -1,0 +1,1 @@
+"""Draft × active → what would change."""

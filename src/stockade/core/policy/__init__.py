@@ -1,0 +1,1 @@
+"""Policy documents ↔ model: read, check, normalise, version."""

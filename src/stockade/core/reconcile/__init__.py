@@ -1,0 +1,1 @@
+"""Desired × observed → ordered operations, as values."""

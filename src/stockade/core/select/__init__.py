@@ -1,0 +1,1 @@
+"""Selectors: grammar, parser, matching, and an index with one roaring bitmap per label value."""

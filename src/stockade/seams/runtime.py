@@ -1,0 +1,49 @@
+"""A source of workloads: a container engine, the kernel's links, a lab."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+from stockade.core.model.ids import WorkloadId
+from stockade.core.model.inventory import Published, Sighting
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A workload as the source knows it now. ``at``: when the source says it happened; seconds since the epoch."""
+
+    sighting: Sighting
+    at: float
+    published: tuple[Published, ...] = ()
+
+
+class Gone(msgspec.Struct, frozen=True):
+    """A workload is no more."""
+
+    id: WorkloadId
+    at: float
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """Everything the source knows, after (re)connecting: what is not in it is gone."""
+
+    seen: tuple[Seen, ...]
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The source cannot be reached. What it last said stays true until it lists again."""
+
+    reason: str
+
+
+RuntimeEvent = Seen | Gone | Listed | Lost
+
+
+class Runtime(Protocol):
+    """One source. ``events`` never ends: it reconnects with back-off, says ``Lost`` and then ``Listed``."""
+
+    name: str
+
+    def events(self) -> AsyncIterator[RuntimeEvent]:
+        """Yield ``Listed`` first, then changes; no change is missed between the two."""
+        ...

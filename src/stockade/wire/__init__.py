@@ -1,0 +1,52 @@
+"""What controller and agent say to each other, versioned (``PROTOCOL``)."""
+
+import msgspec
+
+from stockade.core.model.event import Event
+from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
+from stockade.core.model.intent import Intent
+
+PROTOCOL = 1
+
+
+class BirthRecord(msgspec.Struct, frozen=True):
+    """One time each, in seconds since the epoch, None where it has not happened (``docs/glossary.md``)."""
+
+    workload: WorkloadId
+    name: str
+    created: float | None = None
+    noticed: float | None = None
+    isolated: float | None = None
+    allowed: float | None = None
+    realised: float | None = None
+
+
+class Report(msgspec.Struct, frozen=True, tag="report"):
+    """Agent → controller. Idempotent by (host, generation): a repeated generation is acknowledged and ignored."""
+
+    host: HostId
+    generation: int
+    events: tuple[Event, ...]
+    protocol: int = PROTOCOL
+
+
+class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
+    """Controller → agent: the intent to enforce from now on."""
+
+    intent: Intent
+    protocol: int = PROTOCOL
+
+
+class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
+    """Agent → controller: what became of an assignment. ``error`` is empty where it is realised."""
+
+    host: HostId
+    revision: Revision
+    version: Version
+    fingerprint: str
+    error: str = ""
+    births: tuple[BirthRecord, ...] = ()
+    protocol: int = PROTOCOL
+
+
+AgentMessage = Report | Outcome
