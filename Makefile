@@ -1,0 +1,40 @@
+# `make` lists the verbs. Each sets up what is missing first; a second setup takes a moment.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: help setup check format test demo bench docs clean
+
+help: ## list the verbs
+	@echo "Stockade: make VERB"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv and install what is missing
+	@scripts/setup
+
+check: setup ## format, lint, types, import contracts, fast tests (under a minute)
+	@scripts/check
+
+format: setup ## put the code into its one format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+test: setup ## check, then every test against the real thing
+	@scripts/check
+	@scripts/real-tests $(ARGS)
+
+demo: setup ## the main job, shown in this terminal; ARGS="--once" ends by itself
+	@$(BIN)/stockade demo $(ARGS)
+
+bench: setup ## every benchmark, beside its target; ARGS="--quick" for the inner loop
+	@scripts/bench $(ARGS)
+
+docs: setup ## write the pages that the program generates (docs/cli.md)
+	@$(BIN)/python scripts/generate_docs.py
+
+clean: ## remove everything that the other verbs made
+	@rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
