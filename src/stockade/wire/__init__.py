@@ -3,7 +3,7 @@
 import msgspec
 
 from stockade.core.model.event import Event
-from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
+from stockade.core.model.ids import HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.intent import Intent
 
 PROTOCOL = 1
@@ -49,4 +49,24 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     protocol: int = PROTOCOL
 
 
-AgentMessage = Report | Outcome
+class RuleCount(msgspec.Struct, frozen=True):
+    """What one rule decided since its counter began: packets and bytes, as the kernel counted them."""
+
+    rule: RuleId
+    verdict: str
+    packets: int
+    bytes: int = 0
+
+
+class Counters(msgspec.Struct, frozen=True, tag="counters"):
+    """Agent → controller: what the host's kernel counted. ``lost`` names each source of events and its losses."""
+
+    host: HostId
+    rules: tuple[RuleCount, ...] = ()
+    lost: tuple[tuple[str, int], ...] = ()
+    tracked: int = 0
+    tracked_limit: int = 0
+    protocol: int = PROTOCOL
+
+
+AgentMessage = Report | Outcome | Counters

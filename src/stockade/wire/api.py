@@ -1,0 +1,623 @@
+"""The HTTP API as values: every request, every reply, and the table of routes that server, CLI and OpenAPI share.
+
+Each message carries ``schema``; a server refuses another number than its own. Times are seconds since the epoch
+(UTC). JSON throughout, but for ``/metrics`` and the ``watch`` stream (one JSON object a line).
+"""
+
+import enum
+from typing import Any, Literal
+
+import msgspec
+
+from stockade.core.model.event import Event
+from stockade.core.model.ids import Address, HostId, Revision, RuleId, Version, WorkloadId
+from stockade.core.model.inventory import WorkloadKind, WorkloadState
+from stockade.core.model.labels import Label, LabelSource
+from stockade.core.model.policy import Births, Mode, Where
+from stockade.core.model.problem import Problem
+from stockade.core.plan.values import Explanation, Plan, Reach
+from stockade.wire import AgentMessage, Assignment
+
+SCHEMA = 1
+
+
+class Role(enum.IntEnum):
+    """What a caller may do. Each role may do what the ones before it may."""
+
+    NOBODY = 0
+    READ = 1
+    APPLY = 2
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """What every request and reply carries."""
+
+    schema: Literal[1] = 1
+
+
+class ErrorReply(Message, frozen=True, kw_only=True):
+    """What happened, what was kept, what to do next; ``problems`` where documents were refused."""
+
+    error: str
+    kept: str = ""
+    remedy: str = ""
+    problems: tuple[Problem, ...] = ()
+
+
+# --- what is there ---
+
+
+class HostView(msgspec.Struct, frozen=True):
+    """One host. ``realised`` is the version in force there; ``wanted`` the one it should have; None: none yet."""
+
+    id: HostId
+    wanted: Version | None = None
+    realised: Version | None = None
+    revision: Revision | None = None
+    realised_at: float | None = None
+    error: str = ""
+    births: Births | None = None
+    workloads: int = 0
+    unknown: int = 0
+    tracked: int | None = None
+    tracked_limit: int | None = None
+    lost: tuple[tuple[str, int], ...] = ()
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """A setting in force and where it came from (flag, variable, file, default)."""
+
+    name: str
+    value: str
+    origin: str
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A version that waits to be confirmed, and when the earlier one returns if nobody does."""
+
+    version: Version
+    returns_to: Version
+    deadline: float
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks, as the kernel names the peer of the socket."""
+
+    name: str
+    uid: int
+    role: Role
+
+
+class StatusReply(Message, frozen=True, kw_only=True):
+    """The whole installation at a glance."""
+
+    product: str
+    version: Version
+    revision: Revision
+    note: str = ""
+    author: str = ""
+    applied_at: float | None = None
+    started: float
+    pid: int
+    you: Caller
+    hosts: tuple[HostView, ...] = ()
+    workloads: int = 0
+    unknown: int = 0
+    modes: tuple[tuple[Mode, int], ...] = ()
+    quarantines: tuple[str, ...] = ()
+    pending: Pending | None = None
+    settings: tuple[Setting, ...] = ()
+
+
+class WorkloadView(msgspec.Struct, frozen=True):
+    """One workload as a user sees it. ``mode`` is None where nothing of ours judges it."""
+
+    id: WorkloadId
+    name: str
+    kind: WorkloadKind
+    state: WorkloadState
+    host: HostId | None = None
+    addresses: tuple[Address, ...] = ()
+    labels: tuple[Label, ...] = ()
+    conflicts: tuple[Label, ...] = ()
+    mode: Mode | None = None
+    held: bool = False
+    quarantined: bool = False
+    owner: WorkloadId | None = None
+    image: str = ""
+    runtime: str = ""
+    created: float | None = None
+
+
+class WorkloadsReply(Message, frozen=True, kw_only=True):
+    """All workloads, by name and id."""
+
+    revision: Revision
+    workloads: tuple[WorkloadView, ...]
+
+
+class Seen(msgspec.Struct, frozen=True, tag="seen"):
+    """A line of the watch: a workload is there, or something about it changed."""
+
+    revision: Revision
+    workload: WorkloadView
+
+
+class Gone(msgspec.Struct, frozen=True, tag="gone"):
+    """A line of the watch: a workload is no more."""
+
+    revision: Revision
+    id: WorkloadId
+    name: str
+
+
+class InSync(msgspec.Struct, frozen=True, tag="in-sync"):
+    """A line of the watch: everything that was there has been listed; changes follow."""
+
+    revision: Revision
+
+
+WatchLine = Seen | Gone | InSync
+
+
+class LabelUse(msgspec.Struct, frozen=True, order=True):
+    """A label in use: by how many workloads, on whose word."""
+
+    key: str
+    value: str
+    source: LabelSource
+    workloads: int
+
+
+class LabelsReply(Message, frozen=True, kw_only=True):
+    """Every label in use."""
+
+    labels: tuple[LabelUse, ...]
+
+
+class LabelsRequest(Message, frozen=True, kw_only=True):
+    """All labels that operators set on a workload; what is not in it is taken back."""
+
+    labels: dict[str, str]
+
+
+class WorkloadReply(Message, frozen=True, kw_only=True):
+    """One workload."""
+
+    revision: Revision
+    workload: WorkloadView
+
+
+# --- policy ---
+
+
+class File(msgspec.Struct, frozen=True, order=True):
+    """One policy file: the name that errors show, and its text."""
+
+    name: str
+    text: str
+
+
+class PlanRequest(Message, frozen=True, kw_only=True):
+    """A whole draft: every file of it. ``pairs`` bounds how many pairs of workloads each connection lists."""
+
+    files: tuple[File, ...]
+    pairs: int = 20
+
+
+class PlanReply(Message, frozen=True, kw_only=True):
+    """What the draft would change."""
+
+    plan: Plan
+
+
+class ApplyRequest(Message, frozen=True, kw_only=True):
+    """A draft to make active. Either ``expect`` is the plan's id that was seen, or ``yes`` says: whatever it is.
+
+    ``confirm``: seconds within which ``/v1/confirm`` must follow, or the earlier version returns. ``wait``: seconds to
+    wait until every host has it in force before replying.
+    """
+
+    files: tuple[File, ...]
+    note: str = ""
+    expect: str = ""
+    yes: bool = False
+    confirm: float | None = None
+    accept_narrower: bool = False
+    wait: float = 5.0
+
+
+class ConfirmRequest(Message, frozen=True, kw_only=True):
+    """Keep the version that waits; ``version`` guards against confirming another one than was meant."""
+
+    version: Version | None = None
+
+
+class VersionView(msgspec.Struct, frozen=True):
+    """One policy version. ``restores`` is the version whose content it brought back, if it did."""
+
+    number: Version
+    author: str
+    note: str
+    at: float
+    hash: str
+    policies: int
+    rules: int
+    active: bool = False
+    restores: Version | None = None
+
+
+class VersionReply(Message, frozen=True, kw_only=True):
+    """A version was made active, or kept. ``realised``: in force on every host; else ``waiting`` names those without.
+
+    ``unchanged``: the draft says what is active already, no version was made.
+    """
+
+    version: VersionView
+    plan: Plan | None = None
+    pending: Pending | None = None
+    realised: bool = False
+    waiting: tuple[HostId, ...] = ()
+    unchanged: bool = False
+
+
+class HistoryReply(Message, frozen=True, kw_only=True):
+    """Every version, newest first."""
+
+    versions: tuple[VersionView, ...]
+
+
+class PolicyReply(Message, frozen=True, kw_only=True):
+    """One version: the files as they were written, and the canonical form of every document in force with it."""
+
+    version: VersionView
+    files: tuple[File, ...]
+    canonical: str
+
+
+class RollbackRequest(Message, frozen=True, kw_only=True):
+    """Make the content of ``version`` active again, as a new version."""
+
+    version: Version
+    note: str = ""
+    confirm: float | None = None
+    wait: float = 5.0
+
+
+class ModeRequest(Message, frozen=True, kw_only=True):
+    """Put what ``select`` selects into ``mode``. Without a ``priority`` it goes above every mode there is."""
+
+    select: str
+    mode: Mode
+    births: Births | None = None
+    priority: int | None = None
+    note: str = ""
+    confirm: float | None = None
+    wait: float = 5.0
+
+
+class OffRequest(Message, frozen=True, kw_only=True):
+    """Open everything: every mode ``visibility``, no quarantine, births pass."""
+
+    note: str = ""
+    wait: float = 5.0
+
+
+# --- answers ---
+
+
+class ExplainReply(Message, frozen=True, kw_only=True):
+    """A verdict, explained. ``realised``: the version in force at each host that judges it."""
+
+    explanation: Explanation
+    realised: tuple[tuple[HostId, Version | None], ...] = ()
+
+
+class ReachReply(Message, frozen=True, kw_only=True):
+    """Who reaches it, and what it reaches."""
+
+    reach: Reach
+
+
+class RuleText(msgspec.Struct, frozen=True):
+    """One compiled rule beside the policy line it comes from; ``rule`` None: part of the skeleton."""
+
+    table: str
+    chain: str
+    text: str
+    rule: RuleId | None = None
+    where: Where | None = None
+    packets: int | None = None
+
+
+class RulesReply(Message, frozen=True, kw_only=True):
+    """What one host should hold: the whole text, and its rules one by one."""
+
+    host: HostId
+    version: Version
+    revision: Revision
+    text: str
+    rules: tuple[RuleText, ...]
+
+
+class BirthView(msgspec.Struct, frozen=True):
+    """One birth: moments in seconds since the epoch, None where it has not happened.
+
+    ``leak``: seconds in which it could send what policy denies; ``dead``: seconds in which it could not send what
+    policy allows; None: not known (yet).
+    """
+
+    workload: WorkloadId
+    name: str
+    host: HostId
+    created: float | None = None
+    noticed: float | None = None
+    isolated: float | None = None
+    allowed: float | None = None
+    realised: float | None = None
+    leak: float | None = None
+    dead: float | None = None
+    labels: tuple[Label, ...] = ()
+    held: bool = False
+
+
+class BirthsReply(Message, frozen=True, kw_only=True):
+    """The newest births, newest first."""
+
+    births: tuple[BirthView, ...]
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """Who did what, when, and what came of it. Entries are only ever added."""
+
+    number: int
+    at: float
+    who: str
+    uid: int | None
+    action: str
+    target: str
+    outcome: str
+    detail: str = ""
+
+
+class AuditReply(Message, frozen=True, kw_only=True):
+    """Audit entries, newest first."""
+
+    entries: tuple[AuditEntry, ...]
+
+
+class Judged(str, enum.Enum):
+    """How a check came out."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    PROBLEM = "problem"
+    NOT_ASSESSED = "not-assessed"
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One check of ``doctor``: what was looked at, what was found, what to do."""
+
+    name: str
+    judged: Judged
+    found: str
+    remedy: str = ""
+
+
+class DoctorReply(Message, frozen=True, kw_only=True):
+    """What works here, what will not, and why."""
+
+    checks: tuple[Check, ...]
+
+
+# --- between controller and agent ---
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """An event as it is stored."""
+
+    revision: Revision
+    at: float
+    event: Event
+
+
+class EventsReply(Message, frozen=True, kw_only=True):
+    """Events after a revision, oldest first; ask again from the last one until there are none."""
+
+    revision: Revision
+    events: tuple[StoredEvent, ...]
+
+
+class ReportRequest(Message, frozen=True, kw_only=True):
+    """What an agent says: a ``Report``, an ``Outcome`` or ``Counters``."""
+
+    message: AgentMessage
+
+
+class ReportReply(Message, frozen=True, kw_only=True):
+    """Taken. ``generation`` is the last one stored of that host: the agent resends what is newer."""
+
+    revision: Revision
+    generation: int
+
+
+class AssignmentReply(Message, frozen=True, kw_only=True):
+    """The newest assignment of a host; None where it is not newer than ``since`` after the wait."""
+
+    assignment: Assignment | None = None
+
+
+# --- routes ---
+
+
+class Method(str, enum.Enum):
+    """HTTP methods in use."""
+
+    GET = "GET"
+    PUT = "PUT"
+    POST = "POST"
+
+
+class Media(str, enum.Enum):
+    """Content types in use."""
+
+    JSON = "application/json"
+    LINES = "application/x-ndjson"
+    METRICS = "text/plain"
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One path or query parameter. ``type`` is ``str``, ``int``, ``float`` or ``bool`` (``0`` and ``1``)."""
+
+    name: str
+    type: type[str | int | float | bool]
+    summary: str
+    path: bool = False
+    required: bool = False
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One endpoint. ``name`` is the operation's id; ``reply`` None: a document of its own (metrics, OpenAPI)."""
+
+    name: str
+    method: Method
+    path: str
+    summary: str
+    role: Role
+    reply: type[Message] | None
+    request: type[Message] | None = None
+    parameters: tuple[Parameter, ...] = ()
+    media: Media = Media.JSON
+    lines: Any = None
+    """What each line of the ``watch`` variant is."""
+
+
+def _query(name: str, kind: type[str | int | float | bool], summary: str, *, required: bool = False) -> Parameter:
+    return Parameter(name=name, type=kind, summary=summary, required=required)
+
+
+def _path(name: str, kind: type[str | int], summary: str) -> Parameter:
+    return Parameter(name=name, type=kind, summary=summary, path=True, required=True)
+
+
+def _get(name: str, path: str, summary: str, reply: type[Message] | None, *parameters: Parameter) -> Route:
+    return Route(name, Method.GET, path, summary, Role.READ, reply, parameters=parameters)
+
+
+def _post(name: str, path: str, summary: str, request: type[Message], reply: type[Message]) -> Route:
+    return Route(name, Method.POST, path, summary, Role.APPLY, reply, request)
+
+
+ROUTES: tuple[Route, ...] = (
+    _get("status", "/v1/status", "The installation at a glance", StatusReply),
+    msgspec.structs.replace(
+        _get(
+            "workloads",
+            "/v1/workloads",
+            "All workloads; with watch=1 a stream of changes, one JSON object a line",
+            WorkloadsReply,
+            _query("watch", bool, "Stay and stream changes"),
+            _query("select", str, "Only workloads that this selector matches (not with watch)"),
+        ),
+        lines=WatchLine,
+    ),
+    _get("labels", "/v1/labels", "Every label in use", LabelsReply),
+    Route(
+        "set-labels",
+        Method.PUT,
+        "/v1/labels/{workload}",
+        "Set all operator labels of a workload",
+        Role.APPLY,
+        WorkloadReply,
+        LabelsRequest,
+        (_path("workload", str, "Name or id of the workload"),),
+    ),
+    msgspec.structs.replace(
+        _post("plan", "/v1/plan", "What a draft would change", PlanRequest, PlanReply), role=Role.READ
+    ),
+    _post("apply", "/v1/apply", "Make a draft active as a new version", ApplyRequest, VersionReply),
+    _post("confirm", "/v1/confirm", "Keep the version that waits to be confirmed", ConfirmRequest, VersionReply),
+    _get("history", "/v1/history", "Every version", HistoryReply, _query("limit", int, "At most so many")),
+    _get(
+        "policy",
+        "/v1/policy/{version}",
+        "One version's files and canonical documents",
+        PolicyReply,
+        _path("version", str, "Its number, or `active`"),
+    ),
+    _post("rollback", "/v1/rollback", "Make an earlier version active again", RollbackRequest, VersionReply),
+    _post("mode", "/v1/mode", "Change the enforcement mode of what a selector matches", ModeRequest, VersionReply),
+    _post("off", "/v1/off", "Open everything", OffRequest, VersionReply),
+    _get(
+        "explain",
+        "/v1/explain",
+        "Why a connection is allowed or denied",
+        ExplainReply,
+        _query("source", str, "Workload name or id, or an address", required=True),
+        _query("destination", str, "Workload name or id, or an address", required=True),
+        _query("on", str, "A port as policy writes it: tcp/5432, icmp, or a service's name", required=True),
+    ),
+    _get(
+        "reach",
+        "/v1/reach",
+        "Who may reach it, and what it may reach",
+        ReachReply,
+        _query("of", str, "Workload name or id, or a selector", required=True),
+    ),
+    _get(
+        "rules",
+        "/v1/rules/{host}",
+        "The compiled rules of a host, each beside its policy line",
+        RulesReply,
+        _path("host", str, "The host's id, or `local` where there is only one"),
+    ),
+    _get(
+        "births",
+        "/v1/births",
+        "Birth records",
+        BirthsReply,
+        _query("last", int, "At most so many (20)"),
+        _query("workload", str, "Only this workload, by name or id"),
+    ),
+    _get(
+        "audit",
+        "/v1/audit",
+        "The audit log",
+        AuditReply,
+        _query("last", int, "At most so many (50)"),
+        _query("before", int, "Only entries with a smaller number"),
+    ),
+    _get("doctor", "/v1/doctor", "What works here, what will not, and why", DoctorReply),
+    _get(
+        "events",
+        "/v1/events",
+        "Stored events after a revision",
+        EventsReply,
+        _query("since", int, "The revision to start after (0)"),
+        _query("limit", int, "At most so many (1000)"),
+    ),
+    _post("report", "/v1/agent/report", "What an agent says of its host", ReportRequest, ReportReply),
+    Route(
+        "assignment",
+        Method.GET,
+        "/v1/agent/assignment",
+        "What an agent shall enforce, once it is newer than what it has",
+        Role.APPLY,
+        AssignmentReply,
+        parameters=(
+            _query("host", str, "The host's id", required=True),
+            _query("since", str, "The fingerprint in force there"),
+            _query("wait", float, "Seconds to wait for a newer one (0, at most 60)"),
+        ),
+    ),
+    msgspec.structs.replace(_get("metrics", "/metrics", "Metrics for Prometheus", None), media=Media.METRICS),
+    _get("openapi", "/openapi.json", "This API as an OpenAPI document", None),
+)
+
+
+def route(name: str) -> Route:
+    """Return the route of that name; ``KeyError`` where there is none."""
+    return _BY_NAME[name]
+
+
+_BY_NAME = {each.name: each for each in ROUTES}
