@@ -1,0 +1,114 @@
+"""Whose address is whose, as one host meets them (``docs/policy.md``, 8 and 9)."""
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+
+from stockade.core.model.ids import Address, HostId, Prefix, WorkloadId
+from stockade.core.model.inventory import Attachment, Endpoint, Workload
+
+LOOPBACK = (Prefix("127.0.0.0/8"), Prefix("::1/128"))
+LINKED = (Attachment.BRIDGED, Attachment.ROUTED)
+
+
+def link_local(mac: str) -> Address:
+    """Return the EUI-64 link-local address of a MAC (RFC 4291, appendix A)."""
+    octets = [int(part, 16) for part in mac.split(":")]
+    octets[0] ^= 0x02
+    tail = bytes([*octets[:3], 0xFF, 0xFE, *octets[3:]])
+    return Address(str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + tail)))
+
+
+def own_addresses(endpoint: Endpoint) -> tuple[Address, ...]:
+    """Return an endpoint's addresses, its EUI-64 link-local one included, sorted."""
+    if endpoint.attachment in LINKED and endpoint.mac:
+        return tuple(sorted({*endpoint.addresses, link_local(endpoint.mac)}))
+    return endpoint.addresses
+
+
+def met_everywhere(workload: Workload) -> Iterator[Address]:
+    """Yield the addresses by which every host meets a workload: those in the realm that hosts share."""
+    for endpoint in workload.seen.endpoints:
+        if not endpoint.realm:
+            yield from endpoint.addresses
+
+
+def met_at_home(workload: Workload) -> Iterator[Address]:
+    """Yield the addresses by which its own host meets a workload: all of them."""
+    for endpoint in workload.seen.endpoints:
+        yield from own_addresses(endpoint)
+
+
+class Owners:
+    """Address → workload at one host. An address that two workloads claim is nobody's."""
+
+    def __init__(self, shared: Mapping[Address, WorkloadId | None], local: Iterable[Workload]) -> None:
+        self.shared = shared
+        self.local = claims((workload.id, met_at_home(workload)) for workload in local)
+        for address, owner in self.local.items():
+            if shared.get(address, owner) != owner:
+                self.local[address] = None
+
+    def of(self, address: Address) -> WorkloadId | None:
+        """Return the one workload whose address this is, or None."""
+        return self.local[address] if address in self.local else self.shared.get(address)
+
+    def claimed(self, address: Address) -> bool:
+        """Tell whether any workload, known or not, says that the address is its own."""
+        return address in self.local or address in self.shared
+
+
+def claims(workloads: Iterable[tuple[WorkloadId, Iterable[Address]]]) -> dict[Address, WorkloadId | None]:
+    """Collect who claims each address; None where two workloads do."""
+    owners: dict[Address, WorkloadId | None] = {}
+    for workload, addresses in workloads:
+        for address in addresses:
+            owners[address] = workload if owners.get(address, workload) == workload else None
+    return owners
+
+
+def disjoint(cidrs: Iterable[Prefix], excepted: Iterable[Prefix]) -> tuple[Prefix, ...]:
+    """Return the fewest prefixes that cover ``cidrs`` less ``excepted``, IPv4 first, ascending."""
+    remaining = list(_collapsed(cidrs))
+    for hole in _collapsed(excepted):
+        kept: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        for network in remaining:
+            kept += _without(network, hole)
+        remaining = kept
+    return tuple(Prefix(str(each)) for each in _sorted(remaining))
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _without(network: Network, hole: Network) -> list[Network]:
+    if network.version != hole.version or not network.overlaps(hole):
+        return [network]
+    if hole.supernet_of(network):  # type: ignore[arg-type]  # same version, checked above
+        return []
+    return list(network.address_exclude(hole))  # type: ignore[arg-type]  # likewise
+
+
+def _collapsed(prefixes: Iterable[Prefix]) -> list[Network]:
+    networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
+    four = ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv4Network))
+    six = ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv6Network))
+    return [*four, *six]
+
+
+def _sorted(networks: Iterable[Network]) -> list[Network]:
+    return sorted(networks, key=lambda n: (n.version, int(n.network_address), n.prefixlen))
+
+
+def inside(address: str, networks: Iterable[Network]) -> bool:
+    """Tell whether an address lies in one of the networks."""
+    parsed = ipaddress.ip_address(address)
+    return any(parsed in network for network in networks if network.version == parsed.version)
+
+
+def home(workloads: Iterable[Workload]) -> dict[HostId, list[Workload]]:
+    """Group workloads by the host that carries them."""
+    homes: dict[HostId, list[Workload]] = {}
+    for workload in workloads:
+        if workload.seen.host is not None:
+            homes.setdefault(workload.seen.host, []).append(workload)
+    return homes

@@ -1,0 +1,234 @@
+"""Snapshot → the intent of every host, from nothing. What ``incremental`` must equal."""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from stockade.core.compile.addresses import (
+    Owners,
+    claims,
+    disjoint,
+    home,
+    inside,
+    met_at_home,
+    met_everywhere,
+    own_addresses,
+)
+from stockade.core.compile.births import births
+from stockade.core.compile.decide import decide
+from stockade.core.compile.population import Population
+from stockade.core.compile.rulebook import Rulebook, Term, rulebook
+from stockade.core.compile.text import digest
+from stockade.core.model.ids import Address, HostId, Prefix, Revision, RuleId, Version, WorkloadId
+from stockade.core.model.intent import (
+    AddressSet,
+    Intent,
+    Line,
+    LocalEnd,
+    PrefixSet,
+    Program,
+    PublishedPort,
+)
+from stockade.core.model.inventory import Attachment, Endpoint, Host, Published, Workload
+from stockade.core.model.net import Ports
+from stockade.core.model.policy import METADATA_SET, PER_HOST_SET, Where
+from stockade.core.model.snapshot import Snapshot
+
+JUDGED_HERE = (Attachment.BRIDGED, Attachment.ROUTED, Attachment.HOST)
+
+
+def compile_snapshot(snapshot: Snapshot) -> dict[HostId, Intent]:
+    """Return what every host shall do, by host. Equal snapshots give equal intents, save revision and version."""
+    book = rulebook(snapshot.policy, snapshot.lapsed)
+    population = Population(book, snapshot.workloads.values(), snapshot.hosts)
+    homes = home(snapshot.workloads.values())
+    shared = claims((each.id, met_everywhere(each)) for each in snapshot.workloads.values())
+    intents = {}
+    for host_id in sorted(snapshot.hosts):
+        site = Site(snapshot, book, population, snapshot.hosts[host_id], homes.get(host_id, []), shared)
+        intents[host_id] = site.intent()
+    return intents
+
+
+class Site:
+    """One host in its world, while its intent is put together."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        book: Rulebook,
+        population: Population,
+        host: Host,
+        local: list[Workload],
+        shared: Mapping[Address, WorkloadId | None],
+    ) -> None:
+        self.snapshot = snapshot
+        self.book = book
+        self.population = population
+        self.host = host
+        self.local = local
+        self.owners = Owners(shared, local)
+        self.shared = shared
+
+    def intent(self) -> Intent:
+        """Put the intent together and seal it with its fingerprint."""
+        ends = self.ends()
+        programs = self.programs(ends)
+        lines = [line for program in programs for line in (*program.egress, *program.ingress)]
+        networks = self.networks(lines)
+        intent = Intent(
+            host=self.host.id,
+            revision=Revision(0),
+            version=Version(0),
+            births=births(self.book, self.snapshot.workloads.get(self.host.workload)),
+            ends=ends,
+            programs=programs,
+            peers=self.peers(lines),
+            networks=networks,
+            inventory=self.inventory(networks),
+            inside=self.inside(),
+            interfaces=tuple(sorted(self.host.interfaces)),
+            bridges=tuple(sorted(self.host.bridges, key=lambda bridge: bridge.name)),
+            published=self.published(ends),
+            failsafe=tuple(sorted(self.host.failsafe)),
+            rules=self.rules(lines),
+        )
+        sealed = digest(msgspec.json.encode(intent))
+        return msgspec.structs.replace(
+            intent, fingerprint=sealed, revision=self.snapshot.revision, version=self.snapshot.version
+        )
+
+    def ends(self) -> tuple[LocalEnd, ...]:
+        """List every endpoint that this host judges, those of unknown workloads included."""
+        found = [
+            self.end(endpoint, workload)
+            for workload in self.local
+            for endpoint in workload.seen.endpoints
+            if endpoint.attachment in JUDGED_HERE
+        ]
+        found += [self.end(endpoint, None) for endpoint in self.host.unknown]
+        return tuple(sorted(found, key=lambda end: (end.port, end.addresses, end.workload or "")))
+
+    def end(self, endpoint: Endpoint, workload: Workload | None) -> LocalEnd:
+        """Describe one endpoint. An address that somebody else claims too is not among its own."""
+        own = own_addresses(endpoint)
+        program = self.population.program(workload.id) if workload else None
+        return LocalEnd(
+            workload=workload.id if workload else None,
+            name=workload.name if workload else "",
+            attachment=endpoint.attachment,
+            addresses=tuple(each for each in own if workload and self.owners.of(each) == workload.id),
+            port=endpoint.port,
+            bridge=endpoint.bridge,
+            mac=endpoint.mac,
+            program=program.id if program else None,
+        )
+
+    def programs(self, ends: tuple[LocalEnd, ...]) -> tuple[Program, ...]:
+        """Collect the programs of local workloads, each once."""
+        found = {}
+        for end in ends:
+            program = self.population.program(end.workload) if end.workload else None
+            if program:
+                found[program.id] = program
+        return tuple(found[each] for each in sorted(found))
+
+    def peers(self, lines: Iterable[Line]) -> tuple[AddressSet, ...]:
+        """Write out who the peers of the lines are, by the addresses at which this host meets them."""
+        names = {line.peers.name for line in lines if line.peers.name and not line.peers.networks}
+        return tuple(AddressSet(name, self.addresses(self.book.terms[name])) for name in sorted(names))
+
+    def addresses(self, term: Term) -> tuple[Address, ...]:
+        """Return the addresses of the workloads that a term means, less those that are in dispute."""
+        found: set[Address] = set()
+        for workload in self.population.meant(term):
+            at_home = workload.seen.host == self.host.id
+            for address in met_at_home(workload) if at_home else met_everywhere(workload):
+                if self.owners.of(address) == workload.id:
+                    found.add(address)
+        return tuple(sorted(found))
+
+    def networks(self, lines: Iterable[Line]) -> tuple[PrefixSet, ...]:
+        """Write out the network sets that lines name."""
+        names = {line.peers.name for line in lines if line.peers.networks}
+        return tuple(PrefixSet(name, self.prefixes(name.split(","))) for name in sorted(names))
+
+    def prefixes(self, names: list[str]) -> tuple[Prefix, ...]:
+        """Return the prefixes of the named sets together. Metadata addresses are only in the set of that name."""
+        found: list[Prefix] = []
+        metadata = self.book.networks.get(METADATA_SET)
+        for name in names:
+            network = self.book.networks.get(name)
+            cidrs = network.cidrs if network else ()
+            if name == PER_HOST_SET and not cidrs:
+                cidrs = tuple(Prefix(f"{each}/{128 if ':' in each else 32}") for each in self.host.resolvers)
+            holes = network.excepted if network else ()
+            if name != METADATA_SET and metadata:
+                holes = (*holes, *metadata.cidrs)
+            found += disjoint(cidrs, holes)
+        return disjoint(found, ())
+
+    def inventory(self, networks: tuple[PrefixSet, ...]) -> tuple[Address, ...]:
+        """List workload addresses that lie inside a used network set, and so never match it."""
+        used = [ipaddress.ip_network(prefix) for each in networks for prefix in each.prefixes]
+        if not used:
+            return ()
+        claimed = {*self.shared, *self.owners.local}
+        return tuple(sorted(address for address in claimed if inside(address, used)))
+
+    def inside(self) -> tuple[Prefix, ...]:
+        """List the subnets of this host's bridges: an address there is a workload's or nobody's."""
+        return disjoint((subnet for bridge in self.host.bridges for subnet in bridge.subnets), ())
+
+    def published(self, ends: tuple[LocalEnd, ...]) -> tuple[PublishedPort, ...]:
+        """Describe the ports of this host that lead to a workload, with the local senders that may go there."""
+        host = self.snapshot.workloads.get(self.host.workload)
+        own = tuple(sorted(address for address in met_at_home(host))) if host else ()
+        found = []
+        for port in self.host.published:
+            program = self.population.program(port.workload)
+            found.append(
+                PublishedPort(
+                    protocol=port.protocol,
+                    port=port.port,
+                    addresses=(Address(port.address),) if port.address else own,
+                    to_address=port.to_address,
+                    to_port=port.to_port,
+                    program=program.id if program else None,
+                    senders=self.senders(port, ends),
+                )
+            )
+        return tuple(sorted(found, key=lambda each: (each.protocol, each.port, each.addresses)))
+
+    def senders(self, port: Published, ends: tuple[LocalEnd, ...]) -> tuple[Address, ...]:
+        """Return the addresses of the local endpoints whose own end lets them reach a published workload."""
+        target = self.snapshot.workloads.get(port.workload)
+        wanted = Ports(port.protocol, port.to_port, port.to_port)
+        found: set[Address] = set()
+        for end in ends:
+            program = self.population.program(end.workload) if end.workload else None
+            if program is None or self.sends(program, target, wanted):
+                found.update(end.addresses)
+        return tuple(sorted(found))
+
+    def sends(self, program: Program, target: Workload | None, wanted: Ports) -> bool:
+        """Tell whether a program lets a connection out to a workload's port."""
+        return decide(program, program.egress, lambda line: self.matches(line, target, wanted))
+
+    def matches(self, line: Line, target: Workload | None, wanted: Ports) -> bool:
+        """Tell whether a line of a program speaks of this workload's port."""
+        if line.ports and not any(
+            each.protocol is wanted.protocol and each.first <= wanted.first <= each.last for each in line.ports
+        ):
+            return False
+        if not line.peers.name:
+            return True
+        if line.peers.networks or target is None:
+            return False
+        return self.population.means(self.book.terms[line.peers.name], target)
+
+    def rules(self, lines: Iterable[Line]) -> tuple[tuple[RuleId, Where], ...]:
+        """Tell where each rule that counts here was written."""
+        used = sorted({line.rule for line in lines})
+        return tuple((rule, self.book.wheres[rule]) for rule in used)

@@ -1,0 +1,185 @@
+"""The bridge table: vouches for each frame's sender and receiver, and lets nothing by that was not judged.
+
+Where br_netfilter shows bridged packets to the inet family, they are judged there and come out marked; bridge
+forward drops IP frames without the mark, so that a sysctl at 0, a tagged frame or an unknown ethertype fail closed.
+Where it does not and the kernel tracks connections of bridged frames, the judgement itself stands here.
+"""
+
+import ipaddress
+from collections.abc import Iterator
+
+from stockade.core.compile.nft.inet import machines, owned, ports
+from stockade.core.compile.nft.judging import COUNTERS, NEIGHBOURS, Judging, exact
+from stockade.core.compile.nft.marks import MARKS
+from stockade.core.compile.nft.rule import rule
+from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
+from stockade.core.compile.nft.view import FAMILIES
+from stockade.core.model.intent import Intent
+from stockade.core.model.inventory import Attachment, BridgeState
+from stockade.core.model.policy import Births
+
+FIRST = "type filter hook prerouting priority -300; policy accept;"
+LAST = "type filter hook postrouting priority 300; policy accept;"
+AFTER_INET = "type filter hook forward priority 10; policy accept;"
+"""br_netfilter shows a frame to the inet family at bridge forward's priority 0."""
+UPWARDS = "type filter hook input priority 10; policy accept;"
+
+SELF_SIGNED = "{ 131, 132, 133, 135, 143 }"
+"""ICMPv6 types that an interface sends from ``::`` while its address is still tentative (RFC 4861, 4862, 3810)."""
+
+
+def bridge_table(intent: Intent, judging: Judging) -> Table:
+    """Return the bridge table of one host."""
+    wire = _Wire(intent, judging)
+    if not wire.judged_here:
+        return Table("bridge", sets=wire.sets(), counters=frozenset(COUNTERS), chains=wire.chains())
+    return Table(
+        "bridge",
+        sets=judging.sets() | wire.sets(),
+        counters=judging.counters(),
+        chains=judging.chains() | wire.chains(),
+    )
+
+
+class _Wire:
+    def __init__(self, intent: Intent, judging: Judging) -> None:
+        self.intent = intent
+        self.ends = [end for end in intent.ends if end.attachment is Attachment.BRIDGED]
+        self.known = [end for end in self.ends if end.program]
+        self.strict = [end for end in self.known if judging.enforced(end)]
+        self.closed = [end for end in self.known if judging.closed(end)]
+        self.host_closed = any(judging.closed(end) for end in intent.ends if end.attachment is Attachment.HOST)
+        self.judged_here = sorted(b.name for b in intent.bridges if b.state is BridgeState.BRIDGE)
+
+    def sets(self) -> dict[str, ElementSet]:
+        here = set(self.judged_here)
+        found = {
+            "known": ports(end.port for end in self.known),
+            "strict": ports(end.port for end in self.strict),
+            "closed": ports(end.port for end in self.closed),
+            "uplinks": ports({port for bridge in self.intent.bridges for port in bridge.uplinks}),
+            "judged_here": ports(end.port for end in self.ends if end.bridge in here),
+            "macs": machines(self.known),
+            "claims": self._claims(),
+        }
+        for family in FAMILIES:
+            found[f"own{family}"] = owned(self.known, family)
+            found[f"guarded{family}"] = exact(family, (a for end in self.strict for a in end.addresses))
+            found[f"locals{family}"] = exact(family, (a for end in self.known for a in end.addresses))
+        return found
+
+    def chains(self) -> dict[str, Chain]:
+        found = {"bridged": Chain(rules=tuple(self._bridged()))} if self.judged_here else {}
+        return found | {
+            "prerouting": Chain(FIRST, tuple(self._prerouting())),
+            "arp_in": Chain(rules=tuple(self._arp_in())),
+            "ip6_in": Chain(rules=tuple(self._ip6_in())),
+            "uplink_in": Chain(rules=tuple(self._uplink_in())),
+            "forged": Chain(rules=tuple(self._forged())),
+            "unknown_in": Chain(rules=tuple(self._unknown_in())),
+            "forwarding": Chain(AFTER_INET, tuple(self._forward())),
+            "judged_only": Chain(rules=tuple(self._judged_only())),
+            "incoming": Chain(UPWARDS, tuple(self._input())),
+            "postrouting": Chain(LAST, tuple(self._postrouting())),
+            "deliver": Chain(rules=tuple(self._deliver())),
+            "unknown_out": Chain(rules=tuple(self._unknown_out())),
+        }
+
+    def _claims(self) -> ElementSet:
+        """Which IPv6 address a port may claim in neighbour discovery; read from the message itself, as a number."""
+        elements = frozenset(
+            f'"{end.port}" . {end.mac} . {int(ipaddress.IPv6Address(address)):#034x}'
+            for end in self.known
+            if end.mac
+            for address in end.addresses
+            if ":" in address
+        )
+        return ElementSet("typeof iifname . ether saddr . @th,64,128", elements=elements)
+
+    def _prerouting(self) -> Iterator[str]:
+        clear = ~MARKS.packet & 0xFFFFFFFF
+        yield rule(f"meta mark & {MARKS.packet:#010x} != 0 meta mark set meta mark & {clear:#010x}")
+        yield rule("iifname @uplinks goto uplink_in")
+        yield rule("iifname != @known goto unknown_in")
+        yield rule("ether type arp goto arp_in")
+        yield rule("ether type ip6 goto ip6_in")
+        yield rule("iifname @strict ether type ip udp sport 67 udp dport 68 counter name forged drop")
+        yield rule("ether type ip iifname . ether saddr . ip saddr @own4 accept")
+        yield rule("goto forged")
+
+    def _arp_in(self) -> Iterator[str]:
+        """Sender's MAC, in frame and in message, and address are the port's own; or it asks before it has one."""
+        own = "arp htype 1 arp ptype ip iifname . ether saddr @macs"
+        yield rule(f"{own} iifname . arp saddr ether . arp saddr ip @own4 accept")
+        yield rule(f"{own} iifname . arp saddr ether @macs arp saddr ip 0.0.0.0 accept")
+        yield rule("goto forged")
+
+    def _ip6_in(self) -> Iterator[str]:
+        yield rule("iifname @strict icmpv6 type nd-router-advert counter name forged drop")
+        yield rule("iifname @strict udp sport 547 udp dport 546 counter name forged drop")
+        yield rule("icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @claims goto forged")
+        yield rule(
+            "ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 != @claims goto forged"
+        )
+        yield rule(f"ip6 saddr :: icmpv6 type {SELF_SIGNED} iifname . ether saddr @macs accept")
+        yield rule("iifname . ether saddr . ip6 saddr @own6 accept")
+        yield rule("goto forged")
+
+    def _uplink_in(self) -> Iterator[str]:
+        """From outside nobody carries an address that is an endpoint's here."""
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            yield rule(f"{ip} saddr @locals{family} meta mark set meta mark | {MARKS.forged:#010x}")
+
+    def _forged(self) -> Iterator[str]:
+        yield rule("iifname @strict counter name forged drop")
+        yield rule(f"meta mark set meta mark | {MARKS.forged:#010x} accept")
+
+    def _unknown_in(self) -> Iterator[str]:
+        if self.intent.births is Births.HOLD:
+            yield rule(f"ip6 saddr :: icmpv6 type {SELF_SIGNED} accept")
+            yield rule("counter name held drop")
+        yield rule(f"meta mark set meta mark | {MARKS.forged:#010x} accept")
+
+    def _forward(self) -> Iterator[str]:
+        if self.judged_here:
+            yield rule("iifname @judged_here ether type { ip, ip6 } jump bridged")
+        yield rule("iifname @strict goto judged_only")
+        yield rule("oifname @strict goto judged_only")
+
+    def _bridged(self) -> Iterator[str]:
+        """The judgement itself, where the bridge family tracks connections."""
+        yield rule("ct state invalid goto strange")
+        yield rule(f"meta mark & {MARKS.forged:#010x} != 0 goto forged_in")
+        yield rule("ct state untracked goto judge_p")
+        yield rule("goto judge_c")
+
+    def _judged_only(self) -> Iterator[str]:
+        yield rule("ether type arp accept")
+        yield rule(f"meta mark & {MARKS.judged:#010x} != 0 accept")
+        yield rule("counter name unjudged drop")
+
+    def _input(self) -> Iterator[str]:
+        """A host that refuses strangers does not learn neighbours from forgers."""
+        if self.host_closed:
+            yield rule(f"ether type arp meta mark & {MARKS.forged:#010x} != 0 counter name forged drop")
+
+    def _postrouting(self) -> Iterator[str]:
+        yield rule("oifname @uplinks accept")
+        yield rule("oifname @strict goto deliver")
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            yield rule(f"{ip} daddr @guarded{family} oifname . ether daddr . {ip} daddr != @own{family} drop")
+        yield rule("oifname != @known goto unknown_out")
+
+    def _deliver(self) -> Iterator[str]:
+        """Only what is addressed to an enforcing endpoint reaches it, and neighbour discovery from vouched senders."""
+        yield rule(f"ether type arp meta mark & {MARKS.forged:#010x} == 0 accept")
+        yield rule("oifname . ether daddr . ip daddr @own4 accept")
+        yield rule("oifname . ether daddr . ip6 daddr @own6 accept")
+        yield rule(f"icmpv6 type {NEIGHBOURS} meta mark & {MARKS.forged:#010x} == 0 accept")
+        yield rule("oifname != @closed ether type { ip, ip6 } meta pkttype { broadcast, multicast } accept")
+        yield rule("counter name unjudged drop")
+
+    def _unknown_out(self) -> Iterator[str]:
+        if self.intent.births is Births.HOLD:
+            yield rule(f"icmpv6 type {NEIGHBOURS} accept")
+            yield rule("counter name held drop")

@@ -1,0 +1,323 @@
+"""The judgement of a connection at its local ends: maps from address to program, and the way through them.
+
+``judge_c`` and ``judge_p`` are entered with ``goto`` from a base chain, for tracked and untracked packets. What is
+essential passes first; then the source's program, if it is local, then the destination's; then ``pass``. The same
+chains serve the inet family and, where a bridge is judged there, the bridge family.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from stockade.core.compile.decide import closed, enforces
+from stockade.core.compile.nft.marks import MARKS
+from stockade.core.compile.nft.programs import REFUSED, WOULD_REFUSE, ProgramChains, network_name
+from stockade.core.compile.nft.rule import counter, rule
+from stockade.core.compile.nft.ruleset import Chain, ElementSet
+from stockade.core.compile.nft.view import CONNECTION, FAMILIES, NAMES, VIEWS, View
+from stockade.core.compile.text import digest
+from stockade.core.model.ids import ProgramId
+from stockade.core.model.intent import Intent, LocalEnd, PublishedPort
+from stockade.core.model.inventory import Attachment
+from stockade.core.model.net import PORTED
+from stockade.core.model.packet import Direction
+from stockade.core.model.policy import Mode
+
+COUNTERS = (REFUSED, WOULD_REFUSE, "invalid", "midstream", "forged", "held", "unjudged")
+NOT_SYN = "tcp flags & (fin|syn|rst|ack) != syn"
+NEIGHBOURS = "{ 130, 131, 132, 133, 134, 135, 136, 143 }"
+"""ICMPv6 types of neighbour discovery and multicast listeners; bridge and routed ports vouch for who sends them."""
+FORWARDED_FOR = "10s"
+"""How long after a packet of a published connection's first leg the proxy may open the second."""
+
+
+def address_type(family: int) -> str:
+    """Return nft's type name of a family's addresses."""
+    return "ipv4_addr" if family == 4 else "ipv6_addr"
+
+
+def of_family(addresses: Iterable[str], family: int) -> frozenset[str]:
+    """Return the addresses or prefixes of one family."""
+    return frozenset(each for each in addresses if (":" in each) == (family == 6))
+
+
+class Judging:
+    """Sets, counters and chains that judge connections for one host. No base chains: hooks lead here."""
+
+    def __init__(self, intent: Intent) -> None:
+        self.intent = intent
+        self.programs = {program.id: program for program in intent.programs}
+        networks = {each.name: each for each in intent.networks}
+        self.compiled: dict[tuple[ProgramId, Direction, str], ProgramChains] = {
+            (program.id, way, view.letter): ProgramChains(program, way, view, networks)
+            for program in intent.programs
+            if self._speaks(program.id)
+            for way in Direction
+            for view in VIEWS
+        }
+        self.here = [end for end in intent.ends if end.program]
+        self.published = [(port, "pub_" + digest(repr(port))) for port in intent.published]
+
+    def sets(self) -> dict[str, ElementSet]:
+        """Return every set and map that judging looks at."""
+        found: dict[str, ElementSet] = {}
+        for family in FAMILIES:
+            found |= self._maps(family) | self._ends(family) | self._networks(family) | self._published_sets(family)
+            for peers in self.intent.peers:
+                found[f"{peers.name}_{family}"] = exact(family, peers.addresses)
+        return found
+
+    def counters(self) -> frozenset[str]:
+        """Return every counter that a rule of ours names."""
+        found = set(COUNTERS)
+        for program in self.programs.values():
+            for line in (*program.egress, *program.ingress):
+                found |= {counter(line.rule), counter(line.rule, would=True)}
+        return frozenset(found)
+
+    def chains(self) -> dict[str, Chain]:
+        """Return every regular chain of the judgement."""
+        found = {name: chain for each in self.compiled.values() for name, chain in each.chains.items()}
+        for view in VIEWS:
+            found[f"judge_{view.letter}"] = _chain(self._judge(view))
+            found[f"ingress_{view.letter}"] = _chain(self._dispatch(view, "destination", "ingress"))
+            found[f"refuse_{view.letter}"] = _chain(self._refuse(view))
+            found[f"pass_{view.letter}"] = _chain(self._pass(view))
+        found["midstream"] = _chain(self._midstream())
+        found["strange"] = _chain(self._strange())
+        found["forged_in"] = _chain(self._forged_in())
+        for port, name in self.published:
+            found[name] = _chain(self._published(port))
+            found[f"note_{name}"] = _chain(self._note(port))
+        return found
+
+    def enforced(self, end: LocalEnd) -> bool:
+        """Tell whether anything may be dropped at an end by rule, mode or quarantine."""
+        return end.program is not None and enforces(self.programs[end.program])
+
+    def closed(self, end: LocalEnd) -> bool:
+        """Tell whether an end refuses strangers."""
+        return end.program is not None and closed(self.programs[end.program])
+
+    # sets
+
+    def _speaks(self, program: ProgramId) -> bool:
+        """An idle program without quarantine lines says nothing: no chain, no map element."""
+        found = self.programs[program]
+        return found.mode is not Mode.IDLE or bool(found.egress or found.ingress)
+
+    def _maps(self, family: int) -> dict[str, ElementSet]:
+        found = {}
+        for view in VIEWS:
+            for way in Direction:
+                elements = frozenset(
+                    f"{address} : goto {chains.entry}"
+                    for end in self.here
+                    if (chains := self.compiled.get((end.program or ProgramId(""), way, view.letter)))
+                    for address in of_family(end.addresses, family)
+                )
+                name = f"{way.value}_{view.letter}{family}"
+                found[name] = ElementSet(address_type(family), data="verdict", elements=elements)
+        return found
+
+    def _ends(self, family: int) -> dict[str, ElementSet]:
+        """Sets of local addresses by what their ends do."""
+        groups = {
+            f"enforced{family}": [end for end in self.here if self.enforced(end)],
+            f"closed{family}": [end for end in self.here if self.closed(end)],
+            f"cut{family}": [end for end in self.here if end.program and self.programs[end.program].quarantined],
+            f"local{family}": self.here,
+        }
+        found = {name: exact(family, (a for end in ends for a in end.addresses)) for name, ends in groups.items()}
+        host = [a for end in self.intent.ends if end.attachment is Attachment.HOST for a in end.addresses]
+        loopback = {4: "127.0.0.0/8", 6: "::1/128"}[family]
+        outer = of_family((a for a in host if not a.startswith("127.") and a != "::1"), family)
+        found[f"host{family}"] = ElementSet(
+            address_type(family), flags=("interval",), elements=frozenset({*outer, loopback.removesuffix("/128")})
+        )
+        found[f"self{family}"] = ElementSet(
+            f"{address_type(family)} . {address_type(family)}", elements=frozenset(self._selves(family))
+        )
+        failsafe = frozenset(
+            f"{each.source} . {each.port}" for each in self.intent.failsafe if of_family([each.source], family)
+        )
+        found[f"failsafe{family}"] = ElementSet(f"{address_type(family)} . inet_service", elements=failsafe)
+        return found
+
+    def _selves(self, family: int) -> Iterator[str]:
+        """Pairs of addresses of one workload; the host's own are told by set, there may be many."""
+        own: dict[str, set[str]] = {}
+        for end in self.here:
+            if end.attachment is not Attachment.HOST:
+                own.setdefault(end.workload or "", set()).update(of_family(end.addresses, family))
+        for addresses in own.values():
+            yield from (f"{one} . {other}" for one in addresses for other in addresses)
+
+    def _networks(self, family: int) -> dict[str, ElementSet]:
+        kind = address_type(family)
+        found = {
+            f"{network_name(each.name)}_{family}": ElementSet(
+                kind, flags=("interval",), elements=of_family(map(_plain, each.prefixes), family)
+            )
+            for each in self.intent.networks
+        }
+        found[f"inventory{family}"] = exact(family, self.intent.inventory)
+        inside = of_family(map(_plain, self.intent.inside), family)
+        found[f"inside{family}"] = ElementSet(kind, flags=("interval",), elements=inside)
+        return found
+
+    def _published_sets(self, family: int) -> dict[str, ElementSet]:
+        found = {}
+        kind = f"{address_type(family)} . inet_service"
+        for protocol in {port.protocol for port, _ in self.published}:
+            at = [(port, name) for port, name in self.published if port.protocol is protocol]
+            keys = [
+                (f"{address} . {port.port}", name) for port, name in at for address in of_family(port.addresses, family)
+            ]
+            tail = f"{NAMES[protocol]}{family}"
+            found[f"published_{tail}"] = ElementSet(
+                kind, data="verdict", elements=frozenset(f"{key} : goto {name}" for key, name in keys)
+            )
+            found[f"noted_{tail}"] = ElementSet(
+                kind, data="verdict", elements=frozenset(f"{key} : goto note_{name}" for key, name in keys)
+            )
+            closed_ports = [
+                f"{address} . {port.port}"
+                for port, _ in at
+                if port.program and closed(self.programs.get(port.program))
+                for address in of_family(port.addresses, family)
+            ]
+            found[f"pubclosed_{tail}"] = ElementSet(kind, elements=frozenset(closed_ports))
+            found[f"forwarded_{tail}"] = ElementSet(kind, flags=("dynamic", "timeout"), dynamic=True)
+        for port, name in self.published:
+            found[f"{name}_{family}"] = exact(family, port.senders)
+            found[f"{name}_own{family}"] = exact(family, self._owner(port))
+        return found
+
+    def _owner(self, port: PublishedPort) -> tuple[str, ...]:
+        target = next((end.workload for end in self.here if port.to_address in end.addresses), None)
+        return tuple(address for end in self.here if end.workload == target for address in end.addresses)
+
+    # chains
+
+    def _judge(self, view: View) -> Iterator[str]:
+        tracked = view is CONNECTION
+        if tracked:
+            yield rule(f"ct state new {NOT_SYN} jump midstream")
+            yield rule(
+                f"ct state related meta l4proto {{ icmp, icmpv6 }} ct mark & {MARKS.admitted:#010x} != 0 goto pass_p"
+            )
+            yield rule("ct state related meta l4proto { icmp, icmpv6 } goto strange")
+        else:
+            yield rule(f"icmpv6 type {NEIGHBOURS} goto pass_p")
+        yield rule("ip protocol 2 goto pass_p")
+        for family in FAMILIES:
+            source, destination = view.at("source", family), view.at("destination", family)
+            yield rule(f"{source} . {destination} @self{family} goto pass_{view.letter}")
+            yield rule(f"{source} @host{family} {destination} @host{family} goto pass_{view.letter}")
+            yield rule(
+                f"{destination} @host{family} meta l4proto tcp {source} . {view.port} @failsafe{family} "
+                f"goto pass_{view.letter}"
+            )
+        if tracked:
+            yield from self._second_leg()
+            yield from self._lookups(view, "published")
+        yield from self._dispatch(view, "source", "egress")
+
+    def _second_leg(self) -> Iterator[str]:
+        """A proxy's second leg passes where its first was just judged; the workload's quarantine ends it."""
+        for protocol in sorted({port.protocol for port, _ in self.published}):
+            for family in FAMILIES:
+                at = CONNECTION.at("destination", family)
+                to = f"{CONNECTION.at('source', family)} @host{family} {at} != @cut{family}"
+                yield rule(f"{to} ct mark & {MARKS.proxied:#010x} != 0 goto pass_c")
+                yield rule(
+                    f"{to} ct state new meta l4proto {NAMES[protocol]} {at} . {CONNECTION.port} "
+                    f"@forwarded_{NAMES[protocol]}{family} ct mark set ct mark | {MARKS.proxied:#010x} goto pass_c"
+                )
+
+    def _lookups(self, view: View, name: str) -> Iterator[str]:
+        """Verdict maps from (host's address, published port); none where nothing is published."""
+        for protocol in sorted({port.protocol for port, _ in self.published}):
+            for family in FAMILIES:
+                key = f"{view.at('destination', family)} . {view.port}"
+                yield rule(f"meta l4proto {NAMES[protocol]} {key} vmap @{name}_{NAMES[protocol]}{family}")
+
+    def _dispatch(self, view: View, end: str, way: str) -> Iterator[str]:
+        for family in FAMILIES:
+            yield rule(f"{view.at(end, family)} vmap @{way}_{view.letter}{family}")
+        yield rule(f"goto {'ingress' if way == 'egress' else 'pass'}_{view.letter}")
+
+    def _refuse(self, view: View) -> Iterator[str]:
+        """What is refused is no longer admitted, so that no ICMP error about it passes either."""
+        if view is CONNECTION:
+            yield rule(
+                f"ct mark & {MARKS.admitted:#010x} != 0 ct mark set ct mark & {~MARKS.admitted & 0xFFFFFFFF:#010x}"
+            )
+        yield rule("drop")
+
+    def _pass(self, view: View) -> Iterator[str]:
+        if view is CONNECTION:
+            yield from self._lookups(view, "noted")
+            yield rule(f"ct mark & {MARKS.admitted:#010x} == 0 ct mark set ct mark | {MARKS.admitted:#010x}")
+        yield rule(f"meta mark set meta mark | {MARKS.judged:#010x} accept")
+
+    def _midstream(self) -> Iterator[str]:
+        """A TCP packet that is no SYN and belongs to nothing: refused where ends enforce, else of unknown direction."""
+        yield from self._refused_by_ends("midstream")
+        yield rule(f"ct mark set ct mark | {MARKS.older:#010x}")
+
+    def _strange(self) -> Iterator[str]:
+        """Invalid packets, and errors about connections that are not admitted."""
+        yield from self._refused_by_ends("invalid")
+        yield rule("goto pass_p")
+
+    def _refused_by_ends(self, counted: str) -> Iterator[str]:
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            yield rule(f"{ip} saddr @enforced{family} counter name {counted} drop")
+            yield rule(f"{ip} daddr @enforced{family} counter name {counted} drop")
+
+    def _forged_in(self) -> Iterator[str]:
+        """The sender counts as unknown: ends that refuse strangers drop it."""
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            yield rule(f"{ip} daddr @closed{family} counter name forged drop")
+            for protocol in sorted({port.protocol for port, _ in self.published}):
+                name = NAMES[protocol]
+                yield rule(
+                    f"meta l4proto {name} {ip} daddr . {name} dport @pubclosed_{name}{family} counter name forged drop"
+                )
+        yield rule("goto pass_p")
+
+    def _published(self, port: PublishedPort) -> Iterator[str]:
+        """A connection to a published port is judged as one to the workload behind it, already at the host's input."""
+        name = next(each for candidate, each in self.published if candidate is port)
+        for family in FAMILIES:
+            source = CONNECTION.at("source", family)
+            yield rule(f"{source} @{name}_own{family} goto pass_c")
+            yield rule(f"{source} @local{family} {source} != @{name}_{family} counter name {REFUSED} goto refuse_c")
+        chains = self.compiled.get((port.program or ProgramId(""), Direction.INGRESS, "c"))
+        if chains and port.protocol in PORTED:
+            yield rule(f"goto {chains.slice_for(port.protocol, port.to_port)}")
+        else:
+            yield rule("goto pass_c")
+
+    def _note(self, port: PublishedPort) -> Iterator[str]:
+        """Let the proxy open its second leg for a little while."""
+        name = NAMES[port.protocol]
+        family = 6 if ":" in port.to_address else 4
+        key = f"{port.to_address} . {port.to_port} timeout {FORWARDED_FOR}"
+        yield rule(f"meta l4proto {name} update @forwarded_{name}{family} {{ {key} }}")
+        yield rule(f"ct mark & {MARKS.admitted:#010x} == 0 ct mark set ct mark | {MARKS.admitted:#010x}")
+        yield rule(f"meta mark set meta mark | {MARKS.judged:#010x} accept")
+
+
+def exact(family: int, addresses: Iterable[str]) -> ElementSet:
+    """Return a hash set of the addresses of one family."""
+    return ElementSet(address_type(family), elements=of_family(addresses, family))
+
+
+def _plain(prefix: str) -> str:
+    """A prefix of one address reads back as that address."""
+    return prefix.removesuffix("/128") if ":" in prefix else prefix.removesuffix("/32")
+
+
+def _chain(rules: Iterable[str]) -> Chain:
+    return Chain(rules=tuple(rules))

@@ -1,0 +1,165 @@
+"""Programs → chains. A program's chain dispatches on the service; a slice is a run of ports with the same lines.
+
+Chains are named by their content, so a changed program is new chains beside the old ones, and the maps that lead to
+them switch in one transaction.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import msgspec
+
+from stockade.core.compile.decide import enforces
+from stockade.core.compile.nft.marks import MARKS
+from stockade.core.compile.nft.rule import counter, rule
+from stockade.core.compile.nft.ruleset import Chain
+from stockade.core.compile.nft.view import FAMILIES, NAMES, View
+from stockade.core.compile.text import digest
+from stockade.core.model.intent import Line, PrefixSet, Program, Tier
+from stockade.core.model.net import LAST_PORT, Ports, Protocol
+from stockade.core.model.packet import Direction
+from stockade.core.model.policy import Mode
+
+REFUSED = "default_deny"
+WOULD_REFUSE = "default_would_deny"
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """Lines that speak of every port of a run, in order."""
+
+    lines: tuple[Line, ...]
+
+
+class ProgramChains:
+    """The chains of one program, one direction, one view. ``entry`` is the chain that verdict maps lead to."""
+
+    def __init__(self, program: Program, way: Direction, view: View, networks: dict[str, PrefixSet]) -> None:
+        self.program = program
+        self.way = way
+        self.view = view
+        self.networks = networks
+        self.lines = program.egress if way is Direction.EGRESS else program.ingress
+        self.onward = f"ingress_{view.letter}" if way is Direction.EGRESS else f"pass_{view.letter}"
+        self.chains: dict[str, Chain] = {}
+        self._slices: dict[tuple[Line, ...], str] = {}
+        self.entry = self._entry()
+
+    def slice_for(self, protocol: Protocol, port: int) -> str:
+        """Return the chain that judges one service."""
+        return self._slice(tuple(line for line in self.lines if _covers(line, protocol, port)))
+
+    def _entry(self) -> str:
+        rules = []
+        for protocol in NAMES:
+            runs = [
+                f"{_range(first, last)} : goto {self._slice(lines)}"
+                for first, last, lines in runs_of(self.lines, protocol)
+            ]
+            if runs:
+                rules.append(rule(f"{self.view.key(protocol)} vmap {{ {', '.join(runs)} }}"))
+        rest = self._slice(tuple(line for line in self.lines if not line.ports))
+        if not rules:
+            return rest
+        return self._chain("m", [*rules, rule(f"goto {rest}")])
+
+    def _slice(self, lines: tuple[Line, ...]) -> str:
+        if lines not in self._slices:
+            self._slices[lines] = self._chain("s", list(self._judge(lines)))
+        return self._slices[lines]
+
+    def _chain(self, letter: str, rules: list[str]) -> str:
+        name = f"{letter}{self.view.letter}{digest(chr(10).join(rules))}"
+        self.chains[name] = Chain(rules=tuple(rules))
+        return name
+
+    def _judge(self, lines: tuple[Line, ...]) -> Iterator[str]:
+        living_checked = False
+        for line in lines:
+            if line.tier is Tier.DENY and not living_checked:
+                living_checked = True
+                yield from self._living()
+            yield from self._line(line)
+            if not line.peers.name and not line.keep:
+                return  # it speaks of everybody: nothing after it is ever reached
+        if self.program.mode is Mode.VISIBILITY:
+            yield rule(f"counter name {WOULD_REFUSE} goto {self.onward}")
+            return
+        if self.program.mode is not Mode.FULL:
+            yield rule(f"goto {self.onward}")
+            return
+        if not living_checked:
+            yield from self._living()
+        yield rule(f"counter name {REFUSED} goto refuse_{self.view.letter}")
+
+    def _living(self) -> Iterator[str]:
+        """A kept connection, or one older than tracking, lives on against plain deny and the default."""
+        if enforces(self.program) and self.view.letter == "c":
+            yield rule(f"ct state != new ct mark & {MARKS.living:#010x} != 0 goto {self.onward}")
+
+    def _line(self, line: Line) -> Iterator[str]:
+        """Where nothing is enforced, a denial is counted and the rest passes on."""
+        for peers in self._peers(line):
+            allow = line.tier in (Tier.ALLOW, Tier.SPARED)
+            binding = enforces(self.program) or line.tier <= Tier.CUT_REST
+            matches = f"{peers} " if peers else ""
+            if line.keep and not allow and self.view.letter == "c":
+                matches += "ct state new "
+            counted = f"counter name {counter(line.rule, would=not binding and not allow)}"
+            if allow and line.keep and self.view.letter == "c":
+                counted = f"ct mark set ct mark | {MARKS.kept:#010x} {counted}"
+            onward = self.onward if allow or not binding else f"refuse_{self.view.letter}"
+            yield rule(f"{matches}{counted} goto {onward}", line.rule)
+
+    def _peers(self, line: Line) -> Iterator[str]:
+        """Yield a match for each family in which the peers of a line can be met."""
+        if not line.peers.name:
+            yield ""
+            return
+        for family in FAMILIES:
+            at = self.view.at("destination" if self.way is Direction.EGRESS else "source", family)
+            if not line.peers.networks:
+                yield f"{at} @{line.peers.name}_{family}"
+            elif any((":" in each) == (family == 6) for each in self.networks[line.peers.name].prefixes):
+                nobody = f"{at} != @inventory{family} {at} != @inside{family}"
+                yield f"{at} @{network_name(line.peers.name)}_{family} {nobody}"
+
+
+def network_name(name: str) -> str:
+    """Return the name of a network set's nft sets, less the family."""
+    return "n" + digest(name)
+
+
+def runs_of(lines: tuple[Line, ...], protocol: Protocol) -> Iterator[tuple[int, int, tuple[Line, ...]]]:
+    """Cut a protocol's ports into runs with the same lines; runs that no line names are left out."""
+    named = [ports for line in lines for ports in line.ports if ports.protocol is protocol]
+    if not named:
+        return
+    edges = sorted({0, *(each.first for each in named), *(each.last + 1 for each in named), LAST_PORT + 1})
+    held: tuple[int, int, tuple[Line, ...]] | None = None
+    for first, after in pairwise(edges):
+        if not any(each.first <= first <= each.last for each in named):
+            if held:
+                yield held
+            held = None
+            continue
+        covering = tuple(line for line in lines if _covers(line, protocol, first))
+        if held and held[2] == covering:
+            held = (held[0], after - 1, covering)
+            continue
+        if held:
+            yield held
+        held = (first, after - 1, covering)
+    if held:
+        yield held
+
+
+def _covers(line: Line, protocol: Protocol, port: int) -> bool:
+    return not line.ports or any(_holds(ports, protocol, port) for ports in line.ports)
+
+
+def _holds(ports: Ports, protocol: Protocol, port: int) -> bool:
+    return ports.protocol is protocol and ports.first <= port <= ports.last
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
