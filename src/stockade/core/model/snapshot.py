@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
 from stockade.core.model.inventory import Host, Workload
+from stockade.core.model.labels import Label
 from stockade.core.model.policy import PolicySet
 
 
@@ -12,6 +13,8 @@ class Snapshot(NamedTuple):
     """All facts and policy at one revision; nothing in it ever changes.
 
     ``policy`` is complete (built-ins included); ``lapsed`` names quarantines whose ``until`` has passed.
+    ``operator_labels`` are what operators set, also on workloads that nobody has seen yet; what is in force of them
+    is in ``workloads``.
     """
 
     revision: Revision = Revision(0)
@@ -20,3 +23,4 @@ class Snapshot(NamedTuple):
     policy: PolicySet = PolicySet()
     version: Version = Version(0)
     lapsed: frozenset[str] = frozenset()
+    operator_labels: Mapping[WorkloadId, tuple[Label, ...]] = {}

@@ -1,0 +1,139 @@
+"""Facts → labels: which labels a workload has, who set each, and which of them lost.
+
+The order in which labels win is total: operator, rule, cluster, cloud, runtime, self; within one source what an
+operator set by hand, then label rules by name; within one rule its settings in the order written; within one starred
+setting the facts by key. The first to speak of a key has it; whoever says otherwise of it is kept as a conflict.
+
+Depends on the present sighting, operator's labels and label rules alone, never on what they were before.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+import msgspec
+
+from stockade.core.fold.facts import FactBook, parse_condition, parse_setting
+from stockade.core.model.ids import WorkloadId
+from stockade.core.model.inventory import Sighting, Workload
+from stockade.core.model.labels import NAME, NO_LABELS, Label, Labels, LabelSource
+from stockade.core.model.policy import LabelRule
+from stockade.core.model.snapshot import Snapshot
+
+LONGEST_KEY = 63
+LONGEST_VALUE = 253
+
+_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?")
+_TRUST = {source: rank for rank, source in enumerate(LabelSource)}
+_SPARE_SETS = 1000
+
+
+class LabelProblem(msgspec.Struct, frozen=True, order=True):
+    """A label that was not set, because it is outside the grammar. ``label`` is as its source gave it."""
+
+    workload: WorkloadId
+    label: Label
+    message: str
+
+
+class Labeller:
+    """Label rules, parsed once, and the table through which equal label sets become one object.
+
+    The table is its owner's alone and changes nothing but identity of objects: two labellers of the same rules give
+    equal answers. It is emptied when it outgrows the number of workloads that its owner states.
+    """
+
+    def __init__(self, rules: tuple[LabelRule, ...]) -> None:
+        self.rules = rules
+        self._parsed = [_ParsedRule(rule) for rule in sorted(rules, key=_precedence)]
+        self._table: dict[Labels, Labels] = {}
+
+    def workload(self, sighting: Sighting, by_hand: tuple[Label, ...]) -> Workload:
+        """Return the workload of a sighting with the labels in force and those that lost."""
+        winners: dict[str, Label] = {}
+        losers: dict[Label, None] = {}
+        for label in self._said(sighting, by_hand):
+            if complaint(label):
+                continue
+            winner = winners.setdefault(label.key, label)
+            if winner.value != label.value:
+                losers[label] = None
+        labels = Labels(tuple(winners[key] for key in sorted(winners))) if winners else NO_LABELS
+        return Workload(sighting, self._one(labels), tuple(sorted(losers, key=lambda label: label.key)))
+
+    def problems(self, sighting: Sighting, by_hand: tuple[Label, ...]) -> Iterator[LabelProblem]:
+        """Yield what was said of a workload and is no label."""
+        for label in self._said(sighting, by_hand):
+            if message := complaint(label):
+                yield LabelProblem(sighting.id, label, message)
+
+    def trim(self, workloads: int) -> None:
+        """Forget the table once it holds far more sets than there are workloads to have them."""
+        if len(self._table) > 2 * workloads + _SPARE_SETS:
+            self._table.clear()
+
+    def _one(self, labels: Labels) -> Labels:
+        return self._table.setdefault(labels, labels)
+
+    def _said(self, sighting: Sighting, by_hand: tuple[Label, ...]) -> Iterator[Label]:
+        """Yield every label anybody gives it, the most trusted first."""
+        yield from by_hand
+        if not self._parsed:
+            return
+        facts = FactBook(sighting)
+        for rule in self._parsed:
+            yield from rule.labels(facts)
+
+
+class _ParsedRule:
+    __slots__ = ("_conditions", "_rule", "_settings")
+
+    def __init__(self, rule: LabelRule) -> None:
+        self._rule = rule
+        self._conditions = [parse_condition(key, wanted) for key, wanted in rule.conditions]
+        self._settings = [parse_setting(key, template) for key, template in rule.set]
+
+    def labels(self, facts: FactBook) -> Iterator[Label]:
+        if not all(condition.holds(facts) for condition in self._conditions):
+            return
+        for setting in self._settings:
+            for key, value in setting.labels(facts):
+                yield Label(key, value, self._rule.source, self._rule.name)
+
+
+def _precedence(rule: LabelRule) -> tuple[int, str]:
+    return _TRUST[rule.source], rule.name
+
+
+def complaint(label: Label) -> str:
+    """Say why a key and value are no label; an empty text where they are one."""
+    if label.key == NAME:
+        return "the dimension name is the workload's own name and cannot be set"
+    if len(label.key) > LONGEST_KEY:
+        return f"the key is longer than {LONGEST_KEY} characters"
+    if not _KEY.fullmatch(label.key):
+        return "a key is letters, digits, '_', '.', '/' and '-', and begins and ends with a letter or digit"
+    if not label.value:
+        return "the value is empty"
+    if len(label.value) > LONGEST_VALUE:
+        return f"the value is longer than {LONGEST_VALUE} characters"
+    if not (label.value.isascii() and label.value.isprintable()) and _unprintable(label.value):
+        return "the value holds a control character"
+    return ""
+
+
+def _unprintable(value: str) -> bool:
+    """Control, format, surrogate and line-separating characters: what could pass for another value, or break a line."""
+    return any(unicodedata.category(char)[0] == "C" or unicodedata.category(char) in {"Zl", "Zp"} for char in value)
+
+
+def label_problems(snapshot: Snapshot) -> tuple[LabelProblem, ...]:
+    """Return every label that was said of a workload and dropped, sorted. The other labels are in force."""
+    labeller = Labeller(snapshot.policy.label_rules)
+    return tuple(
+        sorted(
+            problem
+            for id_, workload in snapshot.workloads.items()
+            for problem in labeller.problems(workload.seen, snapshot.operator_labels.get(id_, ()))
+        )
+    )
