@@ -1,0 +1,63 @@
+"""Values ↔ the JSON text of a column. What cannot be read back is an error that names the row, never a guess."""
+
+from typing import TypeVar
+
+import immutables
+import msgspec
+
+from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
+from stockade.core.model.inventory import Host, Workload
+from stockade.core.model.policy import PolicySet
+from stockade.core.model.snapshot import Snapshot
+from stockade.errors import StockadeError
+
+T = TypeVar("T")
+
+
+class _Checkpoint(msgspec.Struct, frozen=True):
+    revision: Revision
+    hosts: tuple[Host, ...]
+    workloads: tuple[Workload, ...]
+    policy: PolicySet
+    version: Version
+    lapsed: tuple[str, ...]
+
+
+def write(value: object) -> str:
+    """Return a value's JSON; the same value gives the same text."""
+    return msgspec.json.encode(value, order="deterministic").decode()
+
+
+def read(text: str, kind: type[T], row: str) -> T:
+    """Return the value of a column; ``row`` names it in the error."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.MsgspecError as problem:
+        raise StockadeError(
+            f"the database's {row} cannot be read: {problem}",
+            kept="The database was not touched; enforcement stays as it is.",
+            remedy="Start the version of Stockade that wrote it, or restore the database from a backup.",
+        ) from problem
+
+
+def write_snapshot(snapshot: Snapshot) -> str:
+    """Return a snapshot's JSON."""
+    return write(
+        _Checkpoint(
+            snapshot.revision,
+            tuple(snapshot.hosts[key] for key in sorted(snapshot.hosts)),
+            tuple(snapshot.workloads[key] for key in sorted(snapshot.workloads)),
+            snapshot.policy,
+            snapshot.version,
+            tuple(sorted(snapshot.lapsed)),
+        )
+    )
+
+
+def read_snapshot(text: str, row: str) -> Snapshot:
+    """Return the snapshot that was written."""
+    stored = read(text, _Checkpoint, row)
+    hosts: immutables.Map[HostId, Host] = immutables.Map({host.id: host for host in stored.hosts})
+    workloads: immutables.Map[WorkloadId, Workload] = immutables.Map({each.id: each for each in stored.workloads})
+    lapsed = frozenset(stored.lapsed)
+    return Snapshot(stored.revision, hosts, workloads, stored.policy, stored.version, lapsed)

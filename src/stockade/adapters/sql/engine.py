@@ -1,0 +1,49 @@
+"""Opens the database: real transactions, durable commits, a file that only its owner may read."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+
+BUSY_TIMEOUT = 5000
+"""Milliseconds to wait for another process's lock."""
+
+
+def open_engine(url: str) -> Engine:
+    """Return an engine for a database URL; ``sqlite:///PATH`` is created where it does not exist."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, isolation_level="SERIALIZABLE")
+    _create_private(parsed)
+    engine = create_engine(parsed)
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _create_private(url: URL) -> None:
+    """Make the file with mode 0600 before SQLite would make it with the umask's; its WAL inherits the mode."""
+    if url.database is None:
+        return
+    Path(url.database).touch(mode=0o600, exist_ok=True)
+    os.chmod(url.database, 0o600)  # noqa: PTH101 - beside touch
+
+
+def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+    """Take transactions out of the driver's hands, and make a commit mean that it is on the disk."""
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout = {BUSY_TIMEOUT}",
+        "journal_mode = wal",
+        "synchronous = full",
+        "journal_size_limit = 16777216",
+    ):
+        connection.execute(f"pragma {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    """Writers take the lock at once: a transaction that read first and then cannot write would fail half-way."""
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("begin" if reading else "begin immediate")
