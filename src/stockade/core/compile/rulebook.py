@@ -96,9 +96,7 @@ def both(first: Selector, second: Selector) -> Selector:
     """Return ``first and second``, where ``all`` adds nothing."""
     if isinstance(first, Everything):
         return second
-    if isinstance(second, Everything) or first == second:
-        return first
-    return And((first, second))
+    return first if isinstance(second, Everything) else select.normal(And((first, second)))
 
 
 def _precedence(mode: EnforcementMode) -> tuple[bool, int, int, str]:
