@@ -1,0 +1,67 @@
+"""Policy files as a user names them: folders, files, or ``-`` for stdin. Reads, never writes."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from stockade.errors import StockadeError
+from stockade.wire.api import File
+
+SUFFIXES = (".yaml", ".yml")
+LIMIT = 8 * 1024 * 1024
+"""Bytes of one file. A policy is text that people read."""
+KEPT = "nothing was sent; what is in force stays in force"
+
+
+def read_files(paths: Sequence[Path]) -> tuple[File, ...]:
+    """Return every policy file under ``paths``, by name. ``StockadeError`` where one cannot be read as text."""
+    names = sorted(set(_expand(paths)))
+    if not names:
+        raise StockadeError(
+            f"no policy files in {', '.join(map(str, paths))}",
+            kept=KEPT,
+            remedy=f"name a folder with files ending in {' or '.join(SUFFIXES)}, or the files themselves",
+        )
+    return tuple(File(str(name), _text(str(name), _bytes(name))) for name in names)
+
+
+def _expand(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from (each for each in path.rglob("*") if each.suffix in SUFFIXES and _visible(each, path))
+        else:
+            yield path
+
+
+def _visible(path: Path, top: Path) -> bool:
+    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(top).parts)
+
+
+def _bytes(path: Path) -> bytes:
+    if str(path) == "-":
+        return sys.stdin.buffer.read(LIMIT + 1)
+    try:
+        with path.open("rb") as file:
+            return file.read(LIMIT + 1)
+    except OSError as problem:
+        raise StockadeError(f"cannot read {path}: {problem.strerror}", kept=KEPT, remedy="check the name") from None
+
+
+def _text(name: str, content: bytes) -> str:
+    if len(content) > LIMIT:
+        raise StockadeError(
+            f"{name} is larger than {LIMIT // 1024 // 1024} MiB",
+            kept=KEPT,
+            remedy="split it into several files; policy is text that people read",
+        )
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        before = content[: problem.start]
+        row = before.count(b"\n") + 1
+        column = len(before) - (before.rfind(b"\n") + 1) + 1
+        raise StockadeError(
+            f"{name}:{row}:{column}: byte 0x{content[problem.start]:02x} is not UTF-8",
+            kept=KEPT,
+            remedy=f"save the file as UTF-8, for example: iconv -f latin1 -t utf-8 {name}",
+        ) from None

@@ -1,0 +1,89 @@
+"""The command line's table of contents. A verb's module is loaded when the verb is used, so that starting is quick."""
+
+import sys
+from typing import NamedTuple
+
+from cyclopts import App, CycloptsError
+
+from stockade.cli.failing import guarded
+from stockade.errors import StockadeError
+
+
+class Verb(NamedTuple):
+    """One verb: where it lives and what it does in one line."""
+
+    name: str
+    where: str
+    summary: str
+
+
+VERBS = (
+    Verb("up", "stockade.cli.up:up", "Run Stockade on this host: discover, label, enforce what was applied."),
+    Verb("demo", "stockade.cli.demo:demo", "Show the main job on a small lab of real network namespaces."),
+    Verb("lab", "stockade.cli.lab:app", "A lab of network namespaces to try policies on."),
+    Verb("status", "stockade.cli.status:status", "The installation at a glance, and every setting with its origin."),
+    Verb("workloads", "stockade.cli.workloads:workloads", "Every workload with its labels; --watch follows them."),
+    Verb("labels", "stockade.cli.labels:app", "Labels in use and who set them; set them by hand."),
+    Verb("policy", "stockade.cli.policy:app", "Check policy files, show a version, print the JSON Schema."),
+    Verb("plan", "stockade.cli.plan:plan", "What a draft would change. Changes nothing."),
+    Verb("apply", "stockade.cli.apply:apply", "Make a draft the active version."),
+    Verb("confirm", "stockade.cli.confirm:confirm", "Keep a version that was applied with --confirm."),
+    Verb("history", "stockade.cli.history:history", "Every policy version, newest first."),
+    Verb("rollback", "stockade.cli.rollback:rollback", "Make an earlier version active again, as a new version."),
+    Verb("mode", "stockade.cli.mode:mode", "Change the enforcement mode of what a selector matches."),
+    Verb("off", "stockade.cli.off:off", "Open everything; works when all else is dead, too."),
+    Verb("explain", "stockade.cli.explain:explain", "Why a connection is allowed or denied."),
+    Verb("reach", "stockade.cli.reach:reach", "Who may reach a workload, and what it may reach."),
+    Verb("rules", "stockade.cli.rules:rules", "The compiled rules of a host, each beside its policy line."),
+    Verb("births", "stockade.cli.births:births", "Birth records: how soon new workloads were contained."),
+    Verb("audit", "stockade.cli.audit:audit", "Who did what, when, and what came of it."),
+    Verb("doctor", "stockade.cli.doctor:doctor", "What works on this machine, what will not, and why."),
+    Verb("completion", "stockade.cli.completion:completion", "Shell completion for bash, zsh or fish."),
+    Verb("version", "stockade.cli.version:version", "The version of this program."),
+)
+
+EPILOGUE = (
+    "Exit codes: 0 done, nothing to report; 1 error; 2 there is something to see (changes, a denial, findings); "
+    "3 not assessed."
+)
+
+
+def application() -> App:
+    """Return the command line, with every verb by name only."""
+    app = App(
+        name="stockade",
+        help="Contain breaches: one label policy over everything that runs here.",
+        help_epilogue=EPILOGUE,
+        help_format="plaintext",
+        help_formatter="plain",
+        version_flags=[],
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+    for order, verb in enumerate(VERBS):
+        app.command(verb.where, name=verb.name, help=verb.summary, sort_key=order)
+    return app
+
+
+def main() -> None:
+    """Run the verb that the command line names, and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    return guarded(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        return int(application()(arguments) or 0)
+    except CycloptsError as problem:
+        named = arguments[:1] if arguments[:1] and not arguments[0].startswith("-") else []
+        raise StockadeError(
+            str(problem).strip(),
+            kept="nothing was done",
+            remedy=" ".join(["stockade", *(verb.name for verb in VERBS if [verb.name] == named), "--help"]),
+        ) from None

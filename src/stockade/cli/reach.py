@@ -1,0 +1,48 @@
+"""``stockade reach``."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from stockade.cli.exits import Exit
+from stockade.cli.output import View, bold, columns, line
+from stockade.cli.problems import short
+from stockade.cli.session import connect, deliver
+from stockade.cli.settings import NO_FLAGS, Common
+from stockade.core.plan.values import Reachable
+from stockade.wire.api import ReachReply
+
+
+def reach(
+    of: Annotated[str, Parameter(help='Workload name or id, or a selector as in "role = db".')],
+    *,
+    common: Common = NO_FLAGS,
+) -> int:
+    """Who may reach a workload, and what it may reach."""
+    settings, client = connect(common)
+    deliver(settings, client.call("reach", ReachReply, of=of), reach_view)
+    return Exit.DONE
+
+
+def reach_view(reply: ReachReply) -> View:
+    """Inbound, then outbound."""
+    it = reply.reach
+    yield line(bold(it.of), f"  {', '.join(it.workloads) or 'no workload'}  at version {it.version}")
+    yield from _side("May be reached by", it.inbound)
+    yield from _side("May reach", it.outbound)
+
+
+def _side(title: str, found: Iterable[Reachable]) -> View:
+    yield line()
+    yield line(bold(title))
+    rows = [(each.peer, each.on, f"{each.workloads} workloads", _why(each)) for each in found]
+    yield from columns(("", "", "", ""), rows, indent="  ")
+    if not rows:
+        yield line("  nothing")
+
+
+def _why(each: Reachable) -> str:
+    if each.rule is None:
+        return "mode" + (f" {short(each.where)}" if each.where else "")
+    return (f"{short(each.where)}  " if each.where else "") + each.rule

@@ -1,0 +1,188 @@
+"""Settings: from flags, then variables, then a file, then what is built in. Each remembers where it came from.
+
+Never writes anything. ``docs/settings.md`` lists every one.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from stockade.errors import StockadeError
+
+
+class Format(str, Enum):
+    """How data is written to stdout."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """Flags that every verb takes."""
+
+    output: Annotated[Format | None, Parameter(name=["--output", "-o"], help="table, json or yaml.")] = None
+    state: Annotated[Path | None, Parameter(name="--state", help="The state folder.")] = None
+    socket: Annotated[Path | None, Parameter(name="--socket", help="The API's Unix socket.")] = None
+    config: Annotated[Path | None, Parameter(name="--config", help="The settings file.")] = None
+
+
+NO_FLAGS = Common()
+
+
+@dataclass(frozen=True)
+class Known:
+    """A setting: its name, the variables that set it (first wins), and what it is for."""
+
+    name: str
+    variables: tuple[str, ...]
+    summary: str
+
+
+SETTINGS = (
+    Known("output", ("STOCKADE_OUTPUT",), "How data is written: `table`, `json` or `yaml`"),
+    Known("state", ("STOCKADE_STATE",), "The folder of events, versions, audit log and socket"),
+    Known("socket", ("STOCKADE_SOCKET",), "The API's Unix socket"),
+    Known("docker-host", ("STOCKADE_DOCKER_HOST", "DOCKER_HOST"), "The Docker engine's socket, as `unix:///path`"),
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A setting's value and its origin in words: a flag, a variable, a file, or ``default``."""
+
+    name: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting in force."""
+
+    values: tuple[Value, ...]
+
+    def _of(self, name: str) -> str:
+        return next(each.value for each in self.values if each.name == name)
+
+    @property
+    def output(self) -> Format:
+        """How data is written to stdout."""
+        return Format(self._of("output"))
+
+    @property
+    def state(self) -> Path:
+        """The state folder."""
+        return Path(self._of("state"))
+
+    @property
+    def socket(self) -> Path:
+        """The API's Unix socket."""
+        return Path(self._of("socket"))
+
+    @property
+    def docker_host(self) -> str:
+        """The Docker engine's address."""
+        return self._of("docker-host")
+
+
+def resolve(flags: Common = NO_FLAGS, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings in force. ``StockadeError`` where the file or a value cannot be used."""
+    origin, written = _read_file(_file(flags, environment), named=_file_is_named(flags, environment))
+    given = {"output": flags.output and flags.output.value, "state": flags.state, "socket": flags.socket}
+    found: dict[str, Value] = {}
+    for known in SETTINGS:
+        found[known.name] = _one(known, given.get(known.name), environment, written, origin, found)
+    _check_output(found["output"])
+    return Settings(tuple(found.values()))
+
+
+def _one(
+    known: Known,
+    flag: object,
+    environment: Mapping[str, str],
+    written: Mapping[str, str],
+    origin: str,
+    found: Mapping[str, Value],
+) -> Value:
+    if flag is not None:
+        return Value(known.name, str(flag), f"flag --{known.name}")
+    for variable in known.variables:
+        if environment.get(variable):
+            return Value(known.name, environment[variable], f"variable {variable}")
+    if known.name in written:
+        return Value(known.name, written[known.name], origin)
+    return Value(known.name, _default(known.name, environment, found), "default")
+
+
+def _default(name: str, environment: Mapping[str, str], found: Mapping[str, Value]) -> str:
+    if name == "output":
+        return Format.TABLE.value
+    if name == "state":
+        if os.geteuid() == 0:
+            return "/var/lib/stockade"
+        return str(_under_home(environment, "XDG_STATE_HOME", ".local/state") / "stockade")
+    if name == "socket":
+        return str(Path(found["state"].value) / "api.sock")
+    return "unix:///var/run/docker.sock"
+
+
+def _under_home(environment: Mapping[str, str], variable: str, default: str) -> Path:
+    return Path(environment.get(variable) or Path(environment.get("HOME") or "/") / default)
+
+
+def _file_is_named(flags: Common, environment: Mapping[str, str]) -> bool:
+    return flags.config is not None or bool(environment.get("STOCKADE_CONFIG"))
+
+
+def _file(flags: Common, environment: Mapping[str, str]) -> Path:
+    if flags.config is not None:
+        return flags.config
+    if named := environment.get("STOCKADE_CONFIG"):
+        return Path(named)
+    if os.geteuid() == 0:
+        return Path("/etc/stockade/stockade.toml")
+    return _under_home(environment, "XDG_CONFIG_HOME", ".config") / "stockade" / "stockade.toml"
+
+
+def _read_file(path: Path, *, named: bool) -> tuple[str, dict[str, str]]:
+    try:
+        written = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named:
+            raise _bad_file(path, "it is not there") from None
+        return "", {}
+    except (OSError, ValueError) as problem:
+        raise _bad_file(path, str(problem)) from None
+    names = {known.name for known in SETTINGS}
+    for name, value in written.items():
+        if name not in names:
+            raise _bad_file(path, f'unknown setting "{name}" (known: {", ".join(sorted(names))})')
+        if not isinstance(value, str):
+            raise _bad_file(path, f'setting "{name}" must be a text in quotes')
+    return f"file {path}", written
+
+
+def _bad_file(path: Path, why: str) -> StockadeError:
+    return StockadeError(
+        f"cannot use the settings file {path}: {why}",
+        kept="nothing was done",
+        remedy="correct the file, or name another one with --config",
+    )
+
+
+def _check_output(value: Value) -> None:
+    if value.value not in {each.value for each in Format}:
+        raise StockadeError(
+            f'unknown output format "{value.value}" ({value.origin})',
+            kept="nothing was done",
+            remedy="use table, json or yaml",
+        )
