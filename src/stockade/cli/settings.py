@@ -160,6 +160,11 @@ def _read_file(path: Path, *, named: bool) -> tuple[str, dict[str, str]]:
         if named:
             raise _bad_file(path, "it is not there") from None
         return "", {}
+    except PermissionError as problem:
+        # Nobody named it: with another user's HOME it is not ours to read.
+        if named:
+            raise _bad_file(path, problem.strerror or "it may not be read") from None
+        return "", {}
     except (OSError, ValueError) as problem:
         raise _bad_file(path, str(problem)) from None
     names = {known.name for known in SETTINGS}
