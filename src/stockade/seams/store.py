@@ -90,13 +90,13 @@ class Birth(msgspec.Struct, frozen=True):
 
 
 class Realised(msgspec.Struct, frozen=True):
-    """What a host last said is in force there. ``error``: why what it should enforce now is not."""
+    """What a host last said is in force there; None: nothing yet. ``error``: why what it should enforce now is not."""
 
     host: HostId
-    version: Version
-    revision: Revision
-    fingerprint: str
     at: float
+    version: Version | None = None
+    revision: Revision | None = None
+    fingerprint: str = ""
     error: str = ""
 
 

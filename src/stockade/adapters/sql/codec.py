@@ -5,8 +5,9 @@ from typing import TypeVar
 import immutables
 import msgspec
 
-from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
+from stockade.core.model.ids import Revision, Version, WorkloadId
 from stockade.core.model.inventory import Host, Workload
+from stockade.core.model.labels import Label
 from stockade.core.model.policy import PolicySet
 from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
@@ -21,6 +22,7 @@ class _Checkpoint(msgspec.Struct, frozen=True):
     policy: PolicySet
     version: Version
     lapsed: tuple[str, ...]
+    operator_labels: tuple[tuple[WorkloadId, tuple[Label, ...]], ...]
 
 
 def write(value: object) -> str:
@@ -50,6 +52,7 @@ def write_snapshot(snapshot: Snapshot) -> str:
             snapshot.policy,
             snapshot.version,
             tuple(sorted(snapshot.lapsed)),
+            tuple(sorted(snapshot.operator_labels.items())),
         )
     )
 
@@ -57,7 +60,12 @@ def write_snapshot(snapshot: Snapshot) -> str:
 def read_snapshot(text: str, row: str) -> Snapshot:
     """Return the snapshot that was written."""
     stored = read(text, _Checkpoint, row)
-    hosts: immutables.Map[HostId, Host] = immutables.Map({host.id: host for host in stored.hosts})
-    workloads: immutables.Map[WorkloadId, Workload] = immutables.Map({each.id: each for each in stored.workloads})
-    lapsed = frozenset(stored.lapsed)
-    return Snapshot(stored.revision, hosts, workloads, stored.policy, stored.version, lapsed)
+    return Snapshot(
+        revision=stored.revision,
+        hosts=immutables.Map({host.id: host for host in stored.hosts}),
+        workloads=immutables.Map({workload.id: workload for workload in stored.workloads}),
+        policy=stored.policy,
+        version=stored.version,
+        lapsed=frozenset(stored.lapsed),
+        operator_labels=immutables.Map(stored.operator_labels),
+    )

@@ -1,6 +1,6 @@
 """``seams.store.Store`` over SQL. Writes are one transaction each; what fails leaves the database as it was."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -187,9 +187,7 @@ def _event(row: Row[Any]) -> RevisedEvent:
 
 def _realised(connection: Connection) -> tuple[Realised, ...]:
     rows = connection.execute(select(AGENTS).where(AGENTS.c.at.is_not(None)).order_by(AGENTS.c.host))
-    return tuple(
-        Realised(HostId(r.host), Version(r.version), Revision(r.revision), r.fingerprint, r.at, r.error) for r in rows
-    )
+    return tuple(Realised(row.host, row.at, row.version, row.revision, row.fingerprint, row.error) for row in rows)
 
 
 def _unconfirmed(connection: Connection) -> Unconfirmed | None:
@@ -318,8 +316,8 @@ def _note_agents(connection: Connection, commit: Commit) -> None:
         _note_agent(connection, each.host, row)
 
 
-def _note_agent(connection: Connection, host: HostId, row: dict[str, object]) -> None:
+def _note_agent(connection: Connection, host: HostId, row: Mapping[str, object]) -> None:
     changed = connection.execute(update(AGENTS).where(AGENTS.c.host == host).values(row))
     if changed.rowcount == 0:
         blank = {"host": host, "generation": 0, "fingerprint": "", "error": ""}
-        connection.execute(insert(AGENTS).values(blank | row))
+        connection.execute(insert(AGENTS).values(blank | dict(row)))

@@ -1,0 +1,74 @@
+"""What each host should enforce, and what it says it does. A realised version never goes backwards."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from stockade.core.model.ids import HostId, Version
+from stockade.core.model.intent import Intent
+from stockade.seams.store import Realised
+from stockade.wire import Counters, Outcome
+
+
+class Roster:
+    """Wanted and realised, by host. No I/O: what is to be stored is returned."""
+
+    def __init__(self, realised: Iterable[Realised] = ()) -> None:
+        self.wanted: Mapping[HostId, Intent] = {}
+        self.realised = {each.host: each for each in realised}
+        self.counters: dict[HostId, Counters] = {}
+
+    def publish(self, intents: Mapping[HostId, Intent]) -> tuple[HostId, ...]:
+        """Take newly compiled intents; return the hosts whose fingerprint moved, which must hear of it."""
+        before = self.wanted
+        self.wanted = dict(intents)
+        for host in set(self.counters) - set(intents):
+            del self.counters[host]
+        return tuple(
+            host
+            for host in sorted(intents)
+            if host not in before or before[host].fingerprint != intents[host].fingerprint
+        )
+
+    def caught_up(self, at: float) -> tuple[Realised, ...]:
+        """Return new records of hosts that enforce the wanted state already, under an older version's number."""
+        records = []
+        for host in sorted(self.wanted):
+            intent, known = self.wanted[host], self.realised.get(host)
+            if known and _same(known, intent) and (known.version or 0) < intent.version:
+                records.append(msgspec.structs.replace(known, version=intent.version, revision=intent.revision, at=at))
+        return tuple(records)
+
+    def judge(self, outcome: Outcome, at: float) -> Realised | None:
+        """Return the record that an outcome makes; None where it is older than what is known already."""
+        known = self.realised.get(outcome.host) or Realised(outcome.host, at)
+        if outcome.error:
+            return msgspec.structs.replace(known, at=at, error=outcome.error)
+        if known.version is not None and (outcome.version, outcome.revision) < (known.version, known.revision):
+            return None
+        wanted = self.wanted.get(outcome.host)
+        if wanted is not None and wanted.fingerprint == outcome.fingerprint and wanted.version >= outcome.version:
+            return Realised(outcome.host, at, wanted.version, wanted.revision, outcome.fingerprint)
+        return Realised(outcome.host, at, outcome.version, outcome.revision, outcome.fingerprint)
+
+    def record(self, records: Iterable[Realised]) -> None:
+        """Take records that were stored."""
+        for each in records:
+            self.realised[each.host] = each
+
+    def in_force(self, host: HostId) -> Version | None:
+        """Return the version that is in force at a host; None where none is known to be."""
+        known = self.realised.get(host)
+        return known.version if known else None
+
+    def waiting(self) -> tuple[HostId, ...]:
+        """Return the hosts that do not enforce what they should."""
+        return tuple(host for host in sorted(self.wanted) if not self._settled(host))
+
+    def _settled(self, host: HostId) -> bool:
+        known = self.realised.get(host)
+        return known is not None and _same(known, self.wanted[host])
+
+
+def _same(known: Realised, intent: Intent) -> bool:
+    return not known.error and known.fingerprint == intent.fingerprint
