@@ -23,10 +23,17 @@ Identity = tuple[tuple[tuple[str, str], ...], str]
 class Population:
     """The known workloads under one rulebook, by identity. Identities are numbered in the order of first sight."""
 
-    def __init__(self, book: Rulebook, workloads: Iterable[Workload], hosts: Mapping[HostId, Host]) -> None:
+    def __init__(
+        self,
+        book: Rulebook,
+        workloads: Iterable[Workload],
+        hosts: Mapping[HostId, Host],
+        keys: frozenset[str] = frozenset(),
+    ) -> None:
+        """``keys`` are dimensions to tell apart beyond those that the rulebook mentions."""
         self.book = book
         self.hosts = hosts
-        self.keys = book.keys()
+        self.keys = book.keys() | keys
         self.index = LabelIndex()
         self.numbers: dict[Identity, int] = {}
         self.members: list[list[Workload]] = []
@@ -46,6 +53,10 @@ class Population:
         if number not in self.programs:
             self.programs[number] = self._program(number)
         return self.programs[number]
+
+    def identity(self, workload: WorkloadId) -> int | None:
+        """Return the number of a workload's identity; None where nobody knows it."""
+        return self.of.get(workload)
 
     def meant(self, term: Term) -> list[Workload]:
         """Return the workloads that a term means, in the order of their identities."""
@@ -83,23 +94,35 @@ class Population:
         return found
 
     def _program(self, number: int) -> Program:
-        member = self.members[number][0]
-        mode = self._mode(member)
-        cut = self.book.quarantined
-        quarantined = cut is not None and select.matches(cut, member.labels, member.name)
-        ways: dict[Direction, set[Line]] = {way: set() for way in Direction}
-        for clause in (self.book.clauses[each] for each in self._clauses[number]):
-            if _counts(clause, mode, quarantined=quarantined):
-                ways[clause.direction].add(clause.line)
-        egress, ingress = (tuple(sorted(ways[way])) for way in (Direction.EGRESS, Direction.INGRESS))
-        content = msgspec.json.encode((mode, quarantined, egress, ingress))
-        return Program(ProgramId(digest(content)), mode, quarantined, egress, ingress)
+        """The clauses of an identity are known; its members differ in nothing that counts."""
+        clauses = (self.book.clauses[each] for each in self._clauses[number])
+        return _program(self.book, self.members[number][0], clauses)
 
-    def _mode(self, workload: Workload) -> Mode:
-        for mode in self.book.modes:
-            if select.matches(mode.select, workload.labels, workload.name):
-                return mode.mode
-        return Mode.VISIBILITY
+
+def program_for(book: Rulebook, workload: Workload) -> Program:
+    """Return the program of one workload, in the inventory or imagined, from the rulebook alone."""
+    own = (each for each in book.clauses if select.matches(each.subject, workload.labels, workload.name))
+    return _program(book, workload, own)
+
+
+def mode_of(book: Rulebook, workload: Workload) -> Mode:
+    """Return the mode of the first document, in the order in which they count, that selects a workload."""
+    for mode in book.modes:
+        if select.matches(mode.select, workload.labels, workload.name):
+            return mode.mode
+    return Mode.VISIBILITY
+
+
+def _program(book: Rulebook, workload: Workload, clauses: Iterable[Clause]) -> Program:
+    mode = mode_of(book, workload)
+    quarantined = book.quarantined is not None and select.matches(book.quarantined, workload.labels, workload.name)
+    ways: dict[Direction, set[Line]] = {way: set() for way in Direction}
+    for clause in clauses:
+        if _counts(clause, mode, quarantined=quarantined):
+            ways[clause.direction].add(clause.line)
+    egress, ingress = (tuple(sorted(ways[way])) for way in (Direction.EGRESS, Direction.INGRESS))
+    content = msgspec.json.encode((mode, quarantined, egress, ingress))
+    return Program(ProgramId(digest(content)), mode, quarantined, egress, ingress)
 
 
 def _counts(clause: Clause, mode: Mode, *, quarantined: bool) -> bool:

@@ -1,0 +1,112 @@
+"""Policy tests and invariants, run on a world."""
+
+import ipaddress
+from collections.abc import Iterator
+
+from stockade.core import select
+from stockade.core.compile.population import program_for
+from stockade.core.model.ids import WorkloadId
+from stockade.core.model.inventory import Sighting, Workload, WorkloadKind
+from stockade.core.model.labels import Label, Labels
+from stockade.core.model.net import Ports
+from stockade.core.model.policy import Expectation, Never, Policy, PolicyTest, ServiceRef, TestEnd
+from stockade.core.model.selector import And, Equal, Selector
+from stockade.core.plan.parties import Party, World
+from stockade.core.plan.permitted import Run, permitted, runs
+from stockade.core.plan.portset import EVERYTHING, PortSet, portset
+from stockade.core.plan.values import InvariantResult, TestResult
+
+HYPOTHETICAL = "a workload with "
+
+
+def tests(world: World) -> tuple[TestResult, ...]:
+    """Run every policy's tests on workloads with exactly the labels that they name, and what the scope demands."""
+    return tuple(_run(world, policy, test) for policy in world.snapshot.policy.policies for test in policy.tests)
+
+
+def invariants(world: World) -> tuple[InvariantResult, ...]:
+    """Check every invariant over one hop, between all parties of the world."""
+    found = []
+    for each in world.snapshot.policy.invariants:
+        counterexample = next(
+            _breaches(
+                world,
+                each.holds.source,
+                each.holds.destination,
+                services(world, each.holds.on),
+                never=isinstance(each.holds, Never),
+            ),
+            "",
+        )
+        found.append(InvariantResult(each.name, each.where, not counterexample, counterexample))
+    return tuple(found)
+
+
+def services(world: World, on: tuple[ServiceRef, ...]) -> PortSet:
+    """Write services out; none named is all."""
+    if not on:
+        return EVERYTHING
+    known = {service.name: service.ports for service in world.snapshot.policy.services}
+    ports: list[Ports] = []
+    for each in on:
+        ports += [each] if isinstance(each, Ports) else known.get(each, ())
+    return portset(ports)
+
+
+def _breaches(world: World, source: Selector, destination: Selector, on: PortSet, *, never: bool) -> Iterator[str]:
+    for target in world.parties.values():
+        if not _is(target, destination):
+            continue
+        for sender in world.parties.values():
+            if _is(sender, source) is not never or sender is target:
+                continue
+            open_ports = permitted(runs(world, sender, target)) & on
+            if open_ports:
+                yield f"{sender.names[0]} → {target.names[0]} {open_ports.text()}"
+
+
+def _is(party: Party, selector: Selector) -> bool:
+    return any(w.known and select.matches(selector, w.labels, w.name) for w in party.workloads)
+
+
+def _run(world: World, policy: Policy, test: PolicyTest) -> TestResult:
+    source, destination = (_party(world, policy, end) for end in (test.source, test.destination))
+    on = services(world, (test.on,))
+    found = [run for run in runs(world, source, destination) if portset([run.ports]) & on]
+    allowed = on == on & permitted(found)
+    some = bool(on & permitted(found))
+    passed = allowed if test.expect is Expectation.ALLOW else not some
+    text = f"{_text(test.source)} → {_text(test.destination)} {on.text()} {test.expect.value}"
+    return TestResult(policy.name, test.where, text, test.expect, passed, "" if passed else _because(found, some=some))
+
+
+def _because(found: list[Run], *, some: bool) -> str:
+    rules = sorted({str(run.rule) for run in found if run.allowed and run.rule})
+    if some:
+        return f"allowed by {', '.join(rules)}" if rules else "allowed: the mode of both ends denies nothing"
+    denying = sorted({str(s.line.rule) for run in found for s in (run.leaves, run.enters) if not s.allowed and s.line})
+    return f"denied by {', '.join(denying)}" if denying else "denied: no rule allows it"
+
+
+def _party(world: World, policy: Policy, end: TestEnd) -> Party:
+    if end.address is not None:
+        return world.party_at(str(ipaddress.ip_address(end.address)))
+    wanted = dict(_demanded(policy.scope)) | dict(end.labels)
+    name = wanted.pop("name", "")
+    labels = Labels(tuple(Label(key, value) for key, value in sorted(wanted.items())))
+    seen = Sighting(WorkloadId("hypothetical"), name, WorkloadKind.CONTAINER)
+    workload = Workload(seen, labels)
+    return Party(HYPOTHETICAL + _text(end), (workload,), program_for(world.book, workload))
+
+
+def _demanded(scope: Selector) -> Iterator[tuple[str, str]]:
+    """Yield the labels without which nothing lies inside a scope."""
+    if isinstance(scope, Equal):
+        yield scope.key, scope.value
+    elif isinstance(scope, And):
+        for part in scope.of:
+            yield from _demanded(part)
+
+
+def _text(end: TestEnd) -> str:
+    return str(end.address) if end.address else " ".join(f"{key}={value}" for key, value in end.labels)
