@@ -212,6 +212,12 @@ class Engine:
         """Return the words before a command that run the machine's own tools in a container's network namespace."""
         return ["nsenter", f"--net=/proc/{self.pid(name)}/ns/net", "--"]
 
+    def ports_of(self, namespace: str) -> dict[str, str]:
+        """Return, by MAC, the host-side interface of each link in a network namespace, as the kernel tells it."""
+        inner = json.loads(self.on_host("nsenter", f"--net={namespace}", "--", "ip", "-j", "link"))
+        outer = {link["ifindex"]: link["ifname"] for link in json.loads(self.on_host("ip", "-j", "link"))}
+        return {link["address"]: outer[link["link_index"]] for link in inner if link.get("link_index") in outer}
+
     def on_host(self, *command: str, timeout: float = 60.0) -> str:
         """Run a command on the engine's host; return what it printed, stripped."""
         return self._said([*self.inside, *command], timeout)

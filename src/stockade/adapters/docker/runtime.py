@@ -1,0 +1,122 @@
+"""``Runtime`` over a Docker engine: connect, follow until it breaks, say so, wait, and begin again."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from stockade.adapters.docker import proxies
+from stockade.adapters.docker.api import EngineApi, EngineLost, EngineSettings, engine_socket
+from stockade.adapters.docker.outbox import Outbox
+from stockade.adapters.docker.session import PortsOf, Session
+from stockade.adapters.docker.sight import Site
+from stockade.core.model.ids import HostId, WorkloadId
+from stockade.core.model.inventory import Bridge
+from stockade.seams.clock import Clock
+from stockade.seams.runtime import Lost, RuntimeEvent
+
+__all__ = ["DockerRuntime", "PortsOf"]
+
+
+class DockerRuntime:
+    """The containers of one Docker engine, and the bridges that its networks are.
+
+    ``ports_of`` finds, for the path of a network namespace, the host-side interface of each link in it, by the MAC of
+    the link's inner end; it may block (it runs in a thread) and may raise ``OSError``. ``jitter`` returns a number in
+    [0, 1). ``bridges_changed`` is called, on the loop, whenever ``bridges()`` returns something new.
+    """
+
+    name = "docker"
+
+    def __init__(
+        self,
+        host: HostId,
+        *,
+        ports_of: PortsOf,
+        clock: Clock,
+        jitter: Callable[[], float],
+        socket: str = "",
+        host_name: str = "",
+        host_workload: WorkloadId | None = None,
+        bridges_changed: Callable[[tuple[Bridge, ...]], None] | None = None,
+        running_proxies: Callable[[], Mapping[tuple[str, str, int], proxies.Proxy]] = proxies.running,
+        settings: EngineSettings = EngineSettings(),  # noqa: B008 - frozen
+    ) -> None:
+        self.socket = socket or engine_socket(os.environ)
+        self._site = Site(host, host_name or host, host_workload or WorkloadId(f"host:{host}"))
+        self._ports_of = ports_of
+        self._clock = clock
+        self._jitter = jitter
+        self._bridges: tuple[Bridge, ...] = ()
+        self._bridges_changed = bridges_changed
+        self._running_proxies = running_proxies
+        self._settings = settings
+
+    def bridges(self) -> tuple[Bridge, ...]:
+        """Return the bridges of Docker's networks as last seen, by name; empty before the first listing."""
+        return self._bridges
+
+    async def events(self) -> AsyncIterator[RuntimeEvent]:
+        """Yield ``Listed`` first (or ``Lost``, until the engine answers), then changes, for ever.
+
+        Closing the iterator ends everything it started.
+        """
+        outbox = Outbox()
+        follower = asyncio.create_task(self._follow(outbox))
+        try:
+            while True:
+                yield await _next(outbox, follower)
+        finally:
+            follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await follower
+
+    async def _follow(self, outbox: Outbox) -> None:
+        failures, said = 0, ""
+        while True:
+            session = self._session(outbox)
+            try:
+                await session.run()
+            except EngineLost as problem:
+                failures, said = (0, "") if session.listed else (failures, said)
+                if str(problem) != said:
+                    outbox.put(Lost(said := str(problem)))
+            await asyncio.sleep(self._delay(failures))
+            failures += 1
+
+    def _session(self, outbox: Outbox) -> Session:
+        return Session(
+            EngineApi(self.socket, self._settings),
+            self._site,
+            outbox,
+            clock=self._clock,
+            ports_of=self._ports_of,
+            running_proxies=self._running_proxies,
+            bridges_seen=self._learn_bridges,
+            settings=self._settings,
+        )
+
+    def _delay(self, failures: int) -> float:
+        """Double with each failure up to a bound, and scatter, so that many hosts do not come back as one."""
+        settings = self._settings
+        whole: float = min(settings.last_retry, settings.first_retry * 2.0 ** min(failures, 16))
+        return whole * (0.5 + self._jitter() / 2)
+
+    def _learn_bridges(self, found: tuple[Bridge, ...]) -> None:
+        if found == self._bridges:
+            return
+        self._bridges = found
+        if self._bridges_changed is not None:
+            self._bridges_changed(found)
+
+
+async def _next(outbox: Outbox, follower: "asyncio.Task[None]") -> RuntimeEvent:
+    """Return the next event; what ends the follower (a mistake of ours) ends this too, instead of silence."""
+    taking = asyncio.ensure_future(outbox.take())
+    try:
+        await asyncio.wait({taking, follower}, return_when=asyncio.FIRST_COMPLETED)
+        if follower.done() and not taking.done():
+            follower.result()
+        return await taking
+    finally:
+        taking.cancel()

@@ -1,0 +1,140 @@
+"""A real engine for the tests of this folder, and a follower that keeps what Docker's adapter tells."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from stockade.adapters.docker import DockerRuntime, EngineSettings
+from stockade.core.model.ids import HostId
+from stockade.core.model.inventory import Sighting
+from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
+from stockade.testing.engine import Engine, EngineError
+
+SETTINGS = EngineSettings(answer=3, heartbeat=0.5, patience=0.3, last_retry=0.5)
+
+
+class SystemClock:
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Follower:
+    """All that a runtime has told, and what is true by it now, keyed by container name."""
+
+    def __init__(self, runtime: DockerRuntime) -> None:
+        self.runtime = runtime
+        self.told: list[RuntimeEvent] = []
+        self.taken: list[float] = []
+        self.now: dict[str, Seen] = {}
+        self.lost = ""
+        self._changed = asyncio.Condition()
+
+    def __getitem__(self, name: str) -> Sighting:
+        return self.named()[name].sighting
+
+    def named(self) -> dict[str, Seen]:
+        return {seen.sighting.name: seen for seen in self.now.values()}
+
+    def about(self, name: str) -> list[RuntimeEvent]:
+        ids = {event.sighting.id for event in self.told if isinstance(event, Seen) and event.sighting.name == name}
+        return [
+            event
+            for event in self.told
+            if (isinstance(event, Seen) and event.sighting.id in ids) or (isinstance(event, Gone) and event.id in ids)
+        ]
+
+    async def until(self, wanted: Callable[["Follower"], object], within: float = 30.0) -> None:
+        async def met() -> None:
+            async with self._changed:
+                await self._changed.wait_for(lambda: _holds(wanted, self))
+
+        try:
+            await asyncio.wait_for(met(), within)
+        except TimeoutError:
+            shown = "\n".join(map(repr, self.named().values()))
+            pytest.fail(f"not within {within} s; lost: {self.lost!r}; last told: {self.told[-3:]}\n{shown}")
+
+    async def quiet(self, seconds: float = 0.5) -> None:
+        """Return when nothing was told for a while."""
+        while True:
+            count = len(self.told)
+            await asyncio.sleep(seconds)
+            if len(self.told) == count:
+                return
+
+    async def keep(self) -> None:
+        async for event in self.runtime.events():
+            async with self._changed:
+                self._take(event)
+                self._changed.notify_all()
+
+    def _take(self, event: RuntimeEvent) -> None:
+        self.told.append(event)
+        self.taken.append(time.time())
+        match event:
+            case Listed():
+                self.now = {seen.sighting.id: seen for seen in event.seen}
+                self.lost = ""
+            case Lost():
+                self.lost = event.reason
+            case Seen():
+                self.now[event.sighting.id] = event
+            case Gone():
+                self.now.pop(event.id, None)
+
+
+def _holds(wanted: Callable[[Follower], object], follower: Follower) -> bool:
+    try:
+        return bool(wanted(follower))
+    except KeyError:  # not there yet
+        return False
+
+
+@contextlib.asynccontextmanager
+async def follow(engine: Engine, socket: str = "", **more: object) -> AsyncIterator[Follower]:
+    def ports_of(namespace: str) -> dict[str, str]:
+        try:
+            return engine.ports_of(namespace)
+        except EngineError as problem:
+            raise OSError(str(problem)) from problem
+
+    settings = {"settings": SETTINGS, "jitter": random.Random(7).random, **more}
+    runtime = DockerRuntime(
+        HostId("host-a"), socket=socket or str(engine.socket), ports_of=ports_of, clock=SystemClock(), **settings
+    )
+    follower = Follower(runtime)
+    keeping = asyncio.create_task(follower.keep())
+    try:
+        await follower.until(lambda told: told.told)
+        yield follower
+        assert not keeping.done(), keeping
+    finally:
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+
+
+@pytest.fixture(scope="session")
+def _running_engine() -> Iterator[Engine]:
+    with Engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(_running_engine: Engine) -> Iterator[Engine]:
+    """The session's engine, empty before and after."""
+    yield _running_engine
+    _running_engine.clear()
+
+
+@pytest.fixture(name="follow")
+def _follow() -> Callable[..., contextlib.AbstractAsyncContextManager[Follower]]:
+    """``async with follow(engine) as told``: a ``DockerRuntime`` at work on the engine."""
+    return follow
