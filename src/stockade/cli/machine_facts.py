@@ -237,10 +237,17 @@ def _docker(address: str) -> Docker:
 
 
 def _state_error(state: Path) -> str:
-    nearest = next(each for each in (state, *state.parents) if each.exists())
+    nearest = next(each for each in (state, *state.parents) if _exists(each))
     if not nearest.is_dir():
         return f"{nearest} is not a folder"
     return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} is not writable"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def _program(name: str) -> str | None:

@@ -78,12 +78,22 @@ def run(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    named = arguments[:1] if arguments and not arguments[0].startswith("-") else []
+    if named and named[0] not in {verb.name for verb in VERBS}:
+        raise _unknown_verb(named[0])
     try:
-        return int(application()(arguments) or 0)
+        code = int(application()(arguments) or 0)
+        # Here, where a full disk or a reader that has gone is still reported, and not when Python exits.
+        sys.stdout.flush()
+        return code
     except CycloptsError as problem:
-        named = arguments[:1] if arguments[:1] and not arguments[0].startswith("-") else []
-        raise StockadeError(
-            str(problem).strip(),
-            kept="nothing was done",
-            remedy=" ".join(["stockade", *(verb.name for verb in VERBS if [verb.name] == named), "--help"]),
-        ) from None
+        remedy = " ".join(["stockade", *named, "--help"])
+        raise StockadeError(str(problem).strip(), kept="nothing was done", remedy=remedy) from None
+
+
+def _unknown_verb(name: str) -> StockadeError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [verb.name for verb in VERBS], 1)
+    meant = f'; did you mean "{near[0]}"?' if near else ""
+    return StockadeError(f'there is no verb "{name}"{meant}', kept="nothing was done", remedy="stockade --help")

@@ -4,6 +4,7 @@ A view is a sequence of lines, a line a sequence of spans. Nothing is ever cut o
 """
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,7 @@ WOULD_DENY = Span("◐", "yellow")
 UNKNOWN = Span("?", "magenta")
 
 ASCII = str.maketrans({"●": "o", "✕": "x", "◐": "~", "→": "->", "│": "|", "–": "-", "…": "...", "·": "-", "✓": "+"})
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 GAP = "  "
 PIPE_WIDTH = 80
 
@@ -51,21 +53,20 @@ def dim(text: str) -> Span:
 
 
 def columns(headers: Sequence[str], rows: Iterable[Sequence[Span | str]], indent: str = "") -> View:
-    """Lay out rows in aligned columns; where one is wider than the terminal, last cells go on lines of their own."""
+    """Lay out rows in aligned columns; where one is wider than the terminal, its last cell goes on its own line."""
     cells = [[each if isinstance(each, Span) else Span(each) for each in row] for row in rows]
     heads = [[dim(head) for head in headers]] if any(headers) else []
     widths = [max((len(row[at].text) for row in heads + cells), default=0) for at in range(len(headers))]
-    fits = len(indent) + sum(widths) + len(GAP) * (len(widths) - 1) <= width()
     for row in heads + cells:
-        yield from _row(row, widths, indent, fits=fits)
+        yield from _row(row, widths, indent)
 
 
-def _row(row: Sequence[Span], widths: Sequence[int], indent: str, *, fits: bool) -> View:
+def _row(row: Sequence[Span], widths: Sequence[int], indent: str) -> View:
     *before, last = row
     aligned: list[Span] = [Span(indent)]
     for cell, size in zip(before, widths, strict=False):
         aligned += [cell, Span(" " * (size - len(cell.text)) + GAP)]
-    if fits or not before or not last.text:
+    if not before or sum(len(span.text) for span in (*aligned, last)) <= width():
         yield (*aligned, last)
         return
     yield tuple(aligned)
@@ -111,8 +112,7 @@ def _write(view: View, stream: IO[str]) -> None:
     symbols = unicode_ok(stream)
     if not _coloured(stream):
         for spans in view:
-            text = "".join(span.text for span in spans).rstrip()
-            print(text if symbols else _plain(text), file=stream)
+            print(_safe("".join(span.text for span in spans).rstrip(), symbols=symbols), file=stream)
         stream.flush()
         return
     from rich.console import Console
@@ -120,7 +120,7 @@ def _write(view: View, stream: IO[str]) -> None:
 
     console = Console(file=stream, highlight=False, soft_wrap=True)
     for spans in view:
-        pieces = [(span.text if symbols else _plain(span.text), span.style) for span in spans]
+        pieces = [(_safe(span.text, symbols=symbols), span.style) for span in spans]
         console.print(Text.assemble(*pieces), soft_wrap=True)
 
 
@@ -128,5 +128,7 @@ def _coloured(stream: IO[str]) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _plain(text: str) -> str:
-    return text.translate(ASCII).encode("ascii", "backslashreplace").decode()
+def _safe(text: str, *, symbols: bool) -> str:
+    """Names come from containers: what would steer a terminal, or turn the reading direction, is shown instead."""
+    text = STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return text if symbols else text.translate(ASCII).encode("ascii", "backslashreplace").decode()

@@ -34,7 +34,7 @@ def problem_lines(problems: Iterable[Problem]) -> View:
 
 def _message(problem: Problem) -> str:
     text = problem.message
-    if problem.nearest and problem.nearest not in text:
+    if problem.nearest and "did you mean" not in text:
         text += f'; did you mean "{problem.nearest}"?'
     if problem.expected and problem.expected not in text:
         text += f" (expected {problem.expected})"

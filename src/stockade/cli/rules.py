@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from stockade.cli.exits import Exit
-from stockade.cli.output import View, bold, dim, line
+from stockade.cli.output import View, bold, dim, line, show
 from stockade.cli.problems import place
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Format
@@ -25,7 +25,7 @@ def rules(
     settings, client = connect(common)
     reply = client.call("rules", RulesReply, host=host)
     if text and settings.output is Format.TABLE:
-        print(reply.text.rstrip("\n"))
+        show(line(each.expandtabs(8)) for each in reply.text.splitlines())
     else:
         deliver(settings, reply, rules_view)
     return Exit.DONE
