@@ -49,8 +49,8 @@ def version(number: int) -> StoredVersion:
     return StoredVersion(Version(number), "ada", "why", 5.0, f"hash{number}", POLICY, files, "canonical")
 
 
-def commit(after: int, *events: Event, **more: object) -> Commit:
-    return Commit(after=Revision(after), at=10.0 + after, events=events, **more)  # type: ignore[arg-type]
+def put(store: SqlStore, after: int, *events: Event, **more: object) -> Revision:
+    return store.commit(Commit(events=events, **more), after=Revision(after), at=10.0 + after)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -84,17 +84,16 @@ def test_everything_of_a_commit_comes_back(store: SqlStore, path: Path) -> None:
     realised = Realised(HOST, 12.0, Version(1), Revision(2), "f", "refused")
     waits = Unconfirmed(Version(1), Version(0), 99.0)
     events = (seen("a"), PolicyActivated(Version(1), POLICY))
-    last = store.commit(
-        commit(
-            0,
-            *events,
-            generation=(HOST, 7),
-            version=version(1),
-            unconfirmed=waits,
-            audit=(Entry("ada", "apply", "1", uid=0),),
-            births=(birth,),
-            realised=(realised,),
-        )
+    last = put(
+        store,
+        0,
+        *events,
+        generation=(HOST, 7),
+        version=version(1),
+        unconfirmed=waits,
+        audit=(Entry("ada", "apply", "1", uid=0),),
+        births=(birth,),
+        realised=(realised,),
     )
     store.close()
     again = reopened(path)
@@ -113,17 +112,17 @@ def test_everything_of_a_commit_comes_back(store: SqlStore, path: Path) -> None:
 
 
 def test_a_commit_that_fails_half_way_stores_nothing(store: SqlStore, path: Path) -> None:
-    store.commit(commit(0, version=version(1)))
+    put(store, 0, version=version(1))
     with pytest.raises(Conflict):
-        store.commit(commit(0, seen("a"), version=version(1), audit=(Entry("ada", "apply"),)))
+        put(store, 0, seen("a"), version=version(1), audit=(Entry("ada", "apply"),))
     assert (rows(path, "events"), rows(path, "versions"), rows(path, "audit")) == (0, 1, 0)
 
 
 def test_a_writer_that_is_behind_is_refused(store: SqlStore, path: Path) -> None:
     other = reopened(path)
-    other.commit(commit(0, seen("a")))
+    put(other, 0, seen("a"))
     with pytest.raises(Conflict, match="revision 1, this controller at 0") as refused:
-        store.commit(commit(0, seen("b")))
+        put(store, 0, seen("b"))
     assert refused.value.kept
     assert refused.value.remedy
     assert [event.event for event in store.load().events] == [seen("a")]
@@ -134,7 +133,7 @@ def test_a_writer_that_is_behind_is_refused(store: SqlStore, path: Path) -> None
     "verb", ["update {0} set {1} = 'mallory'", "delete from {0}", "insert or replace into {0} select * from {0}"]
 )
 def test_audit_and_versions_only_grow(store: SqlStore, path: Path, table: str, verb: str) -> None:
-    store.commit(commit(0, version=version(1), audit=(Entry("ada", "apply"),)))
+    put(store, 0, version=version(1), audit=(Entry("ada", "apply"),))
     column = {"audit": "who", "versions": "author"}[table]
     connection = sqlite3.connect(path)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
@@ -144,14 +143,14 @@ def test_audit_and_versions_only_grow(store: SqlStore, path: Path, table: str, v
 
 
 def test_audit_is_read_newest_first_in_pages(store: SqlStore) -> None:
-    store.commit(commit(0, audit=tuple(Entry("ada", "apply", str(number)) for number in range(1, 8))))
+    put(store, 0, audit=tuple(Entry("ada", "apply", str(number)) for number in range(1, 8)))
     assert [entry.number for entry in store.audit(3)] == [7, 6, 5]
     assert [entry.number for entry in store.audit(3, before=5)] == [4, 3, 2]
 
 
 def test_a_checkpoint_bounds_what_is_replayed(path: Path) -> None:
     store = open_store(f"sqlite:///{path}", kept_events=2)
-    store.commit(commit(0, seen("a"), seen("b"), seen("c"), WorkloadGone(WorkloadId("a"))))
+    put(store, 0, seen("a"), seen("b"), seen("c"), WorkloadGone(WorkloadId("a")))
     workload = Workload(seen("b").sighting, Labels((Label("app", "x"),)), (Label("app", "y"),))
     snapshot = Snapshot(
         Revision(4),
@@ -163,7 +162,7 @@ def test_a_checkpoint_bounds_what_is_replayed(path: Path) -> None:
         {WorkloadId("gone"): (Label("app", "x"),)},
     )
     store.checkpoint(snapshot)
-    store.commit(commit(4, QuarantineLapsed("q")))
+    put(store, 4, QuarantineLapsed("q"))
     loaded = store.load()
     assert [event.revision for event in loaded.events] == [5]
     assert plain(loaded.snapshot) == snapshot
@@ -175,16 +174,16 @@ def test_a_checkpoint_bounds_what_is_replayed(path: Path) -> None:
 
 def test_the_revision_goes_on_from_a_checkpoint_without_events(path: Path) -> None:
     store = open_store(f"sqlite:///{path}", kept_events=0)
-    store.commit(commit(0, seen("a")))
+    put(store, 0, seen("a"))
     store.checkpoint(Snapshot(revision=Revision(1)))
-    assert store.commit(commit(1, seen("b"))) == 2
+    assert put(store, 1, seen("b")) == 2
 
 
 def test_confirming_clears_what_waits(store: SqlStore) -> None:
-    store.commit(commit(0, unconfirmed=Unconfirmed(Version(2), Version(1), 50.0)))
-    store.commit(commit(0, unconfirmed=Unconfirmed(Version(3), Version(1), 60.0)))
+    put(store, 0, unconfirmed=Unconfirmed(Version(2), Version(1), 50.0))
+    put(store, 0, unconfirmed=Unconfirmed(Version(3), Version(1), 60.0))
     assert store.load().unconfirmed == Unconfirmed(Version(3), Version(1), 60.0)
-    store.commit(commit(0, confirmed=True))
+    put(store, 0, confirmed=True)
     assert store.load().unconfirmed is None
 
 
@@ -194,14 +193,14 @@ def test_a_later_birth_record_replaces_the_earlier(store: SqlStore) -> None:
         BirthRecord(WorkloadId("a"), "a", created=1.0, allowed=2.0),
     )
     other = BirthRecord(WorkloadId("b"), "b", created=3.0)
-    store.commit(commit(0, births=(Birth(HOST, early), Birth(HOST, other))))
-    store.commit(commit(0, births=(Birth(HOST, late),)))
+    put(store, 0, births=(Birth(HOST, early), Birth(HOST, other)))
+    put(store, 0, births=(Birth(HOST, late),))
     assert [birth.record for birth in store.births(9)] == [other, late]
     assert [birth.record for birth in store.births(9, WorkloadId("a"))] == [late]
 
 
 def test_only_the_owner_reads_the_file(store: SqlStore, path: Path) -> None:
-    store.commit(commit(0, seen("a")))
+    put(store, 0, seen("a"))
     modes = {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
     assert modes == {0o600}
 
@@ -242,7 +241,7 @@ def test_a_step_that_fails_leaves_the_schema_before_it(store: SqlStore, path: Pa
 
 
 def test_a_full_database_keeps_what_it_had(store: SqlStore, path: Path) -> None:
-    store.commit(commit(0, seen("a"), version=version(1)))
+    put(store, 0, seen("a"), version=version(1))
     store.close()
     small = reopened(path)
 
@@ -254,14 +253,14 @@ def test_a_full_database_keeps_what_it_had(store: SqlStore, path: Path) -> None:
     small._engine.dispose()
     many = tuple(seen(f"w{number}") for number in range(500))
     with pytest.raises(StockadeError, match="no room left") as full:
-        small.commit(commit(1, *many, version=version(2), audit=(Entry("ada", "apply"),)))
+        put(small, 1, *many, version=version(2), audit=(Entry("ada", "apply"),))
     assert "stay as they were" in full.value.kept
     assert "df -h" in full.value.remedy
     small.close()
     again = reopened(path)
     assert [event.revision for event in again.load().events] == [1]
     assert again.versions(9) == (version(1),)
-    assert again.commit(commit(1, seen("b"))) == 2
+    assert put(again, 1, seen("b")) == 2
 
 
 def test_a_locked_database_is_named(store: SqlStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,12 +269,12 @@ def test_a_locked_database_is_named(store: SqlStore, path: Path, monkeypatch: py
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("begin immediate")
     with pytest.raises(StockadeError, match="holds the database locked") as locked:
-        store.commit(commit(0, seen("a")))
+        put(store, 0, seen("a"))
     assert locked.value.kept
     assert store.load().events == ()
     holder.execute("rollback")
     holder.close()
-    assert store.commit(commit(0, seen("a"))) == 1
+    assert put(store, 0, seen("a")) == 1
 
 
 def test_a_file_that_is_no_database_is_refused_and_untouched(path: Path) -> None:
@@ -287,7 +286,7 @@ def test_a_file_that_is_no_database_is_refused_and_untouched(path: Path) -> None
 
 
 def test_a_damaged_page_is_found_at_start(store: SqlStore, path: Path) -> None:
-    store.commit(commit(0, *(seen(f"w{number}") for number in range(300))))
+    put(store, 0, *(seen(f"w{number}") for number in range(300)))
     store.close()
     data = bytearray(path.read_bytes())
     data[8192:12288] = b"\xa5" * 4096
@@ -303,7 +302,7 @@ def test_a_folder_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None
 
 
 def test_a_row_that_cannot_be_read_is_named(store: SqlStore, path: Path) -> None:
-    store.commit(commit(0, seen("a")))
+    put(store, 0, seen("a"))
     with sqlite3.connect(path) as connection:
         connection.execute('update events set payload = \'{"type": "never"}\'')
     with pytest.raises(StockadeError, match="event 1 cannot be read"):

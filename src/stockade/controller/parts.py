@@ -34,8 +34,6 @@ class Parts(msgspec.Struct, frozen=True):
 
     read: Callable[[Sequence[SourceFile]], Draft]
     """Policy files → a draft. No files: the built-in policy."""
-    write: Callable[[PolicySet], str]
-    """A policy set → the text of a file that reads back as it."""
     compile: Callable[[Snapshot], Mapping[HostId, Intent]]
     plan: Callable[[Snapshot, Snapshot, Draft, int], Plan]
     """(active, with the draft active, the draft, most pairs a connection) → plan."""

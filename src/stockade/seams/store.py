@@ -103,13 +103,10 @@ class Realised(msgspec.Struct, frozen=True):
 class Commit(msgspec.Struct, frozen=True):
     """Everything that one step stores.
 
-    ``after`` is the revision that the writer builds upon: ``Conflict`` where the store is elsewhere. ``events`` get
-    the revisions that follow it. ``generation`` is the last report taken of a host. ``unconfirmed`` sets what waits
-    for confirmation, ``confirmed`` clears it.
+    ``generation`` is the last report taken of a host. ``unconfirmed`` sets what waits for confirmation, ``confirmed``
+    clears it.
     """
 
-    after: Revision
-    at: float
     events: tuple[Event, ...] = ()
     generation: tuple[HostId, int] | None = None
     version: StoredVersion | None = None
@@ -137,8 +134,12 @@ class Store(Protocol):
         """Return the last checkpoint (or the empty snapshot) and every event after it."""
         ...
 
-    def commit(self, commit: Commit) -> Revision:
-        """Store all of it, durably, or nothing. Return the revision of the last event stored."""
+    def commit(self, commit: Commit, *, after: Revision, at: float) -> Revision:
+        """Store all of it, durably, or nothing. Return the revision of the last event stored.
+
+        ``after`` is the revision that the writer builds upon: ``Conflict`` where the store is elsewhere. Events get
+        the revisions that follow it. ``at``: now, in seconds since the epoch.
+        """
         ...
 
     def checkpoint(self, snapshot: Snapshot) -> None:

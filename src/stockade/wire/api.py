@@ -107,6 +107,8 @@ class StatusReply(Message, frozen=True, kw_only=True):
     quarantines: tuple[str, ...] = ()
     pending: Pending | None = None
     settings: tuple[Setting, ...] = ()
+    stalled: str = ""
+    """Why the newest snapshot could not be compiled; every host keeps what it enforces. Empty: it could."""
 
 
 class WorkloadView(msgspec.Struct, frozen=True):

@@ -76,16 +76,16 @@ class SqlStore:
                 unconfirmed=_unconfirmed(connection),
             )
 
-    def commit(self, commit: Commit) -> Revision:
+    def commit(self, commit: Commit, *, after: Revision, at: float) -> Revision:
         """Store all of it or nothing."""
         with told(UNWRITTEN), self._engine.begin() as connection:
-            _expect(connection, commit.after)
-            last = _add_events(connection, commit)
+            _expect(connection, after)
+            last = _add_events(connection, commit.events, after, at)
             if commit.version is not None:
                 connection.execute(insert(VERSIONS).values(_version_row(commit.version)))
             _confirmation(connection, commit)
-            _add_audit(connection, commit.audit, commit.at)
-            _add_births(connection, commit.births, commit.at)
+            _add_audit(connection, commit.audit, at)
+            _add_births(connection, commit.births, at)
             _note_agents(connection, commit)
             return last
 
@@ -234,14 +234,14 @@ def _newest(connection: Connection, table: Table, column: str) -> int:
     return newest
 
 
-def _add_events(connection: Connection, commit: Commit) -> Revision:
+def _add_events(connection: Connection, events: Sequence[Event], after: Revision, at: float) -> Revision:
     rows = [
-        {"revision": revision, "at": commit.at, "payload": write(event)}
-        for revision, event in enumerate(commit.events, start=commit.after + 1)
+        {"revision": revision, "at": at, "payload": write(event)}
+        for revision, event in enumerate(events, start=after + 1)
     ]
     if rows:
         connection.execute(insert(EVENTS), rows)
-    return Revision(commit.after + len(rows))
+    return Revision(after + len(rows))
 
 
 def _version_row(version: StoredVersion) -> dict[str, object]:

@@ -99,6 +99,6 @@ def _value(parameter: Parameter, text: str) -> Any:
             f'parameter "{parameter.name}" is "{text}", which is no {parameter.type.__name__}',
             remedy=parameter.summary,
         ) from problem
-    if parameter.type in (int, float) and not 0 <= value < 2**53:
+    if isinstance(value, (int, float)) and not 0 <= value < 2**53:
         raise Refused(Why.MALFORMED, f'parameter "{parameter.name}" is out of bounds', remedy=parameter.summary)
     return value

@@ -1,0 +1,45 @@
+"""What a running installation is made of, for the API to speak of and to drive."""
+
+import os
+
+import msgspec
+
+import stockade
+from stockade.controller.lifecycle import Lifecycle
+from stockade.controller.loop import Controller
+from stockade.controller.views import host_views, mode_counts, pending_view
+from stockade.wire.api import Caller, Setting, StatusReply
+
+
+class Installation(msgspec.Struct, frozen=True):
+    """A controller, the life of its policy, and the settings that it was started with."""
+
+    controller: Controller
+    lifecycle: Lifecycle
+    settings: tuple[Setting, ...] = ()
+
+
+async def status(installation: Installation, caller: Caller) -> StatusReply:
+    """Describe the whole installation at a glance."""
+    controller = installation.controller
+    snapshot = controller.snapshot
+    active = await installation.lifecycle.stored(snapshot.version)
+    return StatusReply(
+        product=stockade.__version__,
+        version=snapshot.version,
+        revision=snapshot.revision,
+        note=active.note,
+        author=active.author,
+        applied_at=active.at,
+        started=controller.started,
+        pid=os.getpid(),
+        you=caller,
+        hosts=host_views(snapshot, controller.roster),
+        workloads=len(snapshot.workloads),
+        unknown=sum(not each.known for each in snapshot.workloads.values()),
+        modes=mode_counts(snapshot),
+        quarantines=tuple(each.name for each in snapshot.policy.quarantines if each.name not in snapshot.lapsed),
+        pending=pending_view(controller.unconfirmed),
+        settings=installation.settings,
+        stalled=controller.stalled,
+    )

@@ -1,0 +1,41 @@
+"""The stream of workloads: all that is there, then every change, one JSON object a line.
+
+A reader that is slow misses states in between and never the last one.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+
+import msgspec
+
+from stockade.controller.loop import Controller
+from stockade.controller.views import differences, workload_views
+from stockade.core.model.ids import Revision, WorkloadId
+from stockade.wire.api import Gone, InSync, Seen, WatchLine, WorkloadView
+
+Views = Mapping[WorkloadId, WorkloadView]
+
+
+async def watched(controller: Controller) -> AsyncIterator[bytes]:
+    """Yield lines until the controller closes."""
+    known: Views = {}
+    in_sync = False
+    while not controller.closing.is_set():
+        rung, revision = controller.changed.rung, controller.snapshot.revision
+        views = {each.id: each for each in workload_views(controller.snapshot, controller.roster)}
+        for line in _lines(revision, known, views):
+            yield _encoded(line)
+        if not in_sync:
+            yield _encoded(InSync(revision))
+        known, in_sync = views, True
+        await controller.changed.wait(rung)
+
+
+def _lines(revision: Revision, known: Views, views: Views) -> list[WatchLine]:
+    return [
+        Gone(revision, id_, known[id_].name) if view is None else Seen(revision, view)
+        for id_, view in differences(known, views)
+    ]
+
+
+def _encoded(line: WatchLine) -> bytes:
+    return msgspec.json.encode(line) + b"\n"
