@@ -34,6 +34,7 @@ class Follower:
         self.taken: list[float] = []
         self.now: dict[str, Seen] = {}
         self.lost = ""
+        self.keeping: list[asyncio.Future[None]] = []
         self._changed = asyncio.Condition()
 
     def __getitem__(self, name: str) -> Sighting:
@@ -55,9 +56,11 @@ class Follower:
             async with self._changed:
                 await self._changed.wait_for(lambda: _holds(wanted, self))
 
-        try:
-            await asyncio.wait_for(met(), within)
-        except TimeoutError:
+        waiting = {asyncio.ensure_future(met()), *self.keeping}
+        done, _ = await asyncio.wait(waiting, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            each.result()
+        if not done:
             shown = "\n".join(map(repr, self.named().values()))
             pytest.fail(f"not within {within} s; lost: {self.lost!r}; last told: {self.told[-3:]}\n{shown}")
 
@@ -111,6 +114,7 @@ async def follow(engine: Engine, socket: str = "", **more: object) -> AsyncItera
     )
     follower = Follower(runtime)
     keeping = asyncio.create_task(follower.keep())
+    follower.keeping.append(keeping)
     try:
         await follower.until(lambda told: told.told)
         yield follower

@@ -90,3 +90,165 @@ def test_one_bridge_then_another(engine, follow):
             assert told["web"].endpoints == truth(engine, "web")
 
     run(test)
+
+
+def test_birth_is_told_before_the_link_is_up(engine, follow):
+    async def test() -> None:
+        async with follow(engine) as told:
+            await start(engine, "web", "--label", "stockade.role=web")
+            await told.until(lambda told: told["web"].state is WorkloadState.RUNNING)
+            await told.quiet()
+            first, last = told.about("web")
+            assert isinstance(first, Seen)
+            assert isinstance(last, Seen)
+            assert first.sighting.state is WorkloadState.CREATED
+            assert first.sighting.endpoints == ()
+            assert first.sighting.facts == last.sighting.facts
+            assert first.at < last.at
+            assert abs((last.sighting.created or 0) - first.at) < 5
+            assert last.sighting.endpoints == truth(engine, "web")
+
+    run(test)
+
+
+def test_created_but_never_started(engine, follow):
+    async def test() -> None:
+        async with follow(engine) as told:
+            await docker(engine, "create", "--name", "idle", "--label", "a=b", engine.image, "true")
+            await told.until(lambda told: told["idle"])
+            await told.quiet()
+            assert told["idle"].state is WorkloadState.CREATED
+            assert len(told.about("idle")) == 1
+            await docker(engine, "rm", "idle")
+            await told.until(lambda told: "idle" not in told.named())
+            assert isinstance(told.about("idle")[-1], Gone)
+
+    run(test)
+
+
+def test_stop_start_restart_rename_pause_and_remove(engine, follow):
+    async def test() -> None:
+        await start(engine, "filler")
+        await start(engine, "web")
+        async with follow(engine) as told:
+            old = told["web"].endpoints
+            await docker(engine, "stop", "web")
+            await told.until(lambda told: told["web"].state is WorkloadState.STOPPED)
+            assert told["web"].endpoints == ()
+            await docker(engine, "rm", "-f", "filler")
+            await told.until(lambda told: "filler" not in told.named())
+
+            await docker(engine, "start", "web")
+            await told.until(lambda told: told["web"].endpoints and told["web"].endpoints[0].port)
+            assert told["web"].endpoints == truth(engine, "web") != old
+
+            await docker(engine, "restart", "-t", "0", "web")
+            await told.quiet()
+            await told.until(lambda told: told["web"].endpoints == truth(engine, "web"))
+            states = [event.sighting.state for event in told.about("web") if isinstance(event, Seen)]
+            assert states[-2:] == [WorkloadState.STOPPED, WorkloadState.RUNNING]
+
+            await docker(engine, "rename", "web", "shop-web")
+            await told.until(lambda told: told["shop-web"])
+            assert "web" not in told.named()
+            count = len(told.told)
+            for words in (["pause", "shop-web"], ["unpause", "shop-web"], ["exec", "shop-web", "true"]):
+                await docker(engine, *words)
+            await told.quiet()
+            assert len(told.told) == count, "what changes nothing is not told"
+            assert told["shop-web"].state is WorkloadState.RUNNING
+
+            await docker(engine, "rm", "-f", "shop-web")
+            await told.until(lambda told: not told.now)
+            assert isinstance(told.told[-1], Gone)
+
+    run(test)
+
+
+def test_labels_change_by_recreation(engine, follow):
+    async def test() -> None:
+        async with follow(engine) as told:
+            await start(engine, "web", "--label", "com.docker.compose.service=old")
+            await told.until(lambda told: told["web"].endpoints)
+            first = told["web"]
+            await docker(engine, "rm", "-f", "web")
+            await start(
+                engine, "web", "--label", "com.docker.compose.service=new", "--label", "name=x", "-l", "image=y"
+            )
+            await told.until(lambda told: told["web"].endpoints and told["web"].id != first.id)
+            assert dict(told["web"].facts.labels) == {"com.docker.compose.service": "new", "name": "x", "image": "y"}
+            assert told["web"].facts.image == engine.image
+            assert len(told.now) == 1
+            await told.quiet()
+            kinds = [type(event) for event in told.told if not isinstance(event, Seen)]
+            assert kinds == [Listed, Gone]
+
+    run(test)
+
+
+def test_networks_of_others_and_none(engine, follow):
+    async def test() -> None:
+        async with follow(engine) as told:
+            await start(engine, "web")
+            await start(engine, "side", "--network", "container:web")
+            await start(engine, "onhost", "--network", "host")
+            await start(engine, "alone", "--network", "none")
+            await told.until(lambda told: len(told.now) == 4 and told["side"].owner and told["onhost"].owner)
+            await told.until(lambda told: all(s.sighting.state is WorkloadState.RUNNING for s in told.now.values()))
+            assert told["side"].owner == told["web"].id
+            assert told["onhost"].owner == "host:host-a"
+            assert told["alone"].owner is None
+            assert [told[name].endpoints for name in ("side", "onhost", "alone")] == [(), (), ()]
+            async with follow(engine) as again:
+                assert {s.sighting for s in again.now.values()} == {s.sighting for s in told.now.values()}
+
+    run(test)
+
+
+def test_bridges_are_told_and_followed(engine, follow):
+    async def test() -> None:
+        heard = []
+        async with follow(engine, bridges_changed=heard.append) as told:
+            (docker0,) = told.runtime.bridges()
+            assert (docker0.name, docker0.realm) == ("docker0", "host-a/docker0")
+            assert docker0.subnets == ("172.28.0.0/16", "fd00:28::/64")
+            option = "com.docker.network.bridge.name=stk-front"
+            await docker(engine, "network", "create", "-o", option, "--subnet", "172.29.200.0/24", "front")
+            await docker(engine, "network", "create", "--internal", "back")
+            await _met(lambda: len(told.runtime.bridges()) == 3)
+            front = next(bridge for bridge in told.runtime.bridges() if bridge.name == "stk-front")
+            assert (front.realm, front.subnets) == ("host-a/stk-front", ("172.29.200.0/24",))
+            await start(engine, "web", "--network", "front")
+            await told.until(lambda told: told["web"].endpoints)
+            assert told["web"].endpoints == truth(engine, "web")
+            await docker(engine, "rm", "-f", "web")
+            await docker(engine, "network", "rm", "front", "back")
+            await _met(lambda: len(told.runtime.bridges()) == 1)
+            assert heard[0] == heard[-1] == (docker0,)
+
+    run(test)
+
+
+async def _met(wanted: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if wanted():
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("not within 30 s")
+
+
+def nat_targets(engine: Engine) -> set[tuple[str, int, str, int]]:
+    """(transport, host port, target, target port) of each port that the kernel translates."""
+    found = set()
+    for family in ("ip", "ip6"):
+        ruleset = json.loads(engine.on_host("nft", "-j", "list", "table", family, "nat"))["nftables"]
+        for rule in (entry["rule"] for entry in ruleset if entry.get("rule", {}).get("chain") == "DOCKER"):
+            ports = [
+                (each["match"]["left"]["payload"]["protocol"], each["match"]["right"])
+                for each in rule["expr"]
+                if each.get("match", {}).get("left", {}).get("payload", {}).get("field") == "dport"
+            ]
+            found |= {
+                (*ports[0], each["dnat"]["addr"], each["dnat"]["port"]) for each in rule["expr"] if each.get("dnat")
+            }
+    return found

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from stockade.adapters.docker import proxies
 from stockade.adapters.docker.api import EngineApi, EngineLost, EngineSettings, engine_socket
@@ -16,6 +17,9 @@ from stockade.seams.clock import Clock
 from stockade.seams.runtime import Lost, RuntimeEvent
 
 __all__ = ["DockerRuntime", "PortsOf"]
+
+THREADS = 4
+"""For what blocks: entering a network namespace, reading ``/proc``."""
 
 
 class DockerRuntime:
@@ -62,7 +66,8 @@ class DockerRuntime:
         Closing the iterator ends everything it started.
         """
         outbox = Outbox()
-        follower = asyncio.create_task(self._follow(outbox))
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
+        follower = asyncio.create_task(self._follow(outbox, threads))
         try:
             while True:
                 yield await _next(outbox, follower)
@@ -70,11 +75,12 @@ class DockerRuntime:
             follower.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await follower
+            threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _follow(self, outbox: Outbox) -> None:
+    async def _follow(self, outbox: Outbox, threads: Executor) -> None:
         failures, said = 0, ""
         while True:
-            session = self._session(outbox)
+            session = self._session(outbox, threads)
             try:
                 await session.run()
             except EngineLost as problem:
@@ -84,7 +90,7 @@ class DockerRuntime:
             await asyncio.sleep(self._delay(failures))
             failures += 1
 
-    def _session(self, outbox: Outbox) -> Session:
+    def _session(self, outbox: Outbox, threads: Executor) -> Session:
         return Session(
             EngineApi(self.socket, self._settings),
             self._site,
@@ -92,6 +98,7 @@ class DockerRuntime:
             clock=self._clock,
             ports_of=self._ports_of,
             running_proxies=self._running_proxies,
+            threads=threads,
             bridges_seen=self._learn_bridges,
             settings=self._settings,
         )

@@ -11,8 +11,10 @@ everything is listed again now and then.
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -36,6 +38,9 @@ FILTERS = json.dumps({"type": ["container", "network"], "event": sorted({*CONTAI
 LONGEST_CHAIN = 8
 """How many containers may share a network namespace through one another before we stop following."""
 
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
 
 class Mark(msgspec.Struct, frozen=True):
     """Why a container is asked about again: since when, for the how manieth time, whether it was just created."""
@@ -57,6 +62,7 @@ class Session:
         clock: Clock,
         ports_of: PortsOf,
         running_proxies: Callable[[], Mapping[tuple[str, str, int], Proxy]],
+        threads: Executor,
         bridges_seen: Callable[[tuple[Bridge, ...]], None],
         settings: EngineSettings,
     ) -> None:
@@ -67,6 +73,7 @@ class Session:
         self._clock = clock
         self._ports_of = ports_of
         self._running_proxies = running_proxies
+        self._threads = threads
         self._bridges_seen = bridges_seen
         self._settings = settings
         self._networks: dict[str, Network] = {}
@@ -196,7 +203,9 @@ class Session:
         listings = await self._api.get("/containers/json", list[Listing], all="1", filters=_only(container))
         if not listings:
             raise NotFound(container)
-        return await self._seen(sight.from_listing(listings[0]), mark.at)
+        seen = await self._seen(sight.from_listing(listings[0]), mark.at)
+        told = self._told.get(container)
+        return sight.with_birth_of(seen, told) if told else seen
 
     # What is told
 
@@ -355,18 +364,22 @@ class Session:
         if not path:
             return {}
         try:
-            return await asyncio.to_thread(self._ports_of, path)
+            return await self._aside(self._ports_of, path)
         except OSError:
             return {}
 
     async def _published(self, container: Container) -> tuple[Published, ...]:
         if not any((container.network_settings.ports or {}).values()):
             return ()
-        found = await asyncio.to_thread(self._running_proxies) if self._proxied is not False else {}
+        found = await self._aside(self._running_proxies) if self._proxied is not False else {}
         published = sight.published(self._site, container, self._networks, found)
         if self._proxied is None and published:
             self._proxied = any(each.proxied for each in published)
         return published
+
+    async def _aside(self, read: Callable[_P, _T], *words: _P.args, **named: _P.kwargs) -> _T:
+        """Run what blocks in a thread kept for that: one that others fill would delay a birth."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(read, *words, **named))
 
 
 def _incomplete(seen: Seen) -> bool:

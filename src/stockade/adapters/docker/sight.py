@@ -23,6 +23,7 @@ from stockade.core.model.inventory import (
     WorkloadState,
 )
 from stockade.core.model.net import Protocol, canonical_address, canonical_prefix
+from stockade.seams.runtime import Seen
 
 STATES = {
     "created": WorkloadState.CREATED,
@@ -102,6 +103,11 @@ def newborn(site: Site, message: Message) -> Sighting:
 def stopped(sighting: Sighting) -> Sighting:
     """Return what is left of a container when its last process has died."""
     return msgspec.structs.replace(sighting, state=WorkloadState.STOPPED, endpoints=())
+
+
+def with_birth_of(seen: Seen, told: Seen) -> Seen:
+    """Return ``seen``, created when ``told`` says: a listing has whole seconds only."""
+    return msgspec.structs.replace(seen, sighting=msgspec.structs.replace(seen.sighting, created=told.sighting.created))
 
 
 def sighting(site: Site, container: Container, owner: WorkloadId | None, places: tuple[Endpoint, ...] = ()) -> Sighting:
