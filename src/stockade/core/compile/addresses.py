@@ -11,11 +11,11 @@ LINKED = (Attachment.BRIDGED, Attachment.ROUTED)
 
 
 def link_local(mac: str) -> Address:
-    """Return the EUI-64 link-local address of a MAC (RFC 4291, appendix A)."""
-    octets = [int(part, 16) for part in mac.split(":")]
-    octets[0] ^= 0x02
-    tail = bytes([*octets[:3], 0xFF, 0xFE, *octets[3:]])
-    return Address(str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + tail)))
+    """Return the EUI-64 link-local address of a MAC (RFC 4291, appendix A), in canonical text (RFC 5952)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    first = (octets[0] ^ 0x02) << 8 | octets[1]
+    rest = f"{octets[2] << 8 | 0xFF:x}:{0xFE00 | octets[3]:x}:{octets[4] << 8 | octets[5]:x}"
+    return Address(f"fe80::{first:x}:{rest}" if first else f"fe80::{rest}")
 
 
 def own_addresses(endpoint: Endpoint) -> tuple[Address, ...]:

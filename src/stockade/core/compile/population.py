@@ -1,27 +1,30 @@
-"""Workloads → identities: the sets of labels that a rulebook can tell apart."""
+"""Workloads → identities: the sets of labels that a rulebook can tell apart, and the programs they run."""
 
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from stockade.core import select
+from stockade.core.compile.matching import Matching
 from stockade.core.compile.rulebook import Clause, Rulebook, Term
 from stockade.core.compile.text import digest
 from stockade.core.model.ids import HostId, ProgramId, WorkloadId
 from stockade.core.model.intent import Line, Program
 from stockade.core.model.inventory import Host, Workload
-from stockade.core.model.labels import NAME, Labels
+from stockade.core.model.labels import NAME, Label, Labels
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
 from stockade.core.model.selector import Selector
-from stockade.core.select.index import LabelIndex
 
-Identity = tuple[tuple[tuple[str, str], ...], str]
+Identity = tuple[Labels, str]
 """What policy sees of a workload: the labels it mentions and, where it mentions names, the name."""
 
 
 class Population:
-    """The known workloads under one rulebook, by identity. Identities are numbered in the order of first sight."""
+    """The known workloads under one rulebook, by identity. Identities are numbered in the order of first sight.
+
+    An identity whose last member left keeps its number: it may come back, and nothing follows from a number.
+    """
 
     def __init__(
         self,
@@ -34,33 +37,61 @@ class Population:
         self.book = book
         self.hosts = hosts
         self.keys = book.keys() | keys
-        self.index = LabelIndex()
-        self.numbers: dict[Identity, int] = {}
-        self.members: list[list[Workload]] = []
+        self.named = NAME in self.keys
+        self.identities: list[Identity] = []
+        self.members: list[dict[WorkloadId, Workload]] = []
         self.of: dict[WorkloadId, int] = {}
-        self._projected: dict[Labels, tuple[tuple[str, str], ...]] = {}
+        self._numbers: dict[Identity, int] = {}
+        self._projected: dict[Labels, Labels] = {}
+        self._programs: dict[int, Program] = {}
         for workload in workloads:
             if workload.known:
-                self._admit(workload)
-        self.programs: dict[int, Program] = {}
-        self._clauses = self._by_identity()
+                self._place(workload)
+        self.matching = Matching(
+            _selectors(book), ((number, *identity) for number, identity in enumerate(self.identities))
+        )
+        self._subjects = _by_subject(book, self.matching)
 
-    def program(self, workload: WorkloadId) -> Program | None:
-        """Return what a workload may send and receive; None where nobody knows it."""
-        number = self.of.get(workload)
-        if number is None:
-            return None
-        if number not in self.programs:
-            self.programs[number] = self._program(number)
-        return self.programs[number]
+    def admit(self, workload: Workload) -> tuple[int, bool]:
+        """Add a workload; return the number of its identity and whether that is new."""
+        before = len(self.identities)
+        number = self._place(workload)
+        if number == before:
+            self.matching.add(number, *self.identities[number])
+        return number, number == before
+
+    def dismiss(self, workload: WorkloadId) -> int | None:
+        """Remove a workload; return the number of the identity it had."""
+        number = self.of.pop(workload, None)
+        if number is not None:
+            del self.members[number][workload]
+        return number
 
     def identity(self, workload: WorkloadId) -> int | None:
         """Return the number of a workload's identity; None where nobody knows it."""
         return self.of.get(workload)
 
+    def program(self, workload: WorkloadId) -> Program | None:
+        """Return what a workload may send and receive; None where nobody knows it."""
+        number = self.of.get(workload)
+        return None if number is None else self.program_of(number)
+
+    def program_of(self, number: int) -> Program:
+        """Return the program of an identity."""
+        if number not in self._programs:
+            labels, name = self.identities[number]
+            clauses = [
+                self.book.clauses[each]
+                for subject in self.matching.speaking(labels, name)
+                for each in self._subjects.get(subject, ())
+            ]
+            self._programs[number] = _program(self.book, labels, name, clauses)
+        return self._programs[number]
+
     def meant(self, term: Term) -> list[Workload]:
-        """Return the workloads that a term means, in the order of their identities."""
-        found = [workload for number in self.index.select(term.selector) for workload in self.members[number]]
+        """Return the workloads that a term means."""
+        numbers = self.matching.members(self.matching.number[term.selector])
+        found = [workload for number in numbers for workload in self.members[number].values()]
         return [each for each in found if each.seen.host not in self.hosts] if term.adrift else found
 
     def means(self, term: Term, workload: Workload) -> bool:
@@ -69,64 +100,65 @@ class Population:
             return False
         return select.matches(term.selector, workload.labels, workload.name)
 
-    def _admit(self, workload: Workload) -> None:
-        labels = self._projected.get(workload.labels)
-        if labels is None:
-            labels = tuple((each.key, each.value) for each in workload.labels.items if each.key in self.keys)
-            self._projected[workload.labels] = labels
-        identity = (labels, workload.name if NAME in self.keys else "")
-        number = self.numbers.setdefault(identity, len(self.numbers))
+    def _place(self, workload: Workload) -> int:
+        identity = (self._seen_by_policy(workload.labels), workload.name if self.named else "")
+        number = self._numbers.setdefault(identity, len(self._numbers))
         if number == len(self.members):
-            self.members.append([])
-            self.index.add(number, workload.labels, workload.name)
-        self.members[number].append(workload)
+            self.identities.append(identity)
+            self.members.append({})
+        self.members[number][workload.id] = workload
         self.of[workload.id] = number
+        return number
 
-    def _by_identity(self) -> list[list[int]]:
-        """Return, for each identity, the numbers of the clauses whose subject it is."""
-        found: list[list[int]] = [[] for _ in self.members]
-        subjects: dict[Selector, list[int]] = {}
-        for number, clause in enumerate(self.book.clauses):
-            subjects.setdefault(clause.subject, []).append(number)
-        for subject, clauses in subjects.items():
-            for identity in self.index.select(subject):
-                found[identity] += clauses
+    def _seen_by_policy(self, labels: Labels) -> Labels:
+        found = self._projected.get(labels)
+        if found is None:
+            found = Labels(tuple(Label(each.key, each.value) for each in labels.items if each.key in self.keys))
+            self._projected[labels] = found
         return found
-
-    def _program(self, number: int) -> Program:
-        """The clauses of an identity are known; its members differ in nothing that counts."""
-        clauses = (self.book.clauses[each] for each in self._clauses[number])
-        return _program(self.book, self.members[number][0], clauses)
 
 
 def program_for(book: Rulebook, workload: Workload) -> Program:
     """Return the program of one workload, in the inventory or imagined, from the rulebook alone."""
     own = (each for each in book.clauses if select.matches(each.subject, workload.labels, workload.name))
-    return _program(book, workload, own)
+    return _program(book, workload.labels, workload.name, own)
 
 
-def mode_of(book: Rulebook, workload: Workload) -> Mode:
+def mode_of(book: Rulebook, labels: Labels, name: str) -> Mode:
     """Return the mode of the first document, in the order in which they count, that selects a workload."""
     for mode in book.modes:
-        if select.matches(mode.select, workload.labels, workload.name):
+        if select.matches(mode.select, labels, name):
             return mode.mode
     return Mode.VISIBILITY
 
 
-def _program(book: Rulebook, workload: Workload, clauses: Iterable[Clause]) -> Program:
-    mode = mode_of(book, workload)
-    quarantined = book.quarantined is not None and select.matches(book.quarantined, workload.labels, workload.name)
+def counts(clause: Clause, mode: Mode, *, quarantined: bool) -> bool:
+    """A quarantined workload has nothing but quarantine; an idle one no rules either."""
+    if clause.quarantine:
+        return not (quarantined and clause.peers_only)
+    return not quarantined and mode is not Mode.IDLE
+
+
+def _program(book: Rulebook, labels: Labels, name: str, clauses: Iterable[Clause]) -> Program:
+    mode = mode_of(book, labels, name)
+    quarantined = book.quarantined is not None and select.matches(book.quarantined, labels, name)
     ways: dict[Direction, set[Line]] = {way: set() for way in Direction}
     for clause in clauses:
-        if _counts(clause, mode, quarantined=quarantined):
+        if counts(clause, mode, quarantined=quarantined):
             ways[clause.direction].add(clause.line)
     egress, ingress = (tuple(sorted(ways[way])) for way in (Direction.EGRESS, Direction.INGRESS))
     content = msgspec.json.encode((mode, quarantined, egress, ingress))
     return Program(ProgramId(digest(content)), mode, quarantined, egress, ingress)
 
 
-def _counts(clause: Clause, mode: Mode, *, quarantined: bool) -> bool:
-    """A quarantined workload has nothing but quarantine; an idle one no rules either."""
-    if clause.quarantine:
-        return not (quarantined and clause.peers_only)
-    return not quarantined and mode is not Mode.IDLE
+def _selectors(book: Rulebook) -> list[Selector]:
+    found = [clause.subject for clause in book.clauses] + [term.selector for term in book.terms.values()]
+    found += [mode.select for mode in book.modes]
+    return found if book.quarantined is None else [*found, book.quarantined]
+
+
+def _by_subject(book: Rulebook, matching: Matching) -> dict[int, list[int]]:
+    subjects: dict[int, list[int]] = {}
+    for number, clause in enumerate(book.clauses):
+        subjects.setdefault(matching.number[clause.subject], []).append(number)
+    return subjects

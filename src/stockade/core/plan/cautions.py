@@ -61,13 +61,12 @@ def _empty(world: World) -> Iterator[Caution]:
 
 
 def _anyone(world: World, selector: Selector, scope: Selector | None) -> bool:
-    for members in world.population.members:
-        member = members[0]
-        if select.matches(selector, member.labels, member.name) and (
-            scope is None or select.matches(scope, member.labels, member.name)
-        ):
-            return True
-    return False
+    population = world.population
+    return any(
+        select.matches(selector, labels, name) and (scope is None or select.matches(scope, labels, name))
+        for (labels, name), members in zip(population.identities, population.members, strict=True)
+        if members
+    )
 
 
 def _shadowed(world: World) -> Iterator[Caution]:
@@ -128,8 +127,8 @@ def _beyond_reach(world: World) -> Iterator[Caution]:
     bridges = {
         (host.id, bridge.name): bridge.state for host in world.snapshot.hosts.values() for bridge in host.bridges
     }
-    for party in world.population.members:
-        for workload in party:
+    for members in world.population.members:
+        for workload in members.values():
             program = world.population.program(workload.id)
             if program is None or program.mode not in (Mode.SELECTIVE, Mode.FULL):
                 continue

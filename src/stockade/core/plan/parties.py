@@ -79,7 +79,7 @@ class World:
     def _identities(self) -> list[Party]:
         groups: dict[str, list[Workload]] = {}
         for members in self.population.members:
-            for workload in members:
+            for workload in members.values():
                 groups.setdefault(self._text(workload), []).append(workload)
         return [
             Party(

@@ -6,7 +6,7 @@ can tell apart, so that a difference is never hidden inside a coarser identity.
 
 from collections.abc import Iterator
 
-from stockade.core.compile.full import compile_snapshot
+from stockade.core.compile.compiler import compile_snapshot
 from stockade.core.model.ids import HostId, RuleId
 from stockade.core.model.intent import Intent, Tier
 from stockade.core.model.packet import Direction

@@ -4,6 +4,7 @@ Promises the same answer as ``matches`` over every member, and costs that grow w
 the members. Members are small numbers that the caller gives out (32 bits). Never keeps an empty bitmap.
 """
 
+from collections.abc import Iterable
 from functools import reduce
 from operator import and_
 from typing import TypeVar
@@ -41,6 +42,26 @@ class LabelIndex:
         for key, value in _pairs(labels, name):
             self._values.setdefault((key, value), BitMap()).add(i)
             self._keys.setdefault(key, BitMap()).add(i)
+
+    def load(self, members: Iterable[tuple[int, Labels, str]]) -> None:
+        """Add many new members at once: one bitmap is built for each label value, from all that carry it."""
+        values: dict[tuple[str, str], list[int]] = {}
+        for i, labels, name in members:
+            self._members[i] = (labels, name)
+            for pair in _pairs(labels, name):
+                carriers = values.get(pair)
+                if carriers is None:
+                    values[pair] = [i]
+                else:
+                    carriers.append(i)
+        self._all |= BitMap(self._members)
+        keys: dict[str, list[BitMap]] = {}
+        for pair, carriers in values.items():
+            bitmap = self._values.get(pair, _NOBODY) | BitMap(carriers)
+            self._values[pair] = bitmap
+            keys.setdefault(pair[0], []).append(bitmap)
+        for key, bitmaps in keys.items():
+            self._keys[key] = BitMap.union(self._keys.get(key, _NOBODY), *bitmaps)
 
     def remove(self, i: int) -> None:
         """Forget a member; one that was never there is no matter."""

@@ -1,15 +1,11 @@
-"""Snapshot → the intent of every host, from nothing. What ``incremental`` must equal."""
+"""One host in its world: its intent put together from the snapshot, the rulebook and the population."""
 
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
 from stockade.core.compile.addresses import (
     Owners,
-    claims,
     disjoint,
-    home,
     inside,
     met_at_home,
     met_everywhere,
@@ -18,9 +14,8 @@ from stockade.core.compile.addresses import (
 from stockade.core.compile.births import births
 from stockade.core.compile.decide import decide
 from stockade.core.compile.population import Population
-from stockade.core.compile.rulebook import Rulebook, Term, rulebook
-from stockade.core.compile.text import digest
-from stockade.core.model.ids import Address, HostId, Prefix, Revision, RuleId, Version, WorkloadId
+from stockade.core.compile.rulebook import Rulebook, Term
+from stockade.core.model.ids import Address, Prefix, RuleId, WorkloadId
 from stockade.core.model.intent import (
     AddressSet,
     Intent,
@@ -38,19 +33,6 @@ from stockade.core.model.snapshot import Snapshot
 JUDGED_HERE = (Attachment.BRIDGED, Attachment.ROUTED, Attachment.HOST)
 
 
-def compile_snapshot(snapshot: Snapshot) -> dict[HostId, Intent]:
-    """Return what every host shall do, by host. Equal snapshots give equal intents, save revision and version."""
-    book = rulebook(snapshot.policy, snapshot.lapsed)
-    population = Population(book, snapshot.workloads.values(), snapshot.hosts)
-    homes = home(snapshot.workloads.values())
-    shared = claims((each.id, met_everywhere(each)) for each in snapshot.workloads.values())
-    intents = {}
-    for host_id in sorted(snapshot.hosts):
-        site = Site(snapshot, book, population, snapshot.hosts[host_id], homes.get(host_id, []), shared)
-        intents[host_id] = site.intent()
-    return intents
-
-
 class Site:
     """One host in its world, while its intent is put together."""
 
@@ -62,6 +44,7 @@ class Site:
         host: Host,
         local: list[Workload],
         shared: Mapping[Address, WorkloadId | None],
+        fingerprint: str = "",
     ) -> None:
         self.snapshot = snapshot
         self.book = book
@@ -70,17 +53,18 @@ class Site:
         self.local = local
         self.owners = Owners(shared, local)
         self.shared = shared
+        self.fingerprint = fingerprint
 
     def intent(self) -> Intent:
-        """Put the intent together and seal it with its fingerprint."""
+        """Put the intent together."""
         ends = self.ends()
         programs = self.programs(ends)
         lines = [line for program in programs for line in (*program.egress, *program.ingress)]
         networks = self.networks(lines)
-        intent = Intent(
+        return Intent(
             host=self.host.id,
-            revision=Revision(0),
-            version=Version(0),
+            revision=self.snapshot.revision,
+            version=self.snapshot.version,
             births=births(self.book, self.snapshot.workloads.get(self.host.workload)),
             ends=ends,
             programs=programs,
@@ -93,10 +77,7 @@ class Site:
             published=self.published(ends),
             failsafe=tuple(sorted(self.host.failsafe)),
             rules=self.rules(lines),
-        )
-        sealed = digest(msgspec.json.encode(intent))
-        return msgspec.structs.replace(
-            intent, fingerprint=sealed, revision=self.snapshot.revision, version=self.snapshot.version
+            fingerprint=self.fingerprint,
         )
 
     def ends(self) -> tuple[LocalEnd, ...]:
@@ -152,22 +133,7 @@ class Site:
     def networks(self, lines: Iterable[Line]) -> tuple[PrefixSet, ...]:
         """Write out the network sets that lines name."""
         names = {line.peers.name for line in lines if line.peers.networks}
-        return tuple(PrefixSet(name, self.prefixes(name.split(","))) for name in sorted(names))
-
-    def prefixes(self, names: list[str]) -> tuple[Prefix, ...]:
-        """Return the prefixes of the named sets together. Metadata addresses are only in the set of that name."""
-        found: list[Prefix] = []
-        metadata = self.book.networks.get(METADATA_SET)
-        for name in names:
-            network = self.book.networks.get(name)
-            cidrs = network.cidrs if network else ()
-            if name == PER_HOST_SET and not cidrs:
-                cidrs = tuple(Prefix(f"{each}/{128 if ':' in each else 32}") for each in self.host.resolvers)
-            holes = network.excepted if network else ()
-            if name != METADATA_SET and metadata:
-                holes = (*holes, *metadata.cidrs)
-            found += disjoint(cidrs, holes)
-        return disjoint(found, ())
+        return tuple(PrefixSet(name, prefixes(self.book, self.host, name)) for name in sorted(names))
 
     def inventory(self, networks: tuple[PrefixSet, ...]) -> tuple[Address, ...]:
         """List workload addresses that lie inside a used network set, and so never match it."""
@@ -232,3 +198,22 @@ class Site:
         """Tell where each rule that counts here was written."""
         used = sorted({line.rule for line in lines})
         return tuple((rule, self.book.wheres[rule]) for rule in used)
+
+
+def prefixes(book: Rulebook, host: Host, names: str) -> tuple[Prefix, ...]:
+    """Return the prefixes of network sets (names joined by commas) as a host sees them, disjoint.
+
+    Metadata addresses are only in the set of that name; ``resolvers`` are the host's own unless a document says more.
+    """
+    found: list[Prefix] = []
+    metadata = book.networks.get(METADATA_SET)
+    for name in names.split(","):
+        network = book.networks.get(name)
+        cidrs = network.cidrs if network else ()
+        if name == PER_HOST_SET and not cidrs:
+            cidrs = tuple(Prefix(f"{each}/{128 if ':' in each else 32}") for each in host.resolvers)
+        holes = network.excepted if network else ()
+        if name != METADATA_SET and metadata:
+            holes = (*holes, *metadata.cidrs)
+        found += disjoint(cidrs, holes)
+    return disjoint(found, ())

@@ -1,0 +1,84 @@
+"""Who claims which address in the realm that hosts share, kept as workloads come and go."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from stockade.core.compile.addresses import met_at_home, met_everywhere
+from stockade.core.model.ids import Address, HostId, WorkloadId
+from stockade.core.model.inventory import Workload
+
+
+class Shift(msgspec.Struct, frozen=True):
+    """What an exchange of workloads did to addresses.
+
+    ``came`` and ``went``: claimed by somebody now and by nobody before, and the reverse. ``rivals``: other workloads
+    whose addresses came into dispute or out of it. ``hosts``: those with such an address in a realm of their own.
+    """
+
+    came: tuple[Address, ...] = ()
+    went: tuple[Address, ...] = ()
+    rivals: frozenset[WorkloadId] = frozenset()
+    hosts: frozenset[HostId] = frozenset()
+
+
+class Claims:
+    """``owners`` maps each claimed address to its one owner, or to None where two workloads claim it."""
+
+    def __init__(self, workloads: Iterable[Workload]) -> None:
+        self.owners: dict[Address, WorkloadId | None] = {}
+        self.disputed: dict[Address, set[WorkloadId]] = {}
+        self._private: dict[Address, set[HostId]] = {}
+        for workload in workloads:
+            for address in met_everywhere(workload):
+                self._claim(address, workload.id)
+            self._keep_private(workload)
+
+    def undisputed(self, address: Address) -> bool:
+        """Tell whether an address that somebody claims is theirs alone."""
+        return address not in self.disputed
+
+    def exchange(self, old: Workload | None, new: Workload | None) -> Shift:
+        """Take one workload's claims away and put another's in; both are of one id."""
+        before = set(met_everywhere(old)) if old else set()
+        after = set(met_everywhere(new)) if new else set()
+        if old and new and old.seen is new.seen:
+            return Shift()
+        rivals: set[WorkloadId] = set()
+        was = {address for address in before | after if address in self.owners}
+        for address in before - after:
+            rivals |= self._release(address, old.id if old else WorkloadId(""))
+        for address in after - before:
+            rivals |= self._claim(address, new.id if new else WorkloadId(""))
+        if new:
+            self._keep_private(new)
+        now = {address for address in before | after if address in self.owners}
+        hosts = {host for address in before ^ after for host in self._private.get(address, ())}
+        return Shift(tuple(sorted(now - was)), tuple(sorted(was - now)), frozenset(rivals), frozenset(hosts))
+
+    def _claim(self, address: Address, workload: WorkloadId) -> set[WorkloadId]:
+        owner = self.owners.setdefault(address, workload)
+        if owner == workload:
+            return set()
+        rivals = self.disputed.setdefault(address, {owner} if owner else set())
+        others = set(rivals)
+        rivals.add(workload)
+        self.owners[address] = None
+        return others
+
+    def _release(self, address: Address, workload: WorkloadId) -> set[WorkloadId]:
+        rivals = self.disputed.get(address)
+        if rivals is None:
+            self.owners.pop(address, None)
+            return set()
+        rivals.discard(workload)
+        if len(rivals) == 1:
+            (self.owners[address],) = self.disputed.pop(address)
+        return set(rivals)
+
+    def _keep_private(self, workload: Workload) -> None:
+        """Note addresses of realms of a host's own. A note outlives its workload: one too many is safe."""
+        if workload.seen.host is None or not any(endpoint.realm for endpoint in workload.seen.endpoints):
+            return
+        for address in set(met_at_home(workload)).difference(met_everywhere(workload)):
+            self._private.setdefault(address, set()).add(workload.seen.host)

@@ -1,0 +1,249 @@
+"""A snapshot, compiled and kept compiled: every host's fingerprint, and its intent on demand.
+
+A fingerprint is a sum over what an intent is made of, so that a change adds and takes away instead of starting over.
+Everything here is a function of the present snapshot: the path that led to it leaves no trace in any output. A
+fingerprint may move where the intent did not (the safe side); it never stays where the intent moved.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from stockade.core.compile.addresses import Owners, home, met_at_home, met_everywhere
+from stockade.core.compile.births import births
+from stockade.core.compile.claims import Claims, Shift
+from stockade.core.compile.hashing import MASK, Hashing
+from stockade.core.compile.ledger import Ledger, Sums
+from stockade.core.compile.population import Population
+from stockade.core.compile.ranges import Ranges
+from stockade.core.compile.rulebook import rulebook
+from stockade.core.compile.seats import Seats
+from stockade.core.compile.site import JUDGED_HERE, Site, prefixes
+from stockade.core.model.ids import HostId, WorkloadId
+from stockade.core.model.intent import Intent
+from stockade.core.model.inventory import Host, Workload
+from stockade.core.model.policy import PER_HOST_SET
+from stockade.core.model.snapshot import Snapshot
+
+
+def compile_snapshot(snapshot: Snapshot, key: bytes = b"") -> dict[HostId, Intent]:
+    """Return what every host shall do, by host. Equal snapshots give equal intents, save revision and version."""
+    return Compiler(snapshot, key).intents()
+
+
+class Compiler:
+    """One snapshot compiled. ``update`` moves it to another; ``fingerprint`` and ``intent`` speak of the latest.
+
+    ``key`` keys the fingerprints: give it a secret that stays the same for as long as fingerprints are compared.
+    """
+
+    _ledger: Ledger
+    _seats: Seats
+    _prints: Sums
+
+    def __init__(self, snapshot: Snapshot, key: bytes = b"") -> None:
+        self._hash = Hashing(key)
+        self._start(snapshot)
+
+    def intents(self) -> dict[HostId, Intent]:
+        """Return every host's intent, by host, in order."""
+        return {host: self.intent(host) for host in self._seats.order}
+
+    def intent(self, host: HostId) -> Intent:
+        """Put one host's intent together."""
+        found = self.snapshot.hosts[host]
+        local = self._local(host)
+        site = Site(
+            self.snapshot, self._book, self._population, found, local, self._claims.owners, self.fingerprint(host)
+        )
+        return site.intent()
+
+    def fingerprint(self, host: HostId) -> str:
+        """Return what moves when the host has to hear of it."""
+        return f"{int(self._prints[self._seats.rows[host]]):016x}"
+
+    def update(
+        self, snapshot: Snapshot, workloads: Iterable[WorkloadId] = (), hosts: Iterable[HostId] = ()
+    ) -> frozenset[HostId]:
+        """Move to a snapshot that differs in these workloads and hosts; return the hosts whose fingerprint moved.
+
+        A change of policy, of lapsed quarantines, of which hosts there are or of resolvers compiles from nothing.
+        """
+        changed = frozenset(hosts)
+        if self._needs_a_start(snapshot, changed):
+            return self._restart(snapshot)
+        before, self.snapshot = self.snapshot, snapshot
+        touched = set(changed)
+        for each in workloads:
+            touched |= self._exchange(before.workloads.get(each), snapshot.workloads.get(each))
+        for host in touched & self._seats.rows.keys():
+            self._seat(host)
+        was, self._prints = self._prints, self._seats.prints(self._ledger.totals())
+        return frozenset(self._seats.order[row] for row in np.nonzero(self._prints != was)[0])
+
+    # From nothing
+
+    def _needs_a_start(self, snapshot: Snapshot, hosts: frozenset[HostId]) -> bool:
+        before = self.snapshot
+        if snapshot.policy is not before.policy or snapshot.lapsed != before.lapsed:
+            return True
+        return any(
+            each not in snapshot.hosts
+            or each not in before.hosts
+            or snapshot.hosts[each].resolvers != before.hosts[each].resolvers
+            for each in hosts
+        )
+
+    def _restart(self, snapshot: Snapshot) -> frozenset[HostId]:
+        was = {host: self.fingerprint(host) for host in self._seats.order}
+        self._start(snapshot)
+        return frozenset(host for host in {*was, *self._seats.order} if was.get(host) != self._printed(host))
+
+    def _printed(self, host: HostId) -> str | None:
+        return self.fingerprint(host) if host in self._seats.rows else None
+
+    def _start(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._book = rulebook(snapshot.policy, snapshot.lapsed)
+        self._population = Population(self._book, snapshot.workloads.values(), snapshot.hosts)
+        self._claims = Claims(snapshot.workloads.values())
+        self._births = births(self._book, None)
+        self._births_apart = any(mode.births is not None for mode in self._book.modes)
+        self._ranges = self._used_networks()
+        self._inside = {
+            name: self._hash.total(address for address in self._claims.owners if address in ranges)
+            for name, ranges in self._ranges.items()
+        }
+        self._ledger = Ledger(self._book, self._population, self._hash, self._inside)
+        self._ledger.load(self._bring_all(), self._count_adrift())
+        self._homes = {host: {each.id for each in local} for host, local in home(snapshot.workloads.values()).items()}
+        self._seats = Seats(snapshot.hosts)
+        for host in self._seats.order:
+            self._seat(host)
+        self._prints = self._seats.prints(self._ledger.totals())
+
+    def _used_networks(self) -> dict[str, Ranges]:
+        names = {clause.line.peers.name for clause in self._book.clauses if clause.line.peers.networks}
+        return {name: Ranges(prefixes(self._book, self._anyone(name), name)) for name in sorted(names)}
+
+    def _anyone(self, names: str) -> Host:
+        """A host that sees what any host sees in a network set: everybody's resolvers."""
+        hosts = self.snapshot.hosts.values() if PER_HOST_SET in names.split(",") else ()
+        resolvers = {address for host in hosts for address in host.resolvers}
+        return Host(HostId(""), WorkloadId(""), resolvers=tuple(sorted(resolvers)))
+
+    def _bring_all(self) -> Sums:
+        """Sum up what each identity's members bring to the address sets that they are in."""
+        self._brought: dict[WorkloadId, int] = {}
+        sums = []
+        for members in self._population.members:
+            for workload in members.values():
+                self._brought[workload.id] = self._brings(workload)
+            sums.append(sum(self._brought[each] for each in members) & MASK)
+        return np.array(sums, dtype=np.uint64)
+
+    def _brings(self, workload: Workload) -> int:
+        return self._hash.total(a for a in met_everywhere(workload) if self._claims.undisputed(a))
+
+    def _count_adrift(self) -> dict[str, int]:
+        """Count the address sets of workloads that no host carries; few, and only under quarantine."""
+        return {
+            name: sum(self._brought[each.id] for each in self._population.meant(term))
+            for name, term in self._book.terms.items()
+            if term.adrift
+        }
+
+    # Hosts
+
+    def _local(self, host: HostId) -> list[Workload]:
+        return [self.snapshot.workloads[each] for each in sorted(self._homes.get(host, ()))]
+
+    def _seat(self, host_id: HostId) -> None:
+        """Take stock of one host: what it is by itself, and which identities its ends have."""
+        host = self.snapshot.hosts[host_id]
+        local = self._local(host_id)
+        disputed = self._disputed(local)
+        static = self._hash.value((host, self._births_of(host)))
+        identities: list[int] = []
+        weights: list[int] = []
+        for workload in local:
+            number = self._population.of.get(workload.id)
+            seen = workload.seen
+            for endpoint in seen.endpoints:
+                told = self._hash.value((seen.id, seen.name, endpoint, disputed))
+                if number is None or endpoint.attachment not in JUDGED_HERE:
+                    static += told
+                else:
+                    identities.append(number)
+                    weights.append(told | 1)
+        self._seats.seat(host_id, static & MASK, identities, weights)
+
+    def _disputed(self, local: list[Workload]) -> list[str]:
+        """Return the local addresses that more than one workload claims; nearly always none."""
+        addresses = [address for workload in local for address in set(met_at_home(workload))]
+        shared = self._claims.owners
+        alone = len(set(addresses)) == len(addresses) and not any(
+            shared.get(address, workload.id) != workload.id for workload in local for address in met_at_home(workload)
+        )
+        if alone:
+            return []
+        owners = Owners(shared, local)
+        return sorted({address for address in addresses if owners.of(address) is None})
+
+    def _births_of(self, host: Host) -> str:
+        if not self._births_apart:
+            return self._births.value
+        return births(self._book, self.snapshot.workloads.get(host.workload)).value
+
+    # One change
+
+    def _exchange(self, old: Workload | None, new: Workload | None) -> set[HostId]:
+        """Put one workload in another's place (both of one id); return the hosts that must take stock again."""
+        if old is new:
+            return set()
+        shift = self._claims.exchange(old, new)
+        if old is not None:
+            self._leave(old)
+        if new is not None:
+            self._enter(new)
+        own = {each.id for each in (old, new) if each is not None}
+        carriers = [self._count_again(rival) for rival in sorted(shift.rivals - own)]
+        self._count_networks(shift)
+        for name, total in self._count_adrift().items():
+            self._ledger.put(name, total)
+        hosts = {each.seen.host for each in (old, new) if each is not None} | set(carriers) | shift.hosts
+        return {host for host in hosts if host is not None}
+
+    def _leave(self, workload: Workload) -> None:
+        if workload.seen.host is not None:
+            self._homes[workload.seen.host].discard(workload.id)
+        number = self._population.dismiss(workload.id)
+        if number is not None:
+            self._ledger.bring(number, -self._brought.pop(workload.id))
+
+    def _enter(self, workload: Workload) -> None:
+        if workload.seen.host is not None:
+            self._homes.setdefault(workload.seen.host, set()).add(workload.id)
+        if not workload.known:
+            return
+        number, fresh = self._population.admit(workload)
+        if fresh:
+            self._ledger.grow(number)
+        self._brought[workload.id] = self._brings(workload)
+        self._ledger.bring(number, self._brought[workload.id])
+
+    def _count_again(self, rival: WorkloadId) -> HostId | None:
+        """An address of this workload came into dispute, or out of it; return its host."""
+        number = self._population.identity(rival)
+        workload = self.snapshot.workloads.get(rival)
+        if number is not None and workload is not None:
+            brought = self._brings(workload)
+            self._ledger.bring(number, brought - self._brought[rival])
+            self._brought[rival] = brought
+        return workload.seen.host if workload else None
+
+    def _count_networks(self, shift: Shift) -> None:
+        for name, ranges in self._ranges.items():
+            self._inside[name] += self._hash.total(a for a in shift.came if a in ranges)
+            self._inside[name] -= self._hash.total(a for a in shift.went if a in ranges)
+            self._ledger.put(name, self._inside[name])

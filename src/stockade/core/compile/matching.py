@@ -1,0 +1,71 @@
+"""Many selectors at once: which members does each select, and which selectors select one member.
+
+A selector that is a conjunction can only select a member that carries its rarest wanted label. Anchored there, the
+few selectors that may speak of a member are found without trying them all.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from stockade.core import select
+from stockade.core.model.labels import NAME, Labels
+from stockade.core.model.selector import And, Equal, Selector
+from stockade.core.select.index import LabelIndex
+
+Numbers = NDArray[np.uint32]
+
+
+class Matching:
+    """Distinct selectors, numbered in the order given, over members that come and go."""
+
+    def __init__(self, selectors: Iterable[Selector], members: Iterable[tuple[int, Labels, str]]) -> None:
+        self.selectors = tuple(dict.fromkeys(selectors))
+        self.number = {selector: each for each, selector in enumerate(self.selectors)}
+        self.index = LabelIndex()
+        self.index.load(members)
+        self.found: list[BitMap] = [self.index.select(selector) for selector in self.selectors]
+        self._arrays: dict[int, Numbers] = {}
+        self._anchored: dict[tuple[str, str], list[int]] = {}
+        self._adrift: list[int] = []
+        for each, selector in enumerate(self.selectors):
+            anchor = self._anchor(selector)
+            (self._adrift if anchor is None else self._anchored.setdefault(anchor, [])).append(each)
+
+    def members(self, number: int) -> Numbers:
+        """Return the members that a selector selects, ascending."""
+        if number not in self._arrays:
+            self._arrays[number] = np.array(self.found[number].to_array(), dtype=np.uint32)
+        return self._arrays[number]
+
+    def speaking(self, labels: Labels, name: str) -> Iterator[int]:
+        """Yield the selectors that select a member with these labels."""
+        for each in self._candidates(labels, name):
+            if select.matches(self.selectors[each], labels, name):
+                yield each
+
+    def add(self, member: int, labels: Labels, name: str) -> list[int]:
+        """Add a member; return the selectors that select it."""
+        self.index.add(member, labels, name)
+        found = list(self.speaking(labels, name))
+        for each in found:
+            self.found[each].add(member)
+            self._arrays.pop(each, None)
+        return found
+
+    def _candidates(self, labels: Labels, name: str) -> Iterator[int]:
+        yield from self._adrift
+        yield from self._anchored.get((NAME, name), ())
+        for label in labels.items:
+            yield from self._anchored.get((label.key, label.value), ())
+
+    def _anchor(self, selector: Selector) -> tuple[str, str] | None:
+        """Return the label without which a selector selects nobody: of several, the one that fewest carry."""
+        parts = selector.of if isinstance(selector, And) else (selector,)
+        wanted = [part for part in parts if isinstance(part, Equal)]
+        if not wanted:
+            return None
+        rarest = min(wanted, key=lambda part: (len(self.index.select(part)), part.key, part.value))
+        return (rarest.key, rarest.value)
