@@ -34,7 +34,7 @@ def apply(
 ) -> int:
     """Show the plan, ask, and make the draft the active version.
 
-    Without a terminal it needs ``--yes``. What was approved is what is applied: if another version became active in
+    Without a terminal it needs --yes. What was approved is what is applied: if another version became active in
     between, nothing is done.
     """
     settings, client = connect(common)

@@ -12,7 +12,7 @@ def completion(
 ) -> int:
     """Print shell completion, to be sourced.
 
-    For bash: ``source <(stockade completion bash)``, for example in ``~/.bashrc``.
+    For bash: source <(stockade completion bash), for example in ~/.bashrc.
     """
     from stockade.cli.main import application
 

@@ -31,7 +31,7 @@ def set_(
 ) -> int:
     """Set all operator labels of a workload; those not named are taken back.
 
-    What follows from the new labels is enforced at once; ``stockade plan`` does not see it beforehand.
+    What follows from the new labels is enforced at once; `stockade plan` does not see it beforehand.
     """
     settings, client = connect(common)
     request = LabelsRequest(labels=dict(map(_pair, assignments)))

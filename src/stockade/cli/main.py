@@ -48,8 +48,11 @@ EPILOGUE = (
 )
 
 
-def application() -> App:
-    """Return the command line, with every verb by name only."""
+def application(*, summaries: bool = False) -> App:
+    """Return the command line, with every verb by name only.
+
+    ``summaries``: each verb's help is its one line, so that the table of contents is shown without loading the verbs.
+    """
     app = App(
         name="stockade",
         help="Contain breaches: one label policy over everything that runs here.",
@@ -63,7 +66,7 @@ def application() -> App:
         suppress_keyboard_interrupt=False,
     )
     for order, verb in enumerate(VERBS):
-        app.command(verb.where, name=verb.name, help=verb.summary, sort_key=order)
+        app.command(verb.where, name=verb.name, help=verb.summary if summaries else None, sort_key=order)
     return app
 
 
@@ -82,7 +85,7 @@ def _run(arguments: list[str]) -> int:
     if named and named[0] not in {verb.name for verb in VERBS}:
         raise _unknown_verb(named[0])
     try:
-        code = int(application()(arguments) or 0)
+        code = int(application(summaries=not named)(arguments) or 0)
         # Here, where a full disk or a reader that has gone is still reported, and not when Python exits.
         sys.stdout.flush()
         return code

@@ -20,7 +20,7 @@ def rules(
 ) -> int:
     """The compiled rules of a host, each beside its policy line.
 
-    This is what the host should hold; ``stockade status`` says whether it does.
+    This is what the host should hold; `stockade status` says whether it does.
     """
     settings, client = connect(common)
     reply = client.call("rules", RulesReply, host=host)

@@ -27,7 +27,7 @@ def workloads(
 ) -> int:
     """Every workload with its labels.
 
-    With ``--watch -o json`` each change is one JSON object a line.
+    With --watch -o json each change is one JSON object a line.
     """
     settings, client = connect(common)
     if watch:
