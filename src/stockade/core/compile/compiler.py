@@ -19,6 +19,16 @@ from stockade.core.compile.ranges import Ranges
 from stockade.core.compile.rulebook import rulebook
 from stockade.core.compile.seats import Seats
 from stockade.core.compile.site import JUDGED_HERE, Site, prefixes
+from stockade.core.model.event import (
+    Event,
+    HostGone,
+    HostSeen,
+    LabelsSet,
+    PolicyActivated,
+    QuarantineLapsed,
+    WorkloadGone,
+    WorkloadSeen,
+)
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.inventory import Host, Workload
@@ -37,6 +47,7 @@ class Compiler:
     ``key`` keys the fingerprints: give it a secret that stays the same for as long as fingerprints are compared.
     """
 
+    snapshot: Snapshot
     _ledger: Ledger
     _seats: Seats
     _prints: Sums
@@ -247,3 +258,19 @@ class Compiler:
             self._inside[name] += self._hash.total(a for a in shift.came if a in ranges)
             self._inside[name] -= self._hash.total(a for a in shift.went if a in ranges)
             self._ledger.put(name, self._inside[name])
+
+
+def affected(event: Event, before: Snapshot) -> tuple[frozenset[WorkloadId], frozenset[HostId]]:
+    """Return the workloads and hosts that may differ once an event is folded into a snapshot."""
+    match event:
+        case WorkloadSeen(sighting):
+            return frozenset((sighting.id,)), frozenset()
+        case WorkloadGone(workload) | LabelsSet(workload):
+            return frozenset((workload,)), frozenset()
+        case HostSeen(host):
+            return frozenset(), frozenset((host.id,))
+        case HostGone(gone):
+            carried = (each.id for each in before.workloads.values() if each.seen.host == gone)
+            return frozenset(carried), frozenset((gone,))
+        case PolicyActivated() | QuarantineLapsed():
+            return frozenset(), frozenset()

@@ -42,12 +42,12 @@ class Ledger:
             self._peers[self._sets[name]] = total & MASK
         self._said = np.zeros(len(self._matching.selectors) * 2, dtype=np.uint64)
         np.add.at(self._said, self._subjects, self._weights * self._peers[self._peer_of])
-        for subject, weight in self._bare.items():
-            self._said[subject] += np.uint64(weight & MASK)
+        bare = np.array([weight & MASK for weight in self._bare.values()], dtype=np.uint64)
+        self._said[np.array(list(self._bare), dtype=np.intp)] += bare
         size = len(self._population.identities)
         self._rules, self._cuts = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.uint64)
-        for subject in np.nonzero(self._said)[0]:
-            self._of(int(subject))[self._matching.members(int(subject) // 2)] += self._said[subject]
+        for subject in np.nonzero(self._said)[0].tolist():
+            self._of(subject)[self._matching.members(subject // 2)] += self._said[subject]
         self._modes, self._ruled = np.zeros(size, dtype=np.uint64), np.ones(size, dtype=np.uint64)
         self._names = np.zeros(size, dtype=np.uint64)
         for number in range(size):
@@ -63,9 +63,9 @@ class Ledger:
             held = getattr(self, name)
             if number >= len(held):
                 setattr(self, name, np.concatenate((held, np.zeros(number + 1 - len(held), dtype=np.uint64))))
-        for selector in self._matching.speaking(*self._population.identities[number]):
-            self._rules[number] += self._said[selector * 2]
-            self._cuts[number] += self._said[selector * 2 + 1]
+        speaking = [each * 2 for each in self._matching.speaking(*self._population.identities[number])]
+        self._rules[number] = self._said[speaking].sum(dtype=np.uint64)
+        self._cuts[number] = self._said[[each + 1 for each in speaking]].sum(dtype=np.uint64)
         self._describe(number)
 
     def bring(self, number: int, step: int) -> None:
@@ -80,14 +80,14 @@ class Ledger:
         self._move(number, total - int(self._peers[number]))
 
     def _move(self, peers: int, step: int) -> None:
-        by = np.uint64(step & MASK)
-        if not by:
+        if not step & MASK:
             return
-        self._peers[peers] += by
+        by = np.array([step & MASK], dtype=np.uint64)  # arrays wrap silently, single numbers warn
+        self._peers[peers : peers + 1] += by
         for clause in self._naming.get(peers, ()):
             subject = int(self._subjects[clause])
             said = self._weights[clause] * by
-            self._said[subject] += said
+            self._said[subject : subject + 1] += said
             self._of(subject)[self._matching.members(subject // 2)] += said
 
     def _of(self, subject: int) -> Sums:
@@ -95,7 +95,9 @@ class Ledger:
 
     def _weigh_clauses(self) -> None:
         """Subjects are numbered twice their selector's number, plus one for clauses of quarantine."""
-        subjects, peers, weights = [], [], []
+        subjects: list[int] = []
+        peers: list[int] = []
+        weights: list[int] = []
         self._bare: dict[int, int] = {}
         self._naming: dict[int, list[int]] = {}
         for clause in self._book.clauses:

@@ -153,6 +153,8 @@ class Site:
         own = tuple(sorted(address for address in met_at_home(host))) if host else ()
         found = []
         for port in self.host.published:
+            if self.owners.of(port.to_address) != port.workload:
+                continue  # nobody is behind it: the port is the host's own
             program = self.population.program(port.workload)
             found.append(
                 PublishedPort(
