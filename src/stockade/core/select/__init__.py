@@ -9,10 +9,11 @@ from stockade.core.select.match import keys, matches
 from stockade.core.select.parser import SelectorError, parse
 from stockade.core.select.satisfy import satisfiable
 from stockade.core.select.text import normal, text
-from stockade.core.select.words import KEY_LIMIT, VALUE_LIMIT, is_key, is_value
+from stockade.core.select.words import KEY_LIMIT, KEY_PATTERN, VALUE_LIMIT, is_key, is_value
 
 __all__ = [
     "KEY_LIMIT",
+    "KEY_PATTERN",
     "VALUE_LIMIT",
     "SelectorError",
     "is_key",

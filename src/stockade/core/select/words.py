@@ -1,6 +1,6 @@
 """The lexical grammar of selectors: what a label's key and value may be, and how they are written.
 
-A key is one word of ASCII letters, digits and ``_ . / -`` that begins with a letter or digit (``app``,
+A key is one word of ASCII letters, digits and ``_ . / -`` that begins and ends with a letter or digit (``app``,
 ``example.com/team``). A value is any text; it is written bare where it is one word of letters, digits and
 ``_ . / : @ + -`` that begins with a letter, digit or ``_``, and in quotes otherwise. Reserved words are never keys,
 and as values they are quoted. Inside quotes (double or single) a backslash escapes itself, a quote, ``n``, ``r``,
@@ -17,7 +17,8 @@ VALUE_LIMIT = 256
 
 RESERVED = frozenset({"all", "and", "any", "has", "in", "networks", "not", "or", "trusted"})
 
-KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*")
+KEY_PATTERN = "[A-Za-z0-9](?:[A-Za-z0-9_./-]*[A-Za-z0-9])?"
+KEY = re.compile(KEY_PATTERN)
 BARE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:@+-]*")
 _ESCAPED = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 

@@ -1,0 +1,56 @@
+"""Forms of names and labels."""
+
+from stockade.core import select
+from stockade.core.policy import words
+from stockade.core.policy.forms import Field, Form, pairs, record, text
+from stockade.core.policy.nodes import Node
+from stockade.core.policy.report import Report, quoted
+
+LABEL_LIMIT = 64
+"""Labels in one mapping."""
+
+
+def _name(node: Node, report: Report) -> str | None:
+    found = text(node, report, "a name")
+    if found is None:
+        return None
+    if not words.is_name(found.value):
+        report.add(
+            found.spot, f"{quoted(found.value)} cannot be a name", words.NAME_WORDS, words.name_like(found.value)
+        )
+        return None
+    return found.value
+
+
+def _label_key(node: Node, report: Report) -> str | None:
+    found = text(node, report, "a label's key")
+    if found is None:
+        return None
+    if not select.is_key(found.value):
+        report.add(
+            found.spot, f"{quoted(found.value)} cannot be a label's key", "letters, digits and _ . / -; no keyword"
+        )
+        return None
+    return found.value
+
+
+def _label_value(node: Node, report: Report) -> str | None:
+    found = text(node, report, "a label's value")
+    if found is None:
+        return None
+    if not select.is_value(found.value):
+        limit = f"1 to {select.VALUE_LIMIT} characters"
+        report.add(found.spot, f"{quoted(found.value)} cannot be a label's value", limit)
+        return None
+    return found.value
+
+
+NAMED: Form[str] = Form(_name, {"type": "string", "pattern": f"^{words.NAME.pattern}$", "maxLength": words.NAME_LIMIT})
+LABEL_KEY: Form[str] = Form(
+    _label_key, {"type": "string", "pattern": f"^{select.KEY_PATTERN}$", "maxLength": select.KEY_LIMIT}
+)
+LABEL_VALUE: Form[str] = Form(_label_value, {"type": "string", "minLength": 1, "maxLength": select.VALUE_LIMIT})
+LABELS = pairs("labels", LABEL_KEY, LABEL_VALUE, LABEL_LIMIT)
+
+NAME = Field("name", NAMED, "what it is called: unique within its kind", required=True)
+METADATA: Form[str] = record("metadata", (NAME,), lambda given: given.read(NAME))
