@@ -69,7 +69,7 @@ def meet(snapshot: Snapshot, host: Host, packet: Packet) -> Meeting:
     if packet.state is PacketState.RELATED:
         return Meeting(real, source, destination, entered, forged)  # any router may report on a connection
     if entered and not entered.known:
-        sender = entered._replace(address=sender.address)  # unknown, whatever it says of itself
+        sender = entered._replace(address=sender.address, vouched=not forged)  # unknown, whatever it says
     elif forged:
         sender = End(sender.address, claimed=True, vouched=False)
     source, destination = (source, sender) if answering else (sender, destination)

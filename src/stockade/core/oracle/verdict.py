@@ -57,6 +57,23 @@ def verdict(snapshot: Snapshot, packet: Packet) -> Verdict:
     return other_way if other_way.allowed else said
 
 
+def received(snapshot: Snapshot, packet: Packet, receiver: WorkloadId) -> bool:
+    """Tell whether a workload of this host gets a packet to a group or to everybody.
+
+    Its sender's end is judged by ``verdict`` (a network set may name the group); no rule speaks of the receiver's end,
+    so that ``full`` and quarantine never let it in, unless it is essential.
+    """
+    if not verdict(snapshot, packet).allowed:
+        return False
+    court = _Court(snapshot, snapshot.hosts[packet.host], packet)
+    workload = snapshot.workloads[receiver]
+    if court.essential():
+        return True
+    if not workload.known:
+        return not court.holds()
+    return mode(snapshot, workload) is not Mode.FULL and not quarantines(snapshot, workload)
+
+
 class _Court:
     """One packet before one host."""
 
