@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from route_table_server import CommandLine, Server
 
 import stockade.cli.history
-from conftest import CommandLine, Server
 from stockade.wire.api import route
 
 STOCKADE = (sys.executable, "-c", "from stockade.cli.main import main; main()")

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
+import cli_samples as samples
 import pytest
-import samples
 import yaml
+from route_table_server import CommandLine, Server
 
-from conftest import CommandLine, Server
 from stockade.core.model.ids import HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.labels import LabelSource
 from stockade.core.model.policy import Births, Expectation, Mode, Where

@@ -53,9 +53,11 @@ def _system(problem: OSError) -> StockadeError:
     return StockadeError(what, kept="what is in force stays in force", remedy="correct it and try again")
 
 
-def _bug(bug: Exception) -> StockadeError:
+def _bug(bug: BaseException) -> StockadeError:
     if os.environ.get(TRACE):
         traceback.print_exception(bug)
+    while bug.__cause__ is not None:
+        bug = bug.__cause__
     place = traceback.extract_tb(bug.__traceback__)[-1]
     where = "/".join(place.filename.split("/")[-3:])
     return StockadeError(

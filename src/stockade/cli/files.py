@@ -15,6 +15,11 @@ KEPT = "nothing was sent; what is in force stays in force"
 
 def read_files(paths: Sequence[Path]) -> tuple[File, ...]:
     """Return every policy file under ``paths``, by name. ``StockadeError`` where one cannot be read as text."""
+    return tuple(File(name, _text(name, content)) for name, content in read_sources(paths))
+
+
+def read_sources(paths: Sequence[Path]) -> tuple[tuple[str, bytes], ...]:
+    """Return the name and bytes of every policy file under ``paths``, by name. ``StockadeError`` where one cannot."""
     names = sorted(set(_expand(paths)))
     if not names:
         raise StockadeError(
@@ -22,7 +27,7 @@ def read_files(paths: Sequence[Path]) -> tuple[File, ...]:
             kept=KEPT,
             remedy=f"name a folder with files ending in {' or '.join(SUFFIXES)}, or the files themselves",
         )
-    return tuple(File(str(name), _text(str(name), _bytes(name))) for name in names)
+    return tuple((str(name), _bytes(name)) for name in names)
 
 
 def _expand(paths: Iterable[Path]) -> Iterator[Path]:
@@ -38,22 +43,25 @@ def _visible(path: Path, top: Path) -> bool:
 
 
 def _bytes(path: Path) -> bytes:
-    if str(path) == "-":
-        return sys.stdin.buffer.read(LIMIT + 1)
     try:
-        with path.open("rb") as file:
-            return file.read(LIMIT + 1)
+        content = sys.stdin.buffer.read(LIMIT + 1) if str(path) == "-" else _head(path)
     except OSError as problem:
         raise StockadeError(f"cannot read {path}: {problem.strerror}", kept=KEPT, remedy="check the name") from None
-
-
-def _text(name: str, content: bytes) -> str:
     if len(content) > LIMIT:
         raise StockadeError(
-            f"{name} is larger than {LIMIT // 1024 // 1024} MiB",
+            f"{path} is larger than {LIMIT // 1024 // 1024} MiB",
             kept=KEPT,
             remedy="split it into several files; policy is text that people read",
         )
+    return content
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(LIMIT + 1)
+
+
+def _text(name: str, content: bytes) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as problem:

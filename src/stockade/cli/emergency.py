@@ -1,0 +1,108 @@
+"""Opening this host without server, database or agent: our tables go, by nft alone, and a line in a file says so.
+
+The next ``stockade up`` reads those lines into the audit log, and keeps the host open until policy is applied again.
+Touches nothing but our own tables.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from stockade.core.compile.nft.ruleset import TABLE
+from stockade.errors import StockadeError
+
+FAMILIES = ("inet", "bridge")
+LINES = "off.jsonl"
+"""In the state folder: one JSON object a line, oldest first."""
+SBIN = "/usr/sbin:/sbin"
+PATIENCE = 30
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """One emergency opening: when (seconds since the epoch), by whom, why, and the tables that were there."""
+
+    at: float
+    who: str
+    uid: int
+    note: str
+    tables: tuple[str, ...]
+
+
+class Remain(StockadeError):  # noqa: N818 - reads as what happened
+    """Tables of ours are still there."""
+
+
+def our_tables() -> tuple[str, ...]:
+    """Return which of our tables the kernel holds, as ``family name``."""
+    listed = _nft("list", "tables")
+    if listed.returncode:
+        raise Remain(
+            f"nft cannot read the kernel's tables: {_said(listed)}",
+            kept="whatever is in force stays in force",
+            remedy="run it again as root",
+        )
+    ours = {f"{family} {TABLE}" for family in FAMILIES}
+    return tuple(sorted(ours & {line.removeprefix("table ").strip() for line in listed.stdout.splitlines()}))
+
+
+def remove(tables: Iterable[str]) -> None:
+    """Delete tables in one transaction: all or none."""
+    commands = "\n".join(f"delete table {table}" for table in tables)
+    done = _nft("-f", "-", given=commands + "\n")
+    if done.returncode:
+        raise Remain(
+            f"the kernel refuses to delete our tables: {_said(done)}",
+            kept="what is in force stays in force",
+            remedy="run it again as root; while a helper holds the tables, end it first",
+        )
+
+
+def write_down(state: Path, opened: Opened) -> None:
+    """Add a line, on disk before this returns."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / LINES).open("ab") as file:
+        file.write(msgspec.json.encode(opened) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def written_down(state: Path) -> tuple[Opened, ...]:
+    """Return the lines that no server has read yet, oldest first. A line cut short by a crash is left out."""
+    try:
+        lines = (state / LINES).read_bytes().splitlines()
+    except FileNotFoundError:
+        return ()
+    return tuple(opened for line in lines if (opened := _read(line)) is not None)
+
+
+def forget(state: Path) -> None:
+    """Remove the lines, once they are in the audit log."""
+    (state / LINES).unlink(missing_ok=True)
+
+
+def _read(line: bytes) -> Opened | None:
+    try:
+        return msgspec.json.decode(line, type=Opened)
+    except msgspec.DecodeError:
+        return None
+
+
+def _nft(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    program = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:{SBIN}")
+    if program is None:
+        raise Remain(
+            "the program nft is not installed",
+            kept="what is in force stays in force",
+            remedy="apt-get install nftables, then again",
+        )
+    return subprocess.run(
+        (program, *arguments), input=given, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr.strip().splitlines() or ["no reason given"])[0]

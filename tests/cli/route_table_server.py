@@ -1,0 +1,78 @@
+"""A server made of the API's own route table: each route answers with the value that a test laid down for it.
+
+It decodes every request with the route's own type and refuses what the route does not know, so that a client which
+speaks another language than the table fails.
+"""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route as WebRoute
+
+from stockade.cli.main import run
+from stockade.wire.api import ErrorReply, Message, Route
+
+
+class Server:
+    """What it answers with, and what it was asked."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.answers: dict[str, Message] = {}
+        self.lines: list[msgspec.Struct] = []
+        self.asked: list[tuple[str, Message | None, dict[str, str]]] = []
+
+    def of(self, name: str) -> tuple[Message | None, dict[str, str]]:
+        return next((body, given) for asked, body, given in reversed(self.asked) if asked == name)
+
+    def endpoint(self, route: Route) -> WebRoute:
+        async def answer(request: Request) -> Response:
+            given = {**request.path_params, **request.query_params}
+            if unknown := given.keys() - {each.name for each in route.parameters}:
+                return refused(400, f"unknown parameters: {unknown}")
+            if missing := {each.name for each in route.parameters if each.required} - given.keys():
+                return refused(400, f"missing parameters: {missing}")
+            body = msgspec.json.decode(await request.body(), type=route.request) if route.request else None
+            self.asked.append((route.name, body, given))
+            if given.get("watch") == "1":
+                return StreamingResponse(msgspec.json.encode(each) + b"\n" for each in self.lines)
+            found = self.answers.get(route.name, ErrorReply(error=f"no answer for {route.name}", remedy="lay one down"))
+            return Response(
+                msgspec.json.encode(found),
+                status_code=409 if isinstance(found, ErrorReply) else 200,
+                media_type="application/json",
+            )
+
+        return WebRoute(route.path, answer, methods=[route.method.value])
+
+
+def refused(status: int, why: str) -> Response:
+    return Response(msgspec.json.encode(ErrorReply(error=why)), status_code=status)
+
+
+class Ran(msgspec.Struct):
+    """How a command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+class CommandLine:
+    """Runs command lines in this process, with a terminal's variables held still."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> Ran:
+        self._capsys.readouterr()
+        code = run(list(arguments))
+        done = self._capsys.readouterr()
+        return Ran(code, done.out, done.err)
