@@ -31,6 +31,9 @@ PER_HOST = 100
 PER_IDENTITY = 3.2
 """Workloads that share a label set, on average: 100,000 workloads have about 31,000 identities."""
 
+TIERS = 4
+"""Selectors that the ten rules of a policy draw from: 10,000 rules have about 4,000 distinct ones."""
+
 
 def world(workloads: int = 100_000, rules: int = 10_000, seed: int = SEED) -> Snapshot:
     """Return a snapshot of so many workloads and rules; the same for the same numbers."""
@@ -66,7 +69,8 @@ def policies(source: random.Random, rules: int, stamps: list[Labels]) -> PolicyS
     for number in range(rules // 10):
         name = f"policy-{number:05}"
         scope = _some(source, source.choice(stamps), 1, dimensions=range(8))
-        found.append(Policy(name, tuple(_rule(source, name, each, stamps) for each in range(10)), scope))
+        tiers = [_some(source, source.choice(stamps), source.choice((2, 2, 3))) for _ in range(TIERS)]
+        found.append(Policy(name, tuple(_rule(source, name, each, tiers) for each in range(10)), scope))
     modes = (
         EnforcementMode("some-full", Equal("d03", "v1"), Mode.FULL, 20),
         EnforcementMode("some-selective", Equal("d03", "v2"), Mode.SELECTIVE, 10),
@@ -93,10 +97,10 @@ def _mac(number: int) -> str:
     return "02:00:" + ":".join(f"{number >> shift & 255:02x}" for shift in (24, 16, 8, 0))
 
 
-def _rule(source: random.Random, policy: str, number: int, stamps: list[Labels]) -> Rule:
+def _rule(source: random.Random, policy: str, number: int, tiers: list[Selector]) -> Rule:
     roll = source.random()
     action = Action.ALLOW if roll < 0.8 else Action.DENY if roll < 0.9 else Action.OVERRIDE_DENY
-    ends = [Selected(_some(source, source.choice(stamps), source.choice((2, 2, 3))), roll < 0.1) for _ in range(2)]
+    ends = [Selected(source.choice(tiers), anywhere=roll < 0.1) for _ in range(2)]
     destination = Networks(("partners",)) if source.random() < 0.05 else ends[1]
     port = source.randrange(1, 65000)
     on = (Ports(Protocol.TCP, port, port + source.choice((0, 0, 0, 10))),)

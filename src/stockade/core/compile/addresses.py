@@ -19,9 +19,11 @@ def link_local(mac: str) -> Address:
 
 
 def own_addresses(endpoint: Endpoint) -> tuple[Address, ...]:
-    """Return an endpoint's addresses, its EUI-64 link-local one included, sorted."""
-    if endpoint.attachment in LINKED and endpoint.mac:
-        return tuple(sorted({*endpoint.addresses, link_local(endpoint.mac)}))
+    """Return an endpoint's addresses, its EUI-64 link-local one included: last, where it is not listed already."""
+    if endpoint.mac and endpoint.attachment in LINKED:
+        own = link_local(endpoint.mac)
+        if own not in endpoint.addresses:
+            return (*endpoint.addresses, own)
     return endpoint.addresses
 
 

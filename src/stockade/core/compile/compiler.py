@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stockade.core.compile.addresses import Owners, home, met_at_home, met_everywhere
+from stockade.core.compile.addresses import Owners, home, met_everywhere, own_addresses
 from stockade.core.compile.births import births
 from stockade.core.compile.claims import Claims, Shift
 from stockade.core.compile.hashing import MASK, Hashing
@@ -29,9 +29,9 @@ from stockade.core.model.event import (
     WorkloadGone,
     WorkloadSeen,
 )
-from stockade.core.model.ids import HostId, WorkloadId
+from stockade.core.model.ids import Address, HostId, WorkloadId
 from stockade.core.model.intent import Intent
-from stockade.core.model.inventory import Host, Workload
+from stockade.core.model.inventory import Host, Sighting, Workload
 from stockade.core.model.policy import PER_HOST_SET
 from stockade.core.model.snapshot import Snapshot
 
@@ -125,6 +125,8 @@ class Compiler:
             name: self._hash.total(address for address in self._claims.owners if address in ranges)
             for name, ranges in self._ranges.items()
         }
+        self._adrift = sorted(name for name, term in self._book.terms.items() if term.adrift)
+        self._told: dict[WorkloadId, tuple[Sighting, tuple[int, ...]]] = {}
         self._ledger = Ledger(self._book, self._population, self._hash, self._inside)
         self._ledger.load(self._bring_all(), self._count_adrift())
         self._homes = {host: {each.id for each in local} for host, local in home(snapshot.workloads.values()).items()}
@@ -154,14 +156,14 @@ class Compiler:
         return np.array(sums, dtype=np.uint64)
 
     def _brings(self, workload: Workload) -> int:
-        return self._hash.total(a for a in met_everywhere(workload) if self._claims.undisputed(a))
+        own = [address for address in met_everywhere(workload) if self._claims.undisputed(address)]
+        return self._hash.text(" ".join(sorted(own))) if own else 0
 
     def _count_adrift(self) -> dict[str, int]:
         """Count the address sets of workloads that no host carries; few, and only under quarantine."""
         return {
-            name: sum(self._brought[each.id] for each in self._population.meant(term))
-            for name, term in self._book.terms.items()
-            if term.adrift
+            name: sum(self._brought[each.id] for each in self._population.meant(self._book.terms[name]))
+            for name in self._adrift
         }
 
     # Hosts
@@ -174,32 +176,48 @@ class Compiler:
         host = self.snapshot.hosts[host_id]
         local = self._local(host_id)
         disputed = self._disputed(local)
-        static = self._hash.value((host, self._births_of(host)))
+        static = self._hash.value((host, disputed, self._births_of(host)))
         identities: list[int] = []
         weights: list[int] = []
         for workload in local:
             number = self._population.of.get(workload.id)
-            seen = workload.seen
-            for endpoint in seen.endpoints:
-                told = self._hash.value((seen.id, seen.name, endpoint, disputed))
+            for endpoint, told in zip(workload.seen.endpoints, self._tell(workload.seen), strict=True):
                 if number is None or endpoint.attachment not in JUDGED_HERE:
                     static += told
                 else:
                     identities.append(number)
-                    weights.append(told | 1)
+                    weights.append(told)
         self._seats.seat(host_id, static & MASK, identities, weights)
+
+    def _tell(self, seen: Sighting) -> tuple[int, ...]:
+        """Return a number for each endpoint of a workload, remembered for as long as it is seen the same."""
+        known = self._told.get(seen.id)
+        if known is None or known[0] is not seen:
+            known = (seen, tuple([self._hash.value((seen.id, seen.name, each)) | 1 for each in seen.endpoints]))
+            self._told[seen.id] = known
+        return known[1]
 
     def _disputed(self, local: list[Workload]) -> list[str]:
         """Return the local addresses that more than one workload claims; nearly always none."""
-        addresses = [address for workload in local for address in set(met_at_home(workload))]
-        shared = self._claims.owners
-        alone = len(set(addresses)) == len(addresses) and not any(
-            shared.get(address, workload.id) != workload.id for workload in local for address in met_at_home(workload)
-        )
-        if alone:
+        shared: list[Address] = []
+        private: list[Address] = []
+        for workload in local:
+            for endpoint in workload.seen.endpoints:
+                own = own_addresses(endpoint)
+                if endpoint.realm:
+                    private += own
+                else:
+                    shared += endpoint.addresses
+                    private += own[len(endpoint.addresses) :] if own is not endpoint.addresses else ()
+        owners = self._claims.owners
+        if (
+            len({*shared, *private}) == len(shared) + len(private)
+            and self._claims.disputed.keys().isdisjoint(shared)
+            and owners.keys().isdisjoint(private)
+        ):
             return []
-        owners = Owners(shared, local)
-        return sorted({address for address in addresses if owners.of(address) is None})
+        found = Owners(owners, local)
+        return sorted({address for address in (*shared, *private) if found.of(address) is None})
 
     def _births_of(self, host: Host) -> str:
         if not self._births_apart:

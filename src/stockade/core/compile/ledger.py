@@ -63,14 +63,14 @@ class Ledger:
             held = getattr(self, name)
             if number >= len(held):
                 setattr(self, name, np.concatenate((held, np.zeros(number + 1 - len(held), dtype=np.uint64))))
-        speaking = [each * 2 for each in self._matching.speaking(*self._population.identities[number])]
+        speaking = [each * 2 for each in self._matching.speaking(*self._population.samples[number])]
         self._rules[number] = self._said[speaking].sum(dtype=np.uint64)
         self._cuts[number] = self._said[[each + 1 for each in speaking]].sum(dtype=np.uint64)
         self._describe(number)
 
     def bring(self, number: int, step: int) -> None:
         """The members of an identity bring more (or less) to the address sets that they are in."""
-        for selector in self._matching.speaking(*self._population.identities[number]):
+        for selector in self._matching.speaking(*self._population.samples[number]):
             for peers in self._terms_of.get(selector, ()):
                 self._move(peers, step)
 
@@ -117,8 +117,8 @@ class Ledger:
 
     def _describe(self, number: int) -> None:
         """Set down who an identity is and which of its clauses count."""
-        labels, name = self._population.identities[number]
-        told = "\x1f".join(f"{each.key}={each.value}" for each in labels.items)
+        pairs, name = self._population.identities[number]
+        told = "\x1f".join([f"{key}={value}" for key, value in pairs])
         mode, quarantined = self._mode(number)
         self._names[number] = self._hash.text(f"{told}\x1e{name}")
         self._modes[number] = self._hash.text(f"{mode.value} {quarantined}")

@@ -11,13 +11,13 @@ from stockade.core.compile.text import digest
 from stockade.core.model.ids import HostId, ProgramId, WorkloadId
 from stockade.core.model.intent import Line, Program
 from stockade.core.model.inventory import Host, Workload
-from stockade.core.model.labels import NAME, Label, Labels
+from stockade.core.model.labels import NAME, Labels
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
 from stockade.core.model.selector import Selector
 
-Identity = tuple[Labels, str]
-"""What policy sees of a workload: the labels it mentions and, where it mentions names, the name."""
+Identity = tuple[tuple[tuple[str, str], ...], str]
+"""What policy sees of a workload: the labels it mentions, as pairs, and, where it mentions names, the name."""
 
 
 class Population:
@@ -39,17 +39,17 @@ class Population:
         self.keys = book.keys() | keys
         self.named = NAME in self.keys
         self.identities: list[Identity] = []
+        self.samples: list[tuple[Labels, str]] = []
+        """One member's labels for each identity: of what policy mentions, they have just what the identity has."""
         self.members: list[dict[WorkloadId, Workload]] = []
         self.of: dict[WorkloadId, int] = {}
         self._numbers: dict[Identity, int] = {}
-        self._projected: dict[Labels, Labels] = {}
+        self._projected: dict[Labels, tuple[tuple[str, str], ...]] = {}
         self._programs: dict[int, Program] = {}
         for workload in workloads:
             if workload.known:
                 self._place(workload)
-        self.matching = Matching(
-            _selectors(book), ((number, *identity) for number, identity in enumerate(self.identities))
-        )
+        self.matching = Matching(_selectors(book), ((number, *sample) for number, sample in enumerate(self.samples)))
         self._subjects = _by_subject(book, self.matching)
 
     def admit(self, workload: Workload) -> tuple[int, bool]:
@@ -57,7 +57,7 @@ class Population:
         before = len(self.identities)
         number = self._place(workload)
         if number == before:
-            self.matching.add(number, *self.identities[number])
+            self.matching.add(number, *self.samples[number])
         return number, number == before
 
     def dismiss(self, workload: WorkloadId) -> int | None:
@@ -79,7 +79,7 @@ class Population:
     def program_of(self, number: int) -> Program:
         """Return the program of an identity."""
         if number not in self._programs:
-            labels, name = self.identities[number]
+            labels, name = self.samples[number]
             clauses = [
                 self.book.clauses[each]
                 for subject in self.matching.speaking(labels, name)
@@ -105,15 +105,17 @@ class Population:
         number = self._numbers.setdefault(identity, len(self._numbers))
         if number == len(self.members):
             self.identities.append(identity)
+            self.samples.append((workload.labels, identity[1]))
             self.members.append({})
         self.members[number][workload.id] = workload
         self.of[workload.id] = number
         return number
 
-    def _seen_by_policy(self, labels: Labels) -> Labels:
+    def _seen_by_policy(self, labels: Labels) -> tuple[tuple[str, str], ...]:
         found = self._projected.get(labels)
         if found is None:
-            found = Labels(tuple(Label(each.key, each.value) for each in labels.items if each.key in self.keys))
+            keys = self.keys
+            found = tuple([(each.key, each.value) for each in labels.items if each.key in keys])
             self._projected[labels] = found
         return found
 

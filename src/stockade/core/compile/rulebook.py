@@ -119,6 +119,8 @@ class _Writer:
         self.services = {service.name: service.ports for service in policy.services}
         self.terms: dict[str, Term] = {}
         self.wheres: dict[RuleId, Where] = {}
+        self._met: dict[tuple[Selector, Selector], Selector] = {}
+        self._named: dict[Term, Peers] = {}
 
     def rules(self) -> Iterator[Clause]:
         """A rule counts at each end that lies inside its policy's scope (``docs/policy.md``, 1)."""
@@ -134,7 +136,7 @@ class _Writer:
                     if isinstance(own, Selected) and ports is not None:
                         peers = self.peers(other, policy.scope)
                         line = Line(TIERS[rule.action], rule.id, peers, ports, rule.keep)
-                        yield Clause(both(policy.scope, own.selector), direction, line)
+                        yield Clause(self.within(policy.scope, own.selector), direction, line)
 
     def quarantines(self, quarantines: list[Quarantine]) -> Iterator[Clause]:
         """Cut, spare what is named, cut the rest; at the workload's own end, or else at its peers' ends (2)."""
@@ -173,11 +175,22 @@ class _Writer:
         """Name the other end of a rule. Inside the scope, unless ``any(…)`` lifts that."""
         if isinstance(end, Networks):
             return Peers(",".join(sorted(end.names)), networks=True)
-        return self.term(Term(end.selector if end.anywhere else both(scope, end.selector)))
+        return self.term(Term(end.selector if end.anywhere else self.within(scope, end.selector)))
+
+    def within(self, scope: Selector, selector: Selector) -> Selector:
+        """Return a selector within a scope; policies say the same one often."""
+        met = self._met.get((scope, selector))
+        if met is None:
+            met = self._met[scope, selector] = both(scope, selector)
+        return met
 
     def term(self, term: Term) -> Peers:
-        self.terms[term.name] = term
-        return Peers(term.name)
+        """Name some peers and remember whom the name means."""
+        peers = self._named.get(term)
+        if peers is None:
+            peers = self._named[term] = Peers(term.name)
+            self.terms[peers.name] = term
+        return peers
 
     def ports(self, on: tuple[ServiceRef, ...]) -> tuple[Ports, ...] | None:
         """Write services out as sorted, disjoint ports; everything is an empty tuple, nothing at all is None."""

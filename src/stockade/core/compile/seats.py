@@ -25,10 +25,16 @@ class Seats:
     def seat(self, host: HostId, static: int, identities: list[int], weights: list[int]) -> None:
         """Set down one host."""
         row = self.rows[host]
+        same_size = len(self._identities[row]) == len(identities)
         self._static[row] = static
         self._identities[row] = np.array(identities, dtype=np.intp)
         self._weights[row] = np.array(weights, dtype=np.uint64)
-        self._flat = None
+        if self._flat is not None and same_size:
+            start = int(self._flat[2][row])
+            self._flat[0][start : start + len(identities)] = self._identities[row]
+            self._flat[1][start : start + len(identities)] = self._weights[row]
+        else:
+            self._flat = None
 
     def prints(self, totals: Sums) -> Sums:
         """Return each host's sum: its own part, and each end's weight times what its identity is and says."""
