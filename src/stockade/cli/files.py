@@ -1,6 +1,5 @@
-"""Policy files as a user names them: folders, files, or ``-`` for stdin. Reads, never writes."""
+"""Policy files as a user names them: folders or files; ``-`` has become ``/dev/stdin``. Reads, never writes."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def _visible(path: Path, top: Path) -> bool:
 
 def _bytes(path: Path) -> bytes:
     try:
-        content = sys.stdin.buffer.read(LIMIT + 1) if str(path) == "-" else _head(path)
+        content = _head(path)
     except OSError as problem:
         raise StockadeError(f"cannot read {path}: {problem.strerror}", kept=KEPT, remedy="check the name") from None
     if len(content) > LIMIT:

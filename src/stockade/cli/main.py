@@ -42,6 +42,8 @@ VERBS = (
     Verb("version", "stockade.cli.version:version", "The version of this program."),
 )
 
+STDIN = "/dev/stdin"
+"""What ``-`` stands for."""
 EPILOGUE = (
     "Exit codes: 0 done, nothing to report; 1 error; 2 there is something to see (changes, a denial, findings); "
     "3 not assessed."
@@ -84,6 +86,7 @@ def _run(arguments: list[str]) -> int:
     named = arguments[:1] if arguments and not arguments[0].startswith("-") else []
     if named and named[0] not in {verb.name for verb in VERBS}:
         raise _unknown_verb(named[0])
+    arguments = [STDIN if each == "-" else each for each in arguments]
     try:
         code = int(application(summaries=not named)(arguments) or 0)
         # Here, where a full disk or a reader that has gone is still reported, and not when Python exits.

@@ -36,6 +36,6 @@ def _message(problem: Problem) -> str:
     text = problem.message
     if problem.nearest and "did you mean" not in text:
         text += f'; did you mean "{problem.nearest}"?'
-    if problem.expected and problem.expected not in text:
+    elif problem.expected and problem.expected not in text:
         text += f" (expected {problem.expected})"
     return text
