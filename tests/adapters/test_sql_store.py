@@ -205,6 +205,13 @@ def test_only_the_owner_reads_the_file(store: SqlStore, path: Path) -> None:
     assert modes == {0o600}
 
 
+def test_the_secret_is_made_once(store: SqlStore, path: Path, tmp_path: Path) -> None:
+    secret = store.secret()
+    assert len(secret) == 32
+    assert [store.secret(), reopened(path).secret()] == [secret, secret]
+    assert reopened(tmp_path / "other.db").secret() != secret
+
+
 # Migrations
 
 

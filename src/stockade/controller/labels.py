@@ -8,7 +8,7 @@ from stockade.controller.views import find
 from stockade.core.fold.labelling import complaint
 from stockade.core.model.event import LabelsSet
 from stockade.core.model.inventory import Workload
-from stockade.core.model.labels import NAME, Label
+from stockade.core.model.labels import Label
 from stockade.seams.store import Commit, Entry
 from stockade.wire.api import Caller
 
@@ -35,11 +35,5 @@ def _admit(labels: Mapping[str, str]) -> None:
     if len(labels) > MOST:
         raise Refused(Why.INVALID, f"{len(labels)} labels are too many", remedy=f"Set at most {MOST}.")
     for key, value in sorted(labels.items()):
-        if key == NAME:
-            raise Refused(
-                Why.INVALID,
-                '"name" is a workload\'s own name and cannot be set',
-                remedy="Choose another dimension, e.g. app, env, loc or role.",
-            )
         if what := complaint(Label(key, value)):
             raise Refused(Why.INVALID, f"{key}={value}: {what}", remedy="Choose another key or value.")

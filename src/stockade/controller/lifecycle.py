@@ -250,7 +250,7 @@ class Lifecycle:
                 kept=f"Version {active.version} stays in force.",
                 remedy="Change the policy or what it promises, and look at `stockade plan` again.",
             )
-        await asyncio.to_thread(self._controller.parts.compile, _with(active, change.draft.policy))
+        await asyncio.to_thread(self._controller.parts.check, _with(active, change.draft.policy))
         return plan
 
     async def _unchanged(self, plan: Plan | None) -> VersionReply:

@@ -1,4 +1,4 @@
-"""A host's compiled rules for people: the whole text as nft would list it, and each rule beside its policy line. Pure."""
+"""A host's compiled rules for people: the text as nft would list it, and each rule beside its policy line. Pure."""
 
 from collections.abc import Iterator
 

@@ -12,12 +12,14 @@ from typing import TypeVar
 import structlog
 
 from stockade.controller.bell import Bell
+from stockade.controller.births import BirthCount
 from stockade.controller.intake import admit, changes
 from stockade.controller.parts import Parts
 from stockade.controller.roster import Roster
+from stockade.core.compile.compiler import affected
 from stockade.core.fold import Folding, fold
 from stockade.core.model.event import Event, PolicyActivated
-from stockade.core.model.ids import HostId, Version
+from stockade.core.model.ids import HostId, Version, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
@@ -43,6 +45,7 @@ class Controller:
         self.parts = parts
         self.started = clock.now()
         self.roster = Roster(loaded.realised)
+        self.births = BirthCount()
         self.unconfirmed: Unconfirmed | None = loaded.unconfirmed
         self.stalled = ""
         """Why the newest snapshot could not be compiled; hosts keep what they had."""
@@ -56,6 +59,7 @@ class Controller:
         self._lock = asyncio.Lock()
         self._compiled: Snapshot | None = None
         self._compiling = asyncio.Lock()
+        self._touched: tuple[set[WorkloadId], set[HostId]] = (set(), set())
 
     # From agents
 
@@ -106,6 +110,8 @@ class Controller:
         audit = (_failure(record),) if record and record.error and not self._failing(record) else ()
         await self.commit(Commit(realised=records, births=births, audit=audit))
         self.roster.record(records)
+        for each in outcome.births:
+            self.births.add(each)
         self.changed.ring()
 
     def _failing(self, record: Realised) -> bool:
@@ -153,18 +159,30 @@ class Controller:
         """Store one step, then let it be seen. Only within ``exclusively``. ``StockadeError``: it never happened."""
         before = self.snapshot
         try:
-            for event in commit.events:
-                self._folding.apply(event)
+            touched = self._fold(commit.events)
             await asyncio.to_thread(self.store.commit, commit, after=before.revision, at=self.clock.now())
         except BaseException:
             self._folding = Folding(before)
             raise
         self.snapshot = self._folding.snapshot
+        self._touched[0].update(touched[0])
+        self._touched[1].update(touched[1])
         if commit.confirmed or commit.unconfirmed is not None:
             self.unconfirmed = commit.unconfirmed
         self._since_checkpoint += len(commit.events)
         if commit.events:
             self.changed.ring()
+
+    def _fold(self, events: tuple[Event, ...]) -> tuple[set[WorkloadId], set[HostId]]:
+        """Fold events; return the workloads and hosts that they may have changed."""
+        workloads: set[WorkloadId] = set()
+        hosts: set[HostId] = set()
+        for event in events:
+            some_workloads, some_hosts = affected(event, self._folding.snapshot)
+            workloads |= some_workloads
+            hosts |= some_hosts
+            self._folding.apply(event)
+        return workloads, hosts
 
     # Publishing
 
@@ -174,8 +192,9 @@ class Controller:
             snapshot = self.snapshot
             if self._compiled is snapshot:
                 return ()
+            (workloads, hosts), self._touched = self._touched, (set(), set())
             try:
-                intents = await asyncio.to_thread(self.parts.compile, snapshot)
+                intents = await asyncio.to_thread(self.parts.compile, snapshot, workloads, hosts)
             except Exception as problem:  # noqa: BLE001 - whatever goes wrong, hosts keep what they have, and it shows
                 self._stall(problem)
                 return ()

@@ -1,11 +1,11 @@
 """The pure functions that a controller is a shell around, as one value: what it is given, not what it looks up."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
 from stockade.core.compile.nft.ruleset import Ruleset
-from stockade.core.model.ids import HostId
+from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.policy import PolicySet
 from stockade.core.model.problem import Problem
@@ -30,11 +30,14 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """Everything the controller does not do itself. All but ``doctor`` are pure."""
+    """Everything the controller does not do itself. Pure, but for ``compile`` (it remembers) and ``doctor``."""
 
     read: Callable[[Sequence[SourceFile]], Draft]
     """Policy files → a draft. No files: the built-in policy."""
-    compile: Callable[[Snapshot], Mapping[HostId, Intent]]
+    compile: Callable[[Snapshot, Collection[WorkloadId], Collection[HostId]], Mapping[HostId, Intent]]
+    """(snapshot, workloads and hosts changed since the last call) → every host's intent."""
+    check: Callable[[Snapshot], None]
+    """Raises ``StockadeError`` where a snapshot could not be compiled and rendered."""
     plan: Callable[[Snapshot, Snapshot, Draft, int], Plan]
     """(active, with the draft active, the draft, most pairs a connection) → plan."""
     explain: Callable[[Snapshot, str, str, str], Explanation]

@@ -47,7 +47,8 @@ class Roster:
         if known.version is not None and (outcome.version, outcome.revision) < (known.version, known.revision):
             return None
         wanted = self.wanted.get(outcome.host)
-        if wanted is not None and wanted.fingerprint == outcome.fingerprint and wanted.version >= outcome.version:
+        newer = wanted is not None and (wanted.version, wanted.revision) >= (outcome.version, outcome.revision)
+        if wanted is not None and newer and wanted.fingerprint == outcome.fingerprint:
             return Realised(outcome.host, at, wanted.version, wanted.revision, outcome.fingerprint)
         return Realised(outcome.host, at, outcome.version, outcome.revision, outcome.fingerprint)
 

@@ -2,7 +2,7 @@
 
 There is one way to write, ``Store.commit``, and it is all or nothing: an event, the revision it makes, the version it
 activates and the audit entry that says who did it are stored together or not at all. Every method may raise
-``StockadeError`` that says what was kept; the store is then as it was before.
+``StoreFailed`` that says what was kept.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,11 @@ from stockade.errors import StockadeError
 from stockade.wire import BirthRecord
 
 
-class Conflict(StockadeError):  # noqa: N818 - reads as what happened
+class StoreFailed(StockadeError):  # noqa: N818 - reads as what happened
+    """The store could not do what was asked, and is as it was before."""
+
+
+class Conflict(StoreFailed):
     """Somebody else wrote in between: the store is ahead of what the writer knew."""
 
 
@@ -164,6 +168,10 @@ class Store(Protocol):
 
     def births(self, last: int, workload: WorkloadId | None = None) -> tuple[Birth, ...]:
         """Return the newest birth records, newest first."""
+        ...
+
+    def secret(self) -> bytes:
+        """Return the installation's own 32 random bytes, made when first asked for; the same ever after."""
         ...
 
     def close(self) -> None:

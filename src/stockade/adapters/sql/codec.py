@@ -10,7 +10,7 @@ from stockade.core.model.inventory import Host, Workload
 from stockade.core.model.labels import Label
 from stockade.core.model.policy import PolicySet
 from stockade.core.model.snapshot import Snapshot
-from stockade.errors import StockadeError
+from stockade.seams.store import StoreFailed
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ def read(text: str, kind: type[T], row: str) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as problem:
-        raise StockadeError(
+        raise StoreFailed(
             f"the database's {row} cannot be read: {problem}",
             kept="The database was not touched; enforcement stays as it is.",
             remedy="Start the version of Stockade that wrote it, or restore the database from a backup.",

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from stockade.errors import StockadeError
-from stockade.seams.store import Conflict
+from stockade.seams.store import Conflict, StoreFailed
 
 FULL = (
     "there is no room left for the database",
@@ -48,7 +47,7 @@ SQLITE = {
 
 @contextmanager
 def told(kept: str) -> Iterator[None]:
-    """Turn the driver's errors into ``StockadeError``; ``kept`` says what stays as it was."""
+    """Turn the driver's errors into ``StoreFailed``; ``kept`` says what stays as it was."""
     try:
         yield
     except IntegrityError as problem:
@@ -63,13 +62,13 @@ def told(kept: str) -> Iterator[None]:
         raise _told(problem, kept) from problem
 
 
-def damaged(found: str) -> StockadeError:
+def damaged(found: str) -> StoreFailed:
     """Return the error for a database whose own check found it damaged."""
     what, remedy = CORRUPT
-    return StockadeError(f"{what}: {found}", kept="It was not touched; enforcement stays as it is.", remedy=remedy)
+    return StoreFailed(f"{what}: {found}", kept="It was not touched; enforcement stays as it is.", remedy=remedy)
 
 
-def _told(problem: BaseException | None, kept: str) -> StockadeError:
+def _told(problem: BaseException | None, kept: str) -> StoreFailed:
     code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
     what, remedy = SQLITE.get(code, ("the database refused", "See the message; nothing needs to be undone."))
-    return StockadeError(f"{what}: {problem}", kept=kept, remedy=remedy)
+    return StoreFailed(f"{what}: {problem}", kept=kept, remedy=remedy)

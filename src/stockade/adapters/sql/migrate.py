@@ -10,17 +10,17 @@ from sqlalchemy import Connection, Engine, func, insert, select
 
 from stockade.adapters.sql.migrations import STEPS, Step
 from stockade.adapters.sql.tables import STEPS as APPLIED
-from stockade.errors import StockadeError
+from stockade.seams.store import StoreFailed
 
 
 def migrate(engine: Engine, steps: Sequence[Step] = STEPS) -> int:
-    """Apply what is missing; return how many steps that were. ``StockadeError`` where the schema is newer."""
+    """Apply what is missing; return how many steps that were. ``StoreFailed`` where the schema is newer."""
     with engine.begin() as connection:
         APPLIED.create(connection, checkfirst=True)
         applied = _applied(connection)
     newest = steps[-1].number
     if applied > newest:
-        raise StockadeError(
+        raise StoreFailed(
             f"the database has schema {applied}, this Stockade knows up to {newest}: a newer one wrote it",
             kept="The database was not touched; enforcement stays as it is.",
             remedy="Start that newer version, or point --state at another folder.",

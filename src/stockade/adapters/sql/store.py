@@ -1,5 +1,6 @@
 """``seams.store.Store`` over SQL. Writes are one transaction each; what fails leaves the database as it was."""
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,12 +12,11 @@ from stockade.adapters.sql.codec import read, read_snapshot, write, write_snapsh
 from stockade.adapters.sql.engine import open_engine
 from stockade.adapters.sql.faults import damaged, told
 from stockade.adapters.sql.migrate import migrate
-from stockade.adapters.sql.tables import AGENTS, AUDIT, BIRTHS, CHECKPOINTS, EVENTS, UNCONFIRMED, VERSIONS
+from stockade.adapters.sql.tables import AGENTS, AUDIT, BIRTHS, CHECKPOINTS, EVENTS, KEPT, UNCONFIRMED, VERSIONS
 from stockade.core.model.event import Event
 from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
 from stockade.core.model.policy import PolicySet
 from stockade.core.model.snapshot import Snapshot
-from stockade.errors import StockadeError
 from stockade.seams.store import (
     Birth,
     Commit,
@@ -28,12 +28,14 @@ from stockade.seams.store import (
     RevisedEvent,
     SourceFile,
     StoredVersion,
+    StoreFailed,
     Unconfirmed,
 )
 
 KEPT_EVENTS = 100_000
 """How many events stay readable behind the last checkpoint; older ones live on in it."""
 KEPT_BIRTHS = 10_000
+SECRET, SECRET_BYTES = "fingerprint-key", 32
 
 UNOPENED = "Nothing was changed; enforcement stays as it is."
 UNREAD = "Nothing was changed."
@@ -41,7 +43,7 @@ UNWRITTEN = "Nothing of this step was stored; the active policy version and enfo
 
 
 def open_store(url: str, *, kept_events: int = KEPT_EVENTS) -> "SqlStore":
-    """Open a database, check it, and bring it to the newest schema. ``StockadeError`` where that cannot be done."""
+    """Open a database, check it, and bring it to the newest schema. ``StoreFailed`` where that cannot be done."""
     with told(UNOPENED):
         try:
             engine = open_engine(url)
@@ -102,7 +104,7 @@ class SqlStore:
         with self._read() as connection:
             oldest = connection.execute(select(func.min(EVENTS.c.revision))).scalar()
             if oldest is not None and since < oldest - 1:
-                raise StockadeError(
+                raise StoreFailed(
                     f"events up to revision {oldest - 1} are no longer kept",
                     kept=UNREAD,
                     remedy=f"Ask for events since {oldest - 1}, and take workloads and policy as they are now.",
@@ -135,6 +137,15 @@ class SqlStore:
             rows = connection.execute(query if workload is None else query.where(BIRTHS.c.workload == workload))
             return tuple(read(row.payload, Birth, f"birth of {row.workload}") for row in rows)
 
+    def secret(self) -> bytes:
+        """Return the installation's own random bytes."""
+        with told(UNREAD), self._engine.begin() as connection:
+            kept = connection.execute(select(KEPT.c.value).where(KEPT.c.name == SECRET)).scalar_one_or_none()
+            if kept is None:
+                kept = secrets.token_hex(SECRET_BYTES)
+                connection.execute(insert(KEPT).values(name=SECRET, value=kept))
+            return bytes.fromhex(kept)
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
@@ -146,8 +157,8 @@ class SqlStore:
             yield connection
 
 
-def _unopened(problem: OSError) -> StockadeError:
-    return StockadeError(
+def _unopened(problem: OSError) -> StoreFailed:
+    return StoreFailed(
         f"the database cannot be opened: {problem}",
         kept=UNOPENED,
         remedy="Check that the state folder exists, is writable, and that its disk has room.",

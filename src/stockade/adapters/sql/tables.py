@@ -75,6 +75,13 @@ UNCONFIRMED = Table(
     Column("deadline", Float, nullable=False),
 )
 
+KEPT = Table(
+    "kept",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
 STEPS = Table(
     "schema_steps",
     METADATA,

@@ -17,6 +17,7 @@ TABLES = (
     "create table checkpoints (revision bigint primary key, payload text not null)",
     """create table unconfirmed (version bigint primary key, returns_to bigint not null,
        deadline double precision not null)""",
+    "create table kept (name varchar primary key, value text not null)",
 )
 APPEND_ONLY = ("versions", "audit")
 

@@ -1,0 +1,243 @@
+"""One function a route: a call in, a reply out. Thin: what they say is decided elsewhere."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from stockade.controller.http.call import Call
+from stockade.controller.installation import Installation, status
+from stockade.controller.labels import set_labels
+from stockade.controller.listing import rule_texts, text
+from stockade.controller.refused import Refused, Why, unknown
+from stockade.controller.views import birth_view, find, label_uses, version_view, workload_view, workload_views
+from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
+from stockade.core.model.intent import Intent
+from stockade.wire.api import (
+    ApplyRequest,
+    AssignmentReply,
+    AuditEntry,
+    AuditReply,
+    BirthsReply,
+    ConfirmRequest,
+    DoctorReply,
+    EventsReply,
+    ExplainReply,
+    File,
+    HistoryReply,
+    LabelsReply,
+    LabelsRequest,
+    Message,
+    ModeRequest,
+    OffRequest,
+    PlanReply,
+    PlanRequest,
+    PolicyReply,
+    ReachReply,
+    ReportReply,
+    ReportRequest,
+    RollbackRequest,
+    RulesReply,
+    StatusReply,
+    StoredEvent,
+    VersionReply,
+    WorkloadReply,
+    WorkloadsReply,
+)
+
+Handler = Callable[[Installation, Call], Awaitable[Message]]
+
+MOST_ROWS = 10_000
+"""The most that one reply lists, whatever was asked for."""
+LONGEST_POLL = 60.0
+
+
+async def _status(installation: Installation, call: Call) -> StatusReply:
+    return await status(installation, call.caller)
+
+
+async def _workloads(installation: Installation, call: Call) -> WorkloadsReply:
+    controller = installation.controller
+    views = workload_views(controller.snapshot, controller.roster, call.text("select"))
+    return WorkloadsReply(revision=controller.snapshot.revision, workloads=views)
+
+
+async def _labels(installation: Installation, _: Call) -> LabelsReply:
+    return LabelsReply(labels=label_uses(installation.controller.snapshot))
+
+
+async def _set_labels(installation: Installation, call: Call) -> WorkloadReply:
+    controller = installation.controller
+    labels = call.request(LabelsRequest).labels
+    workload = await set_labels(controller, call.text("workload"), labels, call.caller)
+    view = workload_view(controller.snapshot, controller.roster, workload)
+    return WorkloadReply(revision=controller.snapshot.revision, workload=view)
+
+
+async def _plan(installation: Installation, call: Call) -> PlanReply:
+    return PlanReply(plan=await installation.lifecycle.plan(call.request(PlanRequest)))
+
+
+async def _apply(installation: Installation, call: Call) -> VersionReply:
+    return await installation.lifecycle.apply(call.request(ApplyRequest), call.caller)
+
+
+async def _confirm(installation: Installation, call: Call) -> VersionReply:
+    return await installation.lifecycle.confirm(call.request(ConfirmRequest), call.caller)
+
+
+async def _rollback(installation: Installation, call: Call) -> VersionReply:
+    return await installation.lifecycle.rollback(call.request(RollbackRequest), call.caller)
+
+
+async def _mode(installation: Installation, call: Call) -> VersionReply:
+    return await installation.lifecycle.mode(call.request(ModeRequest), call.caller)
+
+
+async def _off(installation: Installation, call: Call) -> VersionReply:
+    return await installation.lifecycle.off(call.request(OffRequest), call.caller)
+
+
+async def _history(installation: Installation, call: Call) -> HistoryReply:
+    controller = installation.controller
+    stored = await asyncio.to_thread(controller.store.versions, _rows(call, "limit", MOST_ROWS))
+    return HistoryReply(versions=tuple(version_view(each, controller.snapshot.version) for each in stored))
+
+
+async def _policy(installation: Installation, call: Call) -> PolicyReply:
+    active = installation.controller.snapshot.version
+    stored = await installation.lifecycle.stored(_version(call.text("version"), active))
+    files = tuple(File(each.name, each.text) for each in stored.files)
+    return PolicyReply(version=version_view(stored, active), files=files, canonical=stored.canonical)
+
+
+def _version(wanted: str, active: Version) -> Version:
+    if wanted == "active":
+        return active
+    if not (wanted.isascii() and wanted.isdigit() and len(wanted) < 16):
+        raise Refused(Why.MALFORMED, f'"{wanted}" is no version', remedy="Give a number, or `active`.")
+    return Version(int(wanted))
+
+
+async def _explain(installation: Installation, call: Call) -> ExplainReply:
+    controller = installation.controller
+    ends = (call.text("source"), call.text("destination"), call.text("on"))
+    explanation = await asyncio.to_thread(controller.parts.explain, controller.snapshot, *ends)
+    hosts = sorted({each.host for each in explanation.ends if each.host})
+    realised = tuple((host, controller.roster.in_force(host)) for host in hosts)
+    return ExplainReply(explanation=explanation, realised=realised)
+
+
+async def _reach(installation: Installation, call: Call) -> ReachReply:
+    controller = installation.controller
+    return ReachReply(reach=await asyncio.to_thread(controller.parts.reach, controller.snapshot, call.text("of")))
+
+
+async def _rules(installation: Installation, call: Call) -> RulesReply:
+    controller = installation.controller
+    intent = _intent(controller.roster.wanted, call.text("host"))
+    ruleset = await asyncio.to_thread(controller.parts.render, intent)
+    return RulesReply(
+        host=intent.host,
+        version=intent.version,
+        revision=intent.revision,
+        text=text(ruleset),
+        rules=rule_texts(intent, ruleset, controller.roster.counters.get(intent.host)),
+    )
+
+
+def _intent(wanted: Mapping[HostId, Intent], host: str) -> Intent:
+    if host == "local" and len(wanted) == 1:
+        return next(iter(wanted.values()))
+    if (intent := wanted.get(HostId(host))) is None:
+        raise unknown("host", host, f"There {'are' if wanted else 'is'}: {', '.join(sorted(wanted)) or 'none yet'}.")
+    return intent
+
+
+async def _births(installation: Installation, call: Call) -> BirthsReply:
+    controller = installation.controller
+    workload = _born(installation, call.text("workload"))
+    births = await asyncio.to_thread(controller.store.births, _rows(call, "last", 20), workload)
+    return BirthsReply(births=tuple(birth_view(controller.snapshot, controller.roster, each) for each in births))
+
+
+def _born(installation: Installation, name: str) -> WorkloadId | None:
+    """Return the workload's id; one that is gone may still be asked for by its id."""
+    if not name:
+        return None
+    try:
+        return find(installation.controller.snapshot, name).id
+    except Refused as refusal:
+        if refusal.why is Why.UNKNOWN:
+            return WorkloadId(name)
+        raise
+
+
+async def _audit(installation: Installation, call: Call) -> AuditReply:
+    before = call.number("before", 0) or None
+    entries = await asyncio.to_thread(installation.controller.store.audit, _rows(call, "last", 50), before)
+    return AuditReply(
+        entries=tuple(
+            AuditEntry(
+                number=each.number,
+                at=each.at,
+                who=each.entry.who,
+                uid=each.entry.uid,
+                action=each.entry.action,
+                target=each.entry.target,
+                outcome=each.entry.outcome,
+                detail=each.entry.detail,
+            )
+            for each in entries
+        )
+    )
+
+
+async def _doctor(installation: Installation, _: Call) -> DoctorReply:
+    return DoctorReply(checks=tuple(await asyncio.to_thread(installation.controller.parts.doctor)))
+
+
+async def _events(installation: Installation, call: Call) -> EventsReply:
+    controller = installation.controller
+    since, limit = Revision(call.number("since", 0)), _rows(call, "limit", 1000)
+    stored = await asyncio.to_thread(controller.store.events, since, limit)
+    events = tuple(StoredEvent(each.revision, each.at, each.event) for each in stored)
+    return EventsReply(revision=controller.snapshot.revision, events=events)
+
+
+async def _report(installation: Installation, call: Call) -> ReportReply:
+    generation = await installation.controller.take(call.request(ReportRequest).message)
+    return ReportReply(revision=installation.controller.snapshot.revision, generation=generation)
+
+
+async def _assignment(installation: Installation, call: Call) -> AssignmentReply:
+    wait = min(call.seconds("wait"), LONGEST_POLL)
+    assigned = await installation.controller.assignment(HostId(call.text("host")), call.text("since"), wait)
+    return AssignmentReply(assignment=assigned)
+
+
+def _rows(call: Call, name: str, default: int) -> int:
+    return min(call.number(name, default), MOST_ROWS)
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "status": _status,
+    "workloads": _workloads,
+    "labels": _labels,
+    "set-labels": _set_labels,
+    "plan": _plan,
+    "apply": _apply,
+    "confirm": _confirm,
+    "history": _history,
+    "policy": _policy,
+    "rollback": _rollback,
+    "mode": _mode,
+    "off": _off,
+    "explain": _explain,
+    "reach": _reach,
+    "rules": _rules,
+    "births": _births,
+    "audit": _audit,
+    "doctor": _doctor,
+    "events": _events,
+    "report": _report,
+    "assignment": _assignment,
+}

@@ -1,0 +1,94 @@
+"""Metrics in Prometheus' text format, read from the controller's state at the moment of a scrape."""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from stockade.controller.loop import Controller
+from stockade.wire import Counters
+
+
+def exposition(controller: Controller) -> bytes:
+    """Return every metric as text."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Reader(controller))
+    return generate_latest(registry)
+
+
+class _Reader(Collector):
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield what is true now."""
+        yield from self._policy()
+        yield from self._hosts()
+        yield from _families(self._controller.roster.counters.values())
+        yield from self._births()
+
+    def _policy(self) -> Iterator[Metric]:
+        snapshot = self._controller.snapshot
+        yield GaugeMetricFamily("stockade_policy_version", "The active policy version", snapshot.version)
+        yield GaugeMetricFamily("stockade_revision", "Number of the newest snapshot", snapshot.revision)
+        yield GaugeMetricFamily(
+            "stockade_compile_stalled",
+            "1 while the newest snapshot cannot be compiled and hosts keep what they had",
+            int(bool(self._controller.stalled)),
+        )
+        yield GaugeMetricFamily(
+            "stockade_unconfirmed",
+            "1 while the active version waits to be confirmed",
+            int(self._controller.unconfirmed is not None),
+        )
+        workloads = GaugeMetricFamily("stockade_workloads", "Workloads by whether they are labelled", labels=["known"])
+        known = sum(each.known for each in snapshot.workloads.values())
+        workloads.add_metric(["yes"], known)
+        workloads.add_metric(["no"], len(snapshot.workloads) - known)
+        yield workloads
+
+    def _hosts(self) -> Iterator[Metric]:
+        roster = self._controller.roster
+        wanted = GaugeMetricFamily("stockade_wanted_version", "Version that a host should enforce", labels=["host"])
+        realised = GaugeMetricFamily("stockade_realised_version", "Version in force at a host", labels=["host"])
+        failing = GaugeMetricFamily("stockade_realise_failing", "1 while a host refuses its rules", labels=["host"])
+        for host in sorted(roster.wanted):
+            wanted.add_metric([host], roster.wanted[host].version)
+            if (known := roster.realised.get(host)) is not None:
+                failing.add_metric([host], int(bool(known.error)))
+                if known.version is not None:
+                    realised.add_metric([host], known.version)
+        yield from (wanted, realised, failing)
+
+    def _births(self) -> Iterator[Metric]:
+        births = self._controller.births
+        yield CounterMetricFamily("stockade_births", "Births recorded since the start", value=births.count)
+        yield CounterMetricFamily(
+            "stockade_births_leaked", "Births that were not isolated from the start", value=births.leaked
+        )
+        yield HistogramMetricFamily(
+            "stockade_birth_dead_seconds",
+            "From creation to the first moment at which policy's allows held",
+            buckets=births.buckets(),
+            sum_value=births.dead_seconds,
+        )
+
+
+def _families(counted: Iterable[Counters]) -> Iterator[Metric]:
+    packets = CounterMetricFamily(
+        "stockade_rule_packets", "Packets that a rule decided", labels=["host", "rule", "verdict"]
+    )
+    volume = CounterMetricFamily("stockade_rule_bytes", "Bytes that a rule decided", labels=["host", "rule", "verdict"])
+    lost = CounterMetricFamily("stockade_lost_events", "Events lost on the way, by source", labels=["host", "source"])
+    tracked = GaugeMetricFamily("stockade_conntrack_entries", "Tracked connections", labels=["host"])
+    limit = GaugeMetricFamily("stockade_conntrack_limit", "Most connections that can be tracked", labels=["host"])
+    for host in sorted(counted, key=lambda each: each.host):
+        for rule in host.rules:
+            packets.add_metric([host.host, rule.rule, rule.verdict], rule.packets)
+            volume.add_metric([host.host, rule.rule, rule.verdict], rule.bytes)
+        for source, count in host.lost:
+            lost.add_metric([host.host, source], count)
+        tracked.add_metric([host.host], host.tracked)
+        limit.add_metric([host.host], host.tracked_limit)
+    yield from (packets, volume, lost, tracked, limit)
