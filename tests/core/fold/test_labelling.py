@@ -3,13 +3,14 @@
 import pytest
 
 from stockade.core.fold import apply, fold, label_problems
-from stockade.core.fold.labelling import LONGEST_VALUE, complaint
+from stockade.core.fold.labelling import complaint
 from stockade.core.model.event import LabelsSet, PolicyActivated, WorkloadSeen
 from stockade.core.model.ids import Address, HostId, Version, WorkloadId
 from stockade.core.model.inventory import Attachment, Endpoint, Facts, Sighting, WorkloadKind
 from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import LabelRule, PolicySet
 from stockade.core.model.snapshot import Snapshot
+from stockade.core.select import KEY_LIMIT, VALUE_LIMIT
 
 W = WorkloadId("docker:host-a:1")
 SEEN = Sighting(
@@ -141,16 +142,18 @@ def test_who_says_the_same_is_no_conflict() -> None:
     ("key", "value", "words"),
     [
         ("name", "x", "own name"),
-        ("a" * 64, "x", "longer"),
+        ("a" * (KEY_LIMIT + 1), "x", "longer"),
+        ("all", "x", "letters"),
         ("", "x", "letters"),
         ("-a", "x", "letters"),
         ("a b", "x", "letters"),
         ("a{b", "x", "letters"),
         ("a", "", "empty"),
-        ("a", "v" * (LONGEST_VALUE + 1), "longer"),
+        ("a", "v" * (VALUE_LIMIT + 1), "longer"),
         ("a", "x\ny", "control"),
         ("a", "x\u202ey", "control"),
         ("a", "x\u2028y", "control"),
+        ("a", "x\ud800y", "control"),
     ],
 )
 def test_what_is_no_label_is_dropped_and_said(key: str, value: str, words: str) -> None:
@@ -161,7 +164,7 @@ def test_what_is_no_label_is_dropped_and_said(key: str, value: str, words: str) 
     assert words in problem.message
 
 
-@pytest.mark.parametrize(("key", "value"), [("a", "v" * LONGEST_VALUE), ("a.b/c-d_e", "Zoë's «x» 1"), ("k8s", "{}")])
+@pytest.mark.parametrize(("key", "value"), [("a", "v" * VALUE_LIMIT), ("a.b/c-d_e", "Zoë's «x» 1"), ("k8s", "{}")])
 def test_what_is_a_label(key: str, value: str) -> None:
     assert complaint(Label(key, value)) == ""
     assert label_problems(labelled(by_hand=((key, value),))) == ()

@@ -26,7 +26,7 @@ from stockade.core.model.event import LabelsSet
 from stockade.core.model.ids import Address, Realm, WorkloadId
 from stockade.core.model.inventory import Attachment, Endpoint, Failsafe, WorkloadState
 from stockade.core.model.net import Ports
-from stockade.core.model.packet import Layer, PacketState
+from stockade.core.model.packet import Direction, Layer, PacketState
 from stockade.core.model.policy import (
     Action,
     EnforcementMode,
@@ -192,7 +192,8 @@ def test_a_reply_is_vouched_for_by_the_end_that_answers() -> None:
     assert ask(shop(WEB_API), "web", "api", **reply).allowed
     forged = ask(shop(WEB_API), "web", "api", **reply, sender_mac="02:00:00:00:00:0d")
     assert layers(forged) == [Layer.FORGED]
-    assert forged.ends[0].workload == API
+    assert (forged.ends[0].workload, forged.ends[0].direction) == (API, Direction.INGRESS)
+    assert ask(shop(WEB_API), "web", "api", sender_mac="02:00:00:00:00:0d").ends[0].direction is Direction.EGRESS
     assert not ask(
         shop(WEB_API, modes=(EnforcementMode("w", role("web"), Mode.FULL),)),
         "web",

@@ -22,6 +22,7 @@ from shopfloor import (
 
 from stockade.core.model.event import LabelsSet, QuarantineLapsed
 from stockade.core.model.ids import WorkloadId
+from stockade.core.model.inventory import Attachment
 from stockade.core.model.net import ANYTHING, Ports, Protocol
 from stockade.core.model.packet import Layer, PacketState
 from stockade.core.model.policy import (
@@ -33,6 +34,7 @@ from stockade.core.model.policy import (
     Quarantine,
     QuarantineException,
     Selected,
+    Service,
     Where,
 )
 from stockade.core.model.selector import ALL, And, Equal, Has, In, Not, Or
@@ -41,10 +43,12 @@ from stockade.testing.scenarios import (
     CUT_WEB,
     FULL,
     HOST,
+    OTHER,
     POSTGRES,
     SELECTIVE,
     TCP_80,
     container,
+    host,
     role,
 )
 
@@ -330,6 +334,27 @@ def test_a_workload_of_a_host_that_we_do_not_know_is_cut_at_its_peers_too() -> N
     assert not ask(snapshot, "web", "192.168.7.90").allowed
 
 
+def test_what_another_host_of_ours_carries_is_cut_there_and_not_here() -> None:
+    shared = replace(container("far-1", 90, OTHER).sighting.endpoints[0], realm="", addresses=("192.168.7.90",))
+    select = cut(select=role("far"))
+    carried = shop(modes=(VISIBLE,), more=(host(OTHER), container("far-1", 90, OTHER, endpoints=(shared,))), **select)
+    assert ask(carried, "web", "192.168.7.90").allowed
+    past = replace(shared, attachment=Attachment.OPAQUE)  # its traffic crosses no stack of ours
+    opaque = shop(modes=(VISIBLE,), more=(host(OTHER), container("far-1", 90, OTHER, endpoints=(past,))), **select)
+    assert not ask(opaque, "web", "192.168.7.90").allowed
+
+
+def test_an_exception_that_needs_what_cannot_be_enforced_spares_nothing() -> None:
+    services = {"services": (Service("bound", (TCP_80,), process="/bin/x"), Service("free", (TCP_80,)))}
+    for source, on, allowed in (
+        (role("probe"), ("free",), True),
+        (role("probe"), ("bound",), False),
+        (Equal("role", "probe", trusted=True), ("free",), False),
+    ):
+        excepted = QuarantineException(source=Selected(source), on=on)
+        assert ask(shop(modes=(VISIBLE,), **cut(excepted), **services), "probe", "web").allowed is allowed
+
+
 def test_a_lapsed_quarantine_does_not_exist() -> None:
     lapsed = shop(WEB_API, more=(QuarantineLapsed("web"),), quarantines=(CUT_WEB,))
     assert ask(lapsed, "web", "api").allowed
@@ -448,6 +473,7 @@ def test_under_hold_nothing_but_essential_passes_from_or_to_the_unknown() -> Non
     assert layers(ask(snapshot, "new", "web")) == [Layer.HELD]
     assert not ask(snapshot, "new", "web").allowed
     assert layers(ask(snapshot, "outside", "new")) == [Layer.HELD]
+    assert not ask(snapshot, "outside", "new").allowed
     assert layers(ask(snapshot, "new", "outside")) == [Layer.HELD]
     assert not ask(snapshot, "10.0.0.77", "outside", interface="veth-never-seen").allowed
     assert ask(snapshot, "new", "10.0.0.15").allowed  # to itself

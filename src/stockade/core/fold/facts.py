@@ -4,6 +4,7 @@ Never decides which label wins; that is ``labelling``.
 """
 
 import fnmatch
+import functools
 import ipaddress
 import re
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from stockade.core.model.inventory import Sighting
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _STARRED_KEY = re.compile(r"\{(label|tag):([^{}*]*)\*([^{}*]*)\}")
+
+_PARSED = 1024
+"""How many parsed conditions and templates are remembered: a parse depends on its text alone."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -76,6 +80,7 @@ class Condition(NamedTuple):
         return self.wanted.match(fact) is not None if isinstance(self.wanted, re.Pattern) else self.wanted == fact
 
 
+@functools.lru_cache(_PARSED)
 def parse_condition(key: str, wanted: str) -> Condition:
     """Parse one (fact key, wanted value) of a label rule."""
     if key == "cidr":
@@ -113,6 +118,7 @@ def _pair(key: str | None, value: str | None) -> Iterator[tuple[str, str]]:
         yield key, value
 
 
+@functools.lru_cache(_PARSED)
 def parse_setting(key: str, template: str) -> Setting:
     """Parse one (label key, template) of a label rule."""
     starred = _STARRED_KEY.fullmatch(key)

@@ -7,7 +7,6 @@ setting the facts by key. The first to speak of a key has it; whoever says other
 Depends on the present sighting, operator's labels and label rules alone, never on what they were before.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterator
 
@@ -19,11 +18,8 @@ from stockade.core.model.inventory import Sighting, Workload
 from stockade.core.model.labels import NAME, NO_LABELS, Label, Labels, LabelSource
 from stockade.core.model.policy import LabelRule
 from stockade.core.model.snapshot import Snapshot
+from stockade.core.select import KEY_LIMIT, VALUE_LIMIT, is_key, is_value
 
-LONGEST_KEY = 63
-LONGEST_VALUE = 253
-
-_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?")
 _TRUST = {source: rank for rank, source in enumerate(LabelSource)}
 _SPARE_SETS = 1000
 
@@ -39,21 +35,22 @@ class LabelProblem(msgspec.Struct, frozen=True, order=True):
 class Labeller:
     """Label rules, parsed once, and the table through which equal label sets become one object.
 
-    The table is its owner's alone and changes nothing but identity of objects: two labellers of the same rules give
-    equal answers. It is emptied when it outgrows the number of workloads that its owner states.
+    What it remembers is its owner's alone and changes nothing but speed and the identity of objects: two labellers of
+    the same rules give equal answers. It forgets when that outgrows the number of workloads that its owner states.
     """
 
     def __init__(self, rules: tuple[LabelRule, ...]) -> None:
         self.rules = rules
         self._parsed = [_ParsedRule(rule) for rule in sorted(rules, key=_precedence)]
         self._table: dict[Labels, Labels] = {}
+        self._complaints: dict[tuple[str, str], str] = {}
 
     def workload(self, sighting: Sighting, by_hand: tuple[Label, ...]) -> Workload:
         """Return the workload of a sighting with the labels in force and those that lost."""
         winners: dict[str, Label] = {}
         losers: dict[Label, None] = {}
         for label in self._said(sighting, by_hand):
-            if complaint(label):
+            if self._complaint(label):
                 continue
             winner = winners.setdefault(label.key, label)
             if winner.value != label.value:
@@ -68,9 +65,16 @@ class Labeller:
                 yield LabelProblem(sighting.id, label, message)
 
     def trim(self, workloads: int) -> None:
-        """Forget the table once it holds far more sets than there are workloads to have them."""
-        if len(self._table) > 2 * workloads + _SPARE_SETS:
-            self._table.clear()
+        """Forget what was met once that is far more than there are workloads to have it."""
+        for remembered in (self._table, self._complaints):
+            if len(remembered) > 2 * workloads + _SPARE_SETS:
+                remembered.clear()
+
+    def _complaint(self, label: Label) -> str:
+        met = (label.key, label.value)
+        if met not in self._complaints:
+            self._complaints[met] = complaint(label)
+        return self._complaints[met]
 
     def _one(self, labels: Labels) -> Labels:
         return self._table.setdefault(labels, labels)
@@ -109,17 +113,23 @@ def complaint(label: Label) -> str:
     """Say why a key and value are no label; an empty text where they are one."""
     if label.key == NAME:
         return "the dimension name is the workload's own name and cannot be set"
-    if len(label.key) > LONGEST_KEY:
-        return f"the key is longer than {LONGEST_KEY} characters"
-    if not _KEY.fullmatch(label.key):
-        return "a key is letters, digits, '_', '.', '/' and '-', and begins and ends with a letter or digit"
+    if not is_key(label.key):
+        return _no_key(label.key)
     if not label.value:
         return "the value is empty"
-    if len(label.value) > LONGEST_VALUE:
-        return f"the value is longer than {LONGEST_VALUE} characters"
-    if not (label.value.isascii() and label.value.isprintable()) and _unprintable(label.value):
+    if len(label.value) > VALUE_LIMIT:
+        return f"the value is longer than {VALUE_LIMIT} characters"
+    if not is_value(label.value) or (not label.value.isprintable() and _unprintable(label.value)):
         return "the value holds a control character"
     return ""
+
+
+def _no_key(key: str) -> str:
+    if len(key) > KEY_LIMIT:
+        return f"the key is longer than {KEY_LIMIT} characters"
+    return (
+        "a key is letters, digits, '_', '.', '/' and '-' between letters or digits, and no word of the policy language"
+    )
 
 
 def _unprintable(value: str) -> bool:

@@ -226,8 +226,9 @@ class _Court:
 
     def carried(self, end: End) -> bool:
         """Tell whether some host of ours judges at this end."""
-        carrier = end.workload.seen.host if end.workload else None
-        return carrier in self.snapshot.hosts and (end.endpoint is None or end.endpoint.attachment in CARRIED)
+        if end.here or end.workload is None or end.endpoint is None:
+            return end.here
+        return end.workload.seen.host in self.snapshot.hosts and end.endpoint.attachment in CARRIED
 
     def spares(self, exception: QuarantineException, far: End, *, inward: bool) -> bool:
         """``from`` spares connections to the quarantined workload, ``to`` those from it."""
