@@ -278,11 +278,13 @@ def test_a_leak_ends_in_2(server: Server, cli: CommandLine) -> None:
 
 
 def test_doctor_adds_the_servers_checks(server: Server, cli: CommandLine) -> None:
-    server.answers["doctor"] = DoctorReply(checks=(Check("store", Judged.PROBLEM, "the disk is full", "free some"),))
+    server.answers["doctor"] = DoctorReply(
+        checks=(Check("store", Judged.PROBLEM, "the disk is full", "free some"), Check("kernel", Judged.GOOD, "seen"))
+    )
     ran = cli("doctor")
     assert ran.code == 2
-    assert "server: store" in ran.out
     assert "do: free some" in ran.out
+    assert [row.split()[-1] for row in ran.lines if row[2:].startswith("kernel")] == ["seen"]
 
 
 def test_what_the_server_refuses_is_three_lines(server: Server, cli: CommandLine) -> None:

@@ -30,22 +30,27 @@ def doctor(*, common: Common = NO_FLAGS) -> int:
     from stockade.cli.machine_facts import collect
 
     settings = resolve(common)
-    found = checks(collect(settings.docker_host, settings.state)) + _server(settings)
+    found = together(_server(settings), checks(collect(settings.docker_host, settings.state)))
     deliver(settings, DoctorReply(checks=found), doctor_view)
     return CODES[worst(found)]
 
 
+def together(server: tuple[Check, ...], local: tuple[Check, ...]) -> tuple[Check, ...]:
+    """Return every check once: where both looked, the server's word counts, for it may look where we may not."""
+    named = {check.name for check in server}
+    return (*(check for check in local if check.name not in named), *server)
+
+
 def _server(settings: Settings) -> tuple[Check, ...]:
-    """The server's own checks, each under a name of its own; that there is none is no fault of the machine."""
+    """The server's own checks; that there is none is no fault of the machine."""
     from stockade.cli.client import Client, Unreachable
 
     try:
-        reply = Client(settings.socket).call("doctor", DoctorReply)
+        return Client(settings.socket).call("doctor", DoctorReply).checks
     except Unreachable:
         return (Check("server", Judged.GOOD, f"none runs at {settings.socket}"),)
     except StockadeError as problem:
         return (Check("server", Judged.PROBLEM, problem.message, problem.remedy),)
-    return tuple(Check(f"server: {each.name}", each.judged, each.found, each.remedy) for each in reply.checks)
 
 
 def doctor_view(reply: DoctorReply) -> View:

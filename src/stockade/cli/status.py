@@ -23,7 +23,8 @@ def status(*, common: Common = NO_FLAGS) -> int:
     settings, client = connect(common)
     reply = _with_own(client.call("status", StatusReply), settings)
     deliver(settings, reply, status_view)
-    return Exit.LOOK if reply.pending or any(host.error for host in reply.hosts) else Exit.DONE
+    wrong = reply.pending or reply.stalled or any(host.error for host in reply.hosts)
+    return Exit.LOOK if wrong else Exit.DONE
 
 
 def _with_own(reply: StatusReply, settings: Settings) -> StatusReply:
@@ -36,6 +37,8 @@ def status_view(reply: StatusReply) -> View:
     """Version, what waits, hosts, workloads, settings."""
     yield _version(reply)
     yield from _pending(reply)
+    if reply.stalled:
+        yield line(DENIED, f" not compiled: {reply.stalled}; every host keeps what it enforces")
     yield line()
     unknown = f", {reply.unknown} unknown" if reply.unknown else ""
     modes = ", ".join(f"{count} {mode.value}" for mode, count in reply.modes if count)
