@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from stockade.core.model.inventory import Attachment, Endpoint, Published, WorkloadKind, WorkloadState
-from stockade.core.model.net import Protocol
+from stockade.core.model.inventory import Attachment, Endpoint, WorkloadKind, WorkloadState
 from stockade.seams.runtime import Gone, Listed, Seen
 from stockade.testing.engine import Engine
 
@@ -235,20 +234,3 @@ async def _met(wanted: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.05)
     pytest.fail("not within 30 s")
-
-
-def nat_targets(engine: Engine) -> set[tuple[str, int, str, int]]:
-    """(transport, host port, target, target port) of each port that the kernel translates."""
-    found = set()
-    for family in ("ip", "ip6"):
-        ruleset = json.loads(engine.on_host("nft", "-j", "list", "table", family, "nat"))["nftables"]
-        for rule in (entry["rule"] for entry in ruleset if entry.get("rule", {}).get("chain") == "DOCKER"):
-            ports = [
-                (each["match"]["left"]["payload"]["protocol"], each["match"]["right"])
-                for each in rule["expr"]
-                if each.get("match", {}).get("left", {}).get("payload", {}).get("field") == "dport"
-            ]
-            found |= {
-                (*ports[0], each["dnat"]["addr"], each["dnat"]["port"]) for each in rule["expr"] if each.get("dnat")
-            }
-    return found

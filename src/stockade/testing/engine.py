@@ -105,7 +105,9 @@ class Engine:
             # The shell joins the cgroup before it becomes the daemon, so that nothing it starts is ever outside.
             join = f"for c in {self._engine_cgroups()}; do echo $$ > $c/cgroup.procs; done; exec " + '"$@"'
             command = [*self.inside, "sh", "-c", join, "dockerd", *self._dockerd()]
-            self._daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # containerd leaves its stack traces in TMPDIR.
+            environment = {**os.environ, "TMPDIR": str(self.root)}
+            self._daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         self._await_answer(timeout)
 
     def stop(self, timeout: float = 30.0) -> None:

@@ -1,0 +1,110 @@
+"""The engine for tests keeps its word: it starts, restarts, and leaves nothing behind."""
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stockade.testing.engine import Engine, EngineError, EngineOptions
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where this test's engines put their files: a short path, for sockets live there."""
+    with tempfile.TemporaryDirectory(prefix="stk") as made:
+        monkeypatch.setattr(tempfile, "tempdir", made)
+        yield Path(made)
+
+
+def machine(folder: Path) -> dict[str, set[str]]:
+    """What an engine could leave behind."""
+    return {
+        "links": set(_said("ip", "-o", "link")),
+        "rules": set(_said("nft", "list", "ruleset")),
+        "mounts": set(Path("/proc/self/mountinfo").read_text().splitlines()),
+        "files": {str(path) for place in (folder, Path("/etc"), Path("/run")) for path in place.iterdir()},
+        "traces": {str(path) for path in Path(folder.parent).glob("containerd*")},
+        "children": set(_said("ps", "-o", "pid=,comm=", "--ppid", str(os.getpid()))),
+    }
+
+
+def _said(*words: str) -> list[str]:
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in lines if not line.endswith(" ps")]
+
+
+def namespaces() -> set[str]:
+    """The network namespaces that any process is in."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found.add(str((process / "ns" / "net").readlink()))
+    return found
+
+
+def inside_of(engine: Engine) -> set[str]:
+    pids = [engine.host_pid, engine.daemon_pid, *map(engine.pid, engine.docker("ps", "-q").split())]
+    return {str(Path(f"/proc/{pid}/ns/net").readlink()) for pid in pids}
+
+
+def cgroups_of(name: str) -> list[Path]:
+    return list(Path("/sys/fs/cgroup").glob(f"*/*{name}*")) + list(Path("/sys/fs/cgroup").glob(f"*{name}*"))
+
+
+def test_nothing_is_left_behind(folder):
+    before = machine(folder)
+    with Engine() as engine:
+        engine.docker("network", "create", "front")
+        engine.run("web", "-p", "8080:80", "--network", "front")
+        engine.run("other")
+        inside, root, during = inside_of(engine), engine.root, machine(folder)
+        assert len(inside) == 3
+        assert inside <= namespaces()
+        assert cgroups_of(root.name)
+        assert during.pop("files") - before["files"] == {str(root)}
+        assert during.pop("children") > before["children"]
+        assert during == {name: before[name] for name in during}
+    assert machine(folder) == before
+    assert not inside & namespaces()
+    assert not cgroups_of(root.name)
+
+
+def test_a_frozen_engine_is_cleared_away_too(folder):
+    before = machine(folder)
+    with Engine() as engine:
+        engine.run("web")
+        inside, root = inside_of(engine), engine.root
+        engine.freeze()
+    assert machine(folder) == before
+    assert not inside & namespaces()
+    assert not cgroups_of(root.name)
+
+
+def test_one_that_does_not_come_up_leaves_nothing_and_says_why(folder):
+    before = machine(folder)
+    with pytest.raises(EngineError, match="no-such-driver"):
+        Engine(EngineOptions(storage="no-such-driver")).__enter__()
+    assert machine(folder) == before
+
+
+def test_containers_reach_each_other_the_host_and_outside(engine):
+    engine.run("web", command=("sh", "-c", "httpd -p 80; exec sleep 100000"))
+    engine.run("client")
+    address = engine.inspect("web")["NetworkSettings"]["IPAddress"]
+    assert any("dev eth0" in line for line in _said(*engine.within("web"), "ip", "route"))
+    assert engine.exec("client", "wget", "-qO-", f"http://{address}/etc/passwd").startswith("root:")
+    for target in (address, "172.28.0.1", "198.51.100.2", "2001:db8:51::2"):
+        assert " 0% packet loss" in engine.exec("client", "ping", "-c1", "-W5", target)
+    assert engine.pid("web") != engine.pid("client")
+
+
+def test_bridge_nf_is_as_asked():
+    for asked in (True, False):
+        with Engine(EngineOptions(bridge_nf=asked, iptables=asked, ipv6=False)) as engine:
+            assert engine.on_host("cat", "/proc/sys/net/bridge/bridge-nf-call-iptables") == str(int(asked))
