@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stockade.core.compile.addresses import Owners, home, met_everywhere, own_addresses
+from stockade.core.compile.addresses import Owners, home, own_addresses
 from stockade.core.compile.births import births
 from stockade.core.compile.claims import Claims, Shift
 from stockade.core.compile.hashing import MASK, Hashing
@@ -29,9 +29,9 @@ from stockade.core.model.event import (
     WorkloadGone,
     WorkloadSeen,
 )
-from stockade.core.model.ids import Address, HostId, WorkloadId
+from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.intent import Intent
-from stockade.core.model.inventory import Host, Sighting, Workload
+from stockade.core.model.inventory import Endpoint, Host, Workload
 from stockade.core.model.policy import PER_HOST_SET
 from stockade.core.model.snapshot import Snapshot
 
@@ -121,16 +121,12 @@ class Compiler:
         self._births = births(self._book, None)
         self._births_apart = any(mode.births is not None for mode in self._book.modes)
         self._ranges = self._used_networks()
-        self._inside = {
-            name: self._hash.total(address for address in self._claims.owners if address in ranges)
-            for name, ranges in self._ranges.items()
-        }
+        self._inside = {name: self._hash.total(ranges.of(self._claims.owners)) for name, ranges in self._ranges.items()}
         self._adrift = sorted(name for name, term in self._book.terms.items() if term.adrift)
-        self._told: dict[WorkloadId, tuple[Sighting, tuple[int, ...]]] = {}
         self._ledger = Ledger(self._book, self._population, self._hash, self._inside)
         self._ledger.load(self._bring_all(), self._count_adrift())
         self._homes = {host: {each.id for each in local} for host, local in home(snapshot.workloads.values()).items()}
-        self._seats = Seats(snapshot.hosts)
+        self._seats = Seats(snapshot.hosts, self._hash.odd)
         for host in self._seats.order:
             self._seat(host)
         self._prints = self._seats.prints(self._ledger.totals())
@@ -156,7 +152,9 @@ class Compiler:
         return np.array(sums, dtype=np.uint64)
 
     def _brings(self, workload: Workload) -> int:
-        own = [address for address in met_everywhere(workload) if self._claims.undisputed(address)]
+        own = [each for endpoint in workload.seen.endpoints if not endpoint.realm for each in endpoint.addresses]
+        if self._claims.disputed:
+            own = [each for each in own if self._claims.undisputed(each)]
         return self._hash.text(" ".join(sorted(own))) if own else 0
 
     def _count_adrift(self) -> dict[str, int]:
@@ -176,48 +174,39 @@ class Compiler:
         host = self.snapshot.hosts[host_id]
         local = self._local(host_id)
         disputed = self._disputed(local)
-        static = self._hash.value((host, disputed, self._births_of(host)))
-        identities: list[int] = []
-        weights: list[int] = []
-        for workload in local:
-            number = self._population.of.get(workload.id)
-            for endpoint, told in zip(workload.seen.endpoints, self._tell(workload.seen), strict=True):
-                if number is None or endpoint.attachment not in JUDGED_HERE:
-                    static += told
-                else:
-                    identities.append(number)
-                    weights.append(told)
-        self._seats.seat(host_id, static & MASK, identities, weights)
-
-    def _tell(self, seen: Sighting) -> tuple[int, ...]:
-        """Return a number for each endpoint of a workload, remembered for as long as it is seen the same."""
-        known = self._told.get(seen.id)
-        if known is None or known[0] is not seen:
-            known = (seen, tuple([self._hash.value((seen.id, seen.name, each)) | 1 for each in seen.endpoints]))
-            self._told[seen.id] = known
-        return known[1]
+        told = [(each.seen.id, each.seen.name, each.seen.endpoints, each.known) for each in local]
+        static = self._hash.value((host, disputed, self._births_of(host), told))
+        of = self._population.of
+        identities = [
+            of[workload.seen.id]
+            for workload in local
+            if workload.seen.id in of
+            for endpoint in workload.seen.endpoints
+            if endpoint.attachment in JUDGED_HERE
+        ]
+        self._seats.seat(host_id, static, identities)
 
     def _disputed(self, local: list[Workload]) -> list[str]:
         """Return the local addresses that more than one workload claims; nearly always none."""
-        shared: list[Address] = []
-        private: list[Address] = []
-        for workload in local:
-            for endpoint in workload.seen.endpoints:
-                own = own_addresses(endpoint)
-                if endpoint.realm:
-                    private += own
-                else:
-                    shared += endpoint.addresses
-                    private += own[len(endpoint.addresses) :] if own is not endpoint.addresses else ()
-        owners = self._claims.owners
-        if (
-            len({*shared, *private}) == len(shared) + len(private)
-            and self._claims.disputed.keys().isdisjoint(shared)
-            and owners.keys().isdisjoint(private)
-        ):
+        endpoints = [endpoint for workload in local for endpoint in workload.seen.endpoints]
+        if self._surely_undisputed(endpoints):
             return []
-        found = Owners(owners, local)
-        return sorted({address for address in (*shared, *private) if found.of(address) is None})
+        found = Owners(self._claims.owners, local)
+        return sorted({address for each in endpoints for address in own_addresses(each) if found.of(address) is None})
+
+    def _surely_undisputed(self, endpoints: list[Endpoint]) -> bool:
+        """A look that is quick and never wrongly says yes; link-local addresses are as different as their MACs."""
+        shared = [address for each in endpoints if not each.realm for address in each.addresses]
+        private = [address for each in endpoints if each.realm for address in each.addresses]
+        macs = [each.mac for each in endpoints if each.mac]
+        every = {*shared, *private}
+        return (
+            len(every) == len(shared) + len(private)
+            and len(set(macs)) == len(macs)
+            and not any(address.startswith("fe80:") for address in every)
+            and self._claims.disputed.keys().isdisjoint(shared)
+            and self._claims.owners.keys().isdisjoint(private)
+        )
 
     def _births_of(self, host: Host) -> str:
         if not self._births_apart:

@@ -8,8 +8,12 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 MASK = (1 << 64) - 1
+
+_ENCODE = msgspec.msgpack.Encoder().encode
 
 
 class Hashing:
@@ -27,9 +31,13 @@ class Hashing:
     def value(self, content: Any) -> int:
         """Return a number that stands for any value that msgspec encodes."""
         state = self._seed.copy()
-        state.update(msgspec.msgpack.encode(content))
+        state.update(_ENCODE(content))
         return int.from_bytes(state.digest(), "little")
 
     def total(self, contents: Iterable[str]) -> int:
         """Return a number that stands for a set of texts, in whatever order."""
         return sum([self.text(each) for each in contents]) & MASK
+
+    def odd(self, count: int) -> NDArray[np.uint64]:
+        """Return so many odd numbers that nobody without the key can foretell."""
+        return np.array([self.text(f"place {each}") | 1 for each in range(count)], dtype=np.uint64)

@@ -13,7 +13,7 @@ from pyroaring import BitMap
 from stockade.core import select
 from stockade.core.model.labels import NAME, Labels
 from stockade.core.model.selector import And, Equal, Selector
-from stockade.core.select.index import LabelIndex
+from stockade.core.select.index import LabelIndex, Pairs
 
 Numbers = NDArray[np.uint32]
 
@@ -21,7 +21,7 @@ Numbers = NDArray[np.uint32]
 class Matching:
     """Distinct selectors, numbered in the order given, over members that come and go."""
 
-    def __init__(self, selectors: Iterable[Selector], members: Iterable[tuple[int, Labels, str]]) -> None:
+    def __init__(self, selectors: Iterable[Selector], members: Iterable[tuple[int, Pairs]]) -> None:
         self.selectors = tuple(dict.fromkeys(selectors))
         self.number = {selector: each for each, selector in enumerate(self.selectors)}
         self.index = LabelIndex()

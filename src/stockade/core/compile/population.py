@@ -49,7 +49,10 @@ class Population:
         for workload in workloads:
             if workload.known:
                 self._place(workload)
-        self.matching = Matching(_selectors(book), ((number, *sample) for number, sample in enumerate(self.samples)))
+        self.matching = Matching(
+            _selectors(book),
+            ((number, (*pairs, (NAME, name))) for number, (pairs, name) in enumerate(self.identities)),
+        )
         self._subjects = _by_subject(book, self.matching)
 
     def admit(self, workload: Workload) -> tuple[int, bool]:

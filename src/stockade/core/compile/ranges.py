@@ -4,7 +4,7 @@ import ipaddress
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from stockade.core.model.ids import Prefix
+from stockade.core.model.ids import Address, Prefix
 
 
 class Ranges:
@@ -16,6 +16,12 @@ class Ranges:
             network = ipaddress.ip_network(prefix)
             bounds[network.version].append((int(network[0]), int(network[-1])))
         self._four, self._six = sorted(bounds[4]), sorted(bounds[6])
+
+    def of(self, addresses: Iterable[Address]) -> list[Address]:
+        """Return the addresses inside."""
+        if not self._four and not self._six:
+            return []
+        return [address for address in addresses if address in self]
 
     def __contains__(self, address: str) -> bool:
         bounds, number = (self._six, _six(address)) if ":" in address else (self._four, _four(address))

@@ -1,6 +1,6 @@
 """Which identities sit on which host, so that every host's fingerprint is one sum."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,27 +12,32 @@ Numbers = NDArray[np.intp]
 
 
 class Seats:
-    """For each host what it is by itself, and for each of its ends an identity and a weight."""
+    """For each host what it is by itself, and the identities of its ends, in the order in which it told of them.
 
-    def __init__(self, hosts: Iterable[HostId]) -> None:
+    An end's weight is that of its place: ends that change identities with each other change the sum.
+    """
+
+    def __init__(self, hosts: Iterable[HostId], odd: Callable[[int], Sums]) -> None:
+        """``odd(n)`` gives n odd numbers, one for each place; the first of them never change."""
         self.order = sorted(hosts)
         self.rows = {host: row for row, host in enumerate(self.order)}
         self._static = np.zeros(len(self.order), dtype=np.uint64)
         self._identities: list[Numbers] = [_NUMBERS] * len(self.order)
-        self._weights: list[Sums] = [_SUMS] * len(self.order)
+        self._odd = odd
+        self._places = odd(_PLACES)
         self._flat: tuple[Numbers, Sums, Numbers] | None = None
 
-    def seat(self, host: HostId, static: int, identities: list[int], weights: list[int]) -> None:
+    def seat(self, host: HostId, static: int, identities: list[int]) -> None:
         """Set down one host."""
         row = self.rows[host]
+        if len(identities) > len(self._places):
+            self._places = self._odd(2 * len(identities))
         same_size = len(self._identities[row]) == len(identities)
         self._static[row] = static
         self._identities[row] = np.array(identities, dtype=np.intp)
-        self._weights[row] = np.array(weights, dtype=np.uint64)
         if self._flat is not None and same_size:
             start = int(self._flat[2][row])
             self._flat[0][start : start + len(identities)] = self._identities[row]
-            self._flat[1][start : start + len(identities)] = self._weights[row]
         else:
             self._flat = None
 
@@ -50,9 +55,14 @@ class Seats:
         if self._flat is None:
             sizes = np.array([len(each) for each in self._identities], dtype=np.intp)
             starts = np.concatenate((np.zeros(1, dtype=np.intp), np.cumsum(sizes)[:-1]))
-            self._flat = np.concatenate(self._identities), np.concatenate(self._weights), starts
+            self._flat = np.concatenate(self._identities), _places(self._places, sizes), starts
         return self._flat
 
 
+def _places(weights: Sums, sizes: Numbers) -> Sums:
+    """Return each host's weights, host after host."""
+    return np.concatenate([weights[:size] for size in sizes.tolist()])
+
+
 _NUMBERS: Numbers = np.zeros(0, dtype=np.intp)
-_SUMS: Sums = np.zeros(0, dtype=np.uint64)
+_PLACES = 256

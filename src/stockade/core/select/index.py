@@ -4,6 +4,7 @@ Promises the same answer as ``matches`` over every member, and costs that grow w
 the members. Members are small numbers that the caller gives out (32 bits). Never keeps an empty bitmap.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import reduce
 from operator import and_
@@ -15,6 +16,7 @@ from stockade.core.model.labels import NAME, Labels
 from stockade.core.model.selector import And, Equal, Everything, Has, In, Not, Or, Selector
 
 Key = TypeVar("Key")
+Pairs = tuple[tuple[str, str], ...]
 
 
 class LabelIndex:
@@ -24,7 +26,7 @@ class LabelIndex:
         self._all = BitMap()
         self._values: dict[tuple[str, str], BitMap] = {}
         self._keys: dict[str, BitMap] = {}
-        self._members: dict[int, tuple[Labels, str]] = {}
+        self._members: dict[int, Pairs] = {}
 
     def __len__(self) -> int:
         return len(self._members)
@@ -34,26 +36,26 @@ class LabelIndex:
 
     def add(self, i: int, labels: Labels, name: str) -> None:
         """Add a member, or replace what was known of it."""
-        if self._members.get(i) == (labels, name):
+        pairs = _pairs(labels, name)
+        if self._members.get(i) == pairs:
             return
         self.remove(i)
-        self._members[i] = (labels, name)
+        self._members[i] = pairs
         self._all.add(i)
-        for key, value in _pairs(labels, name):
+        for key, value in pairs:
             self._values.setdefault((key, value), BitMap()).add(i)
             self._keys.setdefault(key, BitMap()).add(i)
 
-    def load(self, members: Iterable[tuple[int, Labels, str]]) -> None:
-        """Add many new members at once: one bitmap is built for each label value, from all that carry it."""
-        values: dict[tuple[str, str], list[int]] = {}
-        for i, labels, name in members:
-            self._members[i] = (labels, name)
-            for pair in _pairs(labels, name):
-                carriers = values.get(pair)
-                if carriers is None:
-                    values[pair] = [i]
-                else:
-                    carriers.append(i)
+    def load(self, members: Iterable[tuple[int, Pairs]]) -> None:
+        """Add many new members at once, each as pairs of key and value with the pair of its name last.
+
+        One bitmap is built for each label value, from all that carry it.
+        """
+        values: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        for i, pairs in members:
+            self._members[i] = pairs
+            for pair in pairs:
+                values[pair].append(i)
         self._all |= BitMap(self._members)
         keys: dict[str, list[BitMap]] = {}
         for pair, carriers in values.items():
@@ -67,9 +69,8 @@ class LabelIndex:
         """Forget a member; one that was never there is no matter."""
         if i not in self._members:
             return
-        labels, name = self._members.pop(i)
         self._all.discard(i)
-        for key, value in _pairs(labels, name):
+        for key, value in self._members.pop(i):
             _discard(self._values, (key, value), i)
             _discard(self._keys, key, i)
 
@@ -119,8 +120,8 @@ def _union(parts: list[BitMap]) -> BitMap:
     return BitMap.union(*parts) if len(parts) > 1 else BitMap(parts[0]) if parts else BitMap()
 
 
-def _pairs(labels: Labels, name: str) -> list[tuple[str, str]]:
-    return [*((label.key, label.value) for label in labels.items if label.key != NAME), (NAME, name)]
+def _pairs(labels: Labels, name: str) -> Pairs:
+    return (*((label.key, label.value) for label in labels.items if label.key != NAME), (NAME, name))
 
 
 def _discard(bitmaps: dict[Key, BitMap], key: Key, i: int) -> None:
