@@ -61,11 +61,11 @@ def _empty(world: World) -> Iterator[Caution]:
 
 
 def _anyone(world: World, selector: Selector, scope: Selector | None) -> bool:
-    population = world.population
+    examples = (next(iter(members.values())) for members in world.population.members if members)
     return any(
-        select.matches(selector, labels, name) and (scope is None or select.matches(scope, labels, name))
-        for (labels, name), members in zip(population.identities, population.members, strict=True)
-        if members
+        select.matches(selector, each.labels, each.name)
+        and (scope is None or select.matches(scope, each.labels, each.name))
+        for each in examples
     )
 
 
