@@ -69,6 +69,10 @@ class Given:
         """Return the place of a field's key, or of the mapping where it is absent."""
         return self._fields[field.name][0].spot if field in self else self.spot
 
+    def value(self, field: Field[Any]) -> Spot:
+        """Return the place of a field's value, or of the mapping where it is absent."""
+        return self._fields[field.name][1].spot if field in self else self.spot
+
 
 # Scalars
 
@@ -171,7 +175,7 @@ def integer(what: str, least: int, most: int) -> Form[int]:
 
 
 def items(what: str, form: Form[T], limit: int, least: int = 1) -> Form[tuple[T, ...]]:
-    """Make the form of a list. A single item where a list belongs is named."""
+    """Make the form of a list. What is wrong in it is written down; the other items are read all the same."""
 
     def read(node: Node, report: Report) -> tuple[T, ...] | None:
         if not isinstance(node, Items):
@@ -182,9 +186,8 @@ def items(what: str, form: Form[T], limit: int, least: int = 1) -> Form[tuple[T,
             said = "an empty list" if not node.items else f"a list of {len(node.items):,}"
             report.add(node.spot, f"{said} stands where {what} belong", f"{least} to {limit:,} {what}")
             return None
-        before = report.count
-        found = [form.read(each, report) for each in node.items]
-        return tuple(each for each in found if each is not None) if report.count == before else None
+        found = [form.read(each, report) for each in node.items if not report.full]
+        return tuple(each for each in found if each is not None)
 
     return Form(read, {"type": "array", "items": form.schema, "minItems": least, "maxItems": limit})
 
@@ -221,7 +224,6 @@ def pairs(what: str, key: Form[str], value: Form[str], limit: int, least: int = 
         if not least <= len(node.pairs) <= limit:
             report.add(node.spot, f"{len(node.pairs)} {what}", f"{least} to {limit} {what}")
             return None
-        before = report.count
         seen: dict[str, Spot] = {}
         found = []
         for key_node, value_node in node.pairs:
@@ -232,7 +234,7 @@ def pairs(what: str, key: Form[str], value: Form[str], limit: int, least: int = 
                 report.add(key_node.spot, f"{quoted(said)} stands here twice", f"once (see line {seen[said].line})")
             seen[said] = key_node.spot
             found.append((said, set_to))
-        return tuple(found) if report.count == before else None
+        return tuple(found)
 
     schema = {"propertyNames": key.schema, "additionalProperties": value.schema}
     return Form(read, {"type": "object", "minProperties": least, "maxProperties": limit, **schema})
@@ -249,6 +251,8 @@ def _given(what: str, node: Node, fields: tuple[Field[Any], ...], report: Report
     found: dict[str, tuple[Scalar, Node]] = {}
     names = tuple(field.name for field in fields)
     for key, value in node.pairs:
+        if report.full:
+            break
         if not isinstance(key, Scalar):
             report.add(key.spot, f"{_kind(key)} stands where a field's name belongs", listed(names))
         elif key.value not in names:

@@ -1,10 +1,12 @@
 """Forms of names and labels."""
 
+from typing import NamedTuple
+
 from stockade.core import select
 from stockade.core.policy import words
-from stockade.core.policy.forms import Field, Form, pairs, record, text
+from stockade.core.policy.forms import Field, Form, Given, pairs, record, text
 from stockade.core.policy.nodes import Node
-from stockade.core.policy.report import Report, quoted
+from stockade.core.policy.report import Report, Spot, quoted
 
 LABEL_LIMIT = 64
 """Labels in one mapping."""
@@ -53,4 +55,18 @@ LABEL_VALUE: Form[str] = Form(_label_value, {"type": "string", "minLength": 1, "
 LABELS = pairs("labels", LABEL_KEY, LABEL_VALUE, LABEL_LIMIT)
 
 NAME = Field("name", NAMED, "what it is called: unique within its kind", required=True)
-METADATA: Form[str] = record("metadata", (NAME,), lambda given: given.read(NAME))
+
+
+class Called(NamedTuple):
+    """A document's name and where it stands."""
+
+    name: str
+    spot: Spot
+
+
+def _called(given: Given) -> Called | None:
+    name = given.read(NAME)
+    return None if name is None else Called(name, given.value(NAME))
+
+
+METADATA: Form[Called] = record("metadata", (NAME,), _called)

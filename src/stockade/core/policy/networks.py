@@ -24,9 +24,7 @@ def _cidr(node: Node, report: Report) -> Prefix | None:
         report.add(found.spot, f"{quoted(found.value)} is not a CIDR", "an address and prefix length: 203.0.113.0/24")
         return None
     if not _WRITTEN.fullmatch(found.value):
-        report.add(
-            found.spot, f"{quoted(found.value)} is not a CIDR", "a prefix length, no mask and no zone", str(network)
-        )
+        report.add(found.spot, f"{quoted(found.value)} is not a CIDR", "a prefix length, no mask and no zone")
         return None
     if "/" in found.value and ipaddress.ip_address(found.value.partition("/")[0]) != network.network_address:
         report.add(found.spot, f"{quoted(found.value)} has bits beyond its prefix", "the network itself", str(network))

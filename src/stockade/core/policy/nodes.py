@@ -22,6 +22,9 @@ DEPTH_LIMIT = 16
 DOCUMENT_LIMIT = 10_000
 """Documents in one file."""
 
+NODE_LIMIT = 400_000
+"""Texts, lists and mappings in one file."""
+
 SYNTAX_LIMIT = 20
 """Documents of one file that are not YAML, before the rest of it is left unread."""
 
@@ -112,10 +115,10 @@ def _end_of(before: str, report: Report) -> Spot:
 def _documents(text: str, report: Report) -> Iterator[Node]:
     """Yield each document; after one that is not YAML go on at the next ``---``, with the line numbers kept."""
     start = 0
-    yielded = 0
+    yielded = counted = 0
     for _ in range(SYNTAX_LIMIT):
         rest = "\n" * start + "\n".join(report.lines[start:]) if start else text
-        composer = _Composer(rest, report)
+        composer = _Composer(rest, report, counted)
         try:
             for document in composer.documents():
                 yielded += 1
@@ -129,6 +132,7 @@ def _documents(text: str, report: Report) -> Iterator[Node]:
             report.add(*_explained(error, report))
         else:
             return
+        counted = composer.count
         after = _next_document(report.lines, max(composer.started, start))
         if after is None:
             return
@@ -150,10 +154,11 @@ class _Refused(Exception):  # noqa: N818 - reads as what happened
 class _Composer:
     """Events → nodes, with a bound on depth. ``started`` is the line (from 0) at which the present document began."""
 
-    def __init__(self, text: str, report: Report) -> None:
+    def __init__(self, text: str, report: Report, count: int) -> None:
         self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=_LOADER)
         self.report = report
         self.started = 0
+        self.count = count
 
     def documents(self) -> Iterator[Node]:
         for event in self.events:
@@ -162,6 +167,7 @@ class _Composer:
                 yield self.node(next(self.events), 0)
 
     def node(self, event: yaml.Event, depth: int) -> Node:
+        self.count += 1
         self.refuse(event, depth)
         if isinstance(event, yaml.ScalarEvent):
             return self.scalar(event)
@@ -180,6 +186,8 @@ class _Composer:
             raise _Refused(_spot(event), "anchors and aliases are not part of policy files", "the text itself")
         if getattr(event, "tag", None) and not isinstance(event, yaml.AliasEvent):
             raise _Refused(_spot(event), "tags are not part of policy files", "the value without its tag")
+        if self.count > NODE_LIMIT:
+            raise _Refused(_spot(event), "the file holds too much", f"at most {NODE_LIMIT:,} texts, lists and mappings")
         if depth > DEPTH_LIMIT:
             raise _Refused(_spot(event), "nested too deeply", f"at most {DEPTH_LIMIT} levels")
 
@@ -215,6 +223,8 @@ def _explained(error: yaml.YAMLError, report: Report) -> tuple[Spot, str, str]:
         return spot, 'a ":" too many on this line', 'one "key: value" a line; quote a text that holds ": "'
     context = str(getattr(error, "context", None) or "")
     opened = getattr(error, "context_mark", None)
+    if "flow node" in context:
+        return spot, "a {…} or […] before this is not closed, or an item in it cannot be read", "a comma between items"
     if opened is not None and "flow" in context:
         bracket = "{…}" if "mapping" in context else "[…]"
         here = Spot(opened.line + 1, opened.column + 1)

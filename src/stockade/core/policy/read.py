@@ -15,7 +15,7 @@ from stockade.core.model.problem import Problem
 from stockade.core.policy import builtin, words
 from stockade.core.policy.forms import Field, Form, Given, record, scalar
 from stockade.core.policy.kinds import API_VERSION, KINDS
-from stockade.core.policy.names import METADATA
+from stockade.core.policy.names import METADATA, Called
 from stockade.core.policy.nodes import Mapping, Node, SourceText, read_nodes
 from stockade.core.policy.report import Report, Spot, Tally, nearest, quoted
 from stockade.core.policy.sets import Document, policy_set
@@ -40,6 +40,8 @@ class Draft(msgspec.Struct, frozen=True):
     policy: PolicySet = PolicySet()
     problems: tuple[Problem, ...] = ()
     documents: tuple[Written, ...] = ()
+    unlisted: int = 0
+    """Problems beyond those that are listed."""
 
 
 def read(files: Iterable[SourceText]) -> Draft:
@@ -54,15 +56,19 @@ def read(files: Iterable[SourceText]) -> Draft:
         reader.file(source)
     reader.resolve()
     problems = tuple(sorted((p for report in reader.reports for p in report.problems), key=lambda p: p.where))
-    return Draft(policy_set(document for document, _ in reader.documents), problems, tuple(sorted(reader.written)))
+    return Draft(
+        policy_set(document for document, _ in reader.documents),
+        problems,
+        tuple(sorted(reader.written)),
+        unlisted=reader.tally.count - len(problems),
+    )
 
 
 class _Head(msgspec.Struct, frozen=True):
     kind: str | None
-    name: str | None
+    called: Called | None
     spec: Node | None
     place: Spot
-    name_place: Spot
 
 
 def _api_version(node: Node, report: Report) -> str | None:
@@ -95,8 +101,7 @@ _SPEC = Field("spec", cast("Form[Node]", Form(_node, {"type": "object"})), "what
 
 def _head(given: Given) -> _Head:
     given.read(_API_VERSION)
-    kind, name = given.read(_KIND), given.read(_METADATA)
-    return _Head(kind, name, given.read(_SPEC), given.key(_SPEC), given.key(_METADATA))
+    return _Head(given.read(_KIND), given.read(_METADATA), given.read(_SPEC), given.key(_SPEC))
 
 
 HEAD: Form[_Head] = record("the document", (_API_VERSION, _KIND, _METADATA, _SPEC), _head)
@@ -120,7 +125,8 @@ class _Reader:
         report, nodes = read_nodes(source, self.tally)
         self.reports.append(report)
         for node in nodes:
-            self.document(node, report)
+            if not report.full:
+                self.document(node, report)
         if not nodes and self.tally.count == before:
             report.add(Spot(1, 1), "the file holds no document", f"apiVersion: {API_VERSION} and so on")
 
@@ -133,14 +139,15 @@ class _Reader:
         if head is None or head.kind is None:
             return
         where = report.where(head.place)
-        if head.name is not None:
-            self.declare(head.kind, head.name, where, head.name_place, report)
+        if head.called is not None:
+            self.declare(head.kind, head.called, where, report)
         document = None if head.spec is None else KINDS[head.kind].read(head.spec, report)
-        if document is not None and head.name is not None and report.count == before:
-            self.documents.append((_named(document, head.name, where), report))
+        if document is not None and head.called is not None and report.count == before:
+            self.documents.append((_named(document, head.called.name, where), report))
 
-    def declare(self, kind: str, name: str, where: Where, place: Spot, report: Report) -> None:
+    def declare(self, kind: str, called: Called, where: Where, report: Report) -> None:
         """Note that a document exists: others may name it even where it cannot be read."""
+        name, place = called
         first = self.seen.setdefault((kind, name), where)
         if first is not where:
             report.add(place, f"a second {kind} named {quoted(name)}", f"another name (see {first.file}:{first.line})")

@@ -56,6 +56,11 @@ class Report:
         """How many problems were found so far, listed or not."""
         return self._tally.count
 
+    @property
+    def full(self) -> bool:
+        """Whether what is found from now on is only counted, so that looking further is no use."""
+        return self._tally.count > PROBLEM_LIMIT
+
     def where(self, spot: Spot) -> Where:
         """Return a place in this file."""
         return Where(self.file, spot.line, spot.column)
@@ -81,7 +86,8 @@ class Report:
         column = self._inside(spot.column, len(text) + 1)
         length = max(1, min(spot.length, len(text) + 1 - column))
         excerpt = printable(text) if len(text) <= _EXCERPT_LIMIT else ""
-        return Problem(Where(self.file, line, column), message, expected, nearest, excerpt, length)
+        where = Where(self.file, line, column)
+        return Problem(where, printable(message), printable(expected), printable(nearest), excerpt, length)
 
     @staticmethod
     def _inside(number: int, last: int) -> int:
