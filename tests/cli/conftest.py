@@ -14,10 +14,10 @@ from starlette.applications import Starlette
 from stockade.wire.api import ROUTES
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """Serve the route table on a Unix socket in the test's folder."""
-    it = Server(tmp_path / "api.sock")
+@pytest.fixture(scope="session")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve the route table on a Unix socket, once for all tests of this worker."""
+    it = Server(tmp_path_factory.mktemp("api") / "api.sock")
     app = Starlette(routes=[it.endpoint(route) for route in ROUTES if route.reply])
     web = uvicorn.Server(uvicorn.Config(app, uds=str(it.socket), log_level="critical", lifespan="off"))
     thread = threading.Thread(target=web.run, daemon=True)
@@ -28,6 +28,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
     yield it
     web.should_exit = True
     thread.join(20)
+
+
+@pytest.fixture
+def server(serving: Server, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, knowing no answers yet; the command line is led to it."""
+    serving.forget()
+    monkeypatch.setenv("STOCKADE_SOCKET", str(serving.socket))
+    return serving
 
 
 @pytest.fixture

@@ -21,6 +21,9 @@ class Server:
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
+        self.forget()
+
+    def forget(self) -> None:
         self.answers: dict[str, Message] = {}
         self.lines: list[msgspec.Struct] = []
         self.asked: list[tuple[str, Message | None, dict[str, str]]] = []

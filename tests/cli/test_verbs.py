@@ -126,8 +126,14 @@ def test_plan_sends_policy_files_alone_and_shows_what_would_change(
     assert [file.name for file in body.files] == ["policies/shop.yaml"]
     assert ran.code == 2
     assert ran.lines[0] == "Draft against version 7. 0 rules changed, 1 added, 1 removed."
-    assert "  + role=api → role=cache  tcp/6379  2 → 1 workloads  shop.yaml:14  shop/api-to-cache" in ran.lines
-    assert "  - role=web → role=db     tcp/5432  4 → 1 workloads  was shop.yaml:9  shop/web-to-db" in ran.lines
+    at = ran.lines.index("Connections")
+    assert ran.lines[at + 1 : at + 6] == [
+        "  +  role=api → role=cache  tcp/6379  2 → 1 workloads",
+        "      shop.yaml:14  shop/api-to-cache",
+        "  -  role=web → role=db     tcp/5432  4 → 1 workloads",
+        "      was shop.yaml:9  shop/web-to-db",
+        "      2 live connections end",
+    ]
     assert "2 live connections end" in ran.out
     assert "web-1 → db-0" in ran.out
     assert "Points       1 of 41 change: 2 chains, 5 set elements" in ran.lines
@@ -165,7 +171,7 @@ def test_apply_shows_the_plan_and_applies_what_was_seen(server: Server, cli: Com
     ran = cli("apply", "policies", "--yes", "--note", "why", "--confirm", "2m")
     body = server.of("apply")[0]
     assert isinstance(body, ApplyRequest)
-    assert (body.note, body.expect, body.yes, body.confirm) == ("why", "b1946ac9", False, 120.0)
+    assert (body.note, body.expect, body.yes, body.confirm, body.wait) == ("why", "b1946ac9", False, 120.0, 5.0)
     assert ran.code == 0
     assert ran.out.index("Draft against version 7") < ran.out.index("Version 8")
 

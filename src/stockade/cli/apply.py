@@ -6,8 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from stockade.cli.client import Client
-from stockade.cli.durations import Seconds
+from stockade.cli.durations import WAIT, Seconds, Wait
 from stockade.cli.exits import Exit
 from stockade.cli.files import read_files
 from stockade.cli.moments import stamp
@@ -17,7 +16,7 @@ from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Format
 from stockade.core.plan.values import Plan, WarningKind
 from stockade.errors import StockadeError
-from stockade.wire.api import ApplyRequest, File, PlanReply, PlanRequest, VersionReply
+from stockade.wire.api import ApplyRequest, PlanReply, PlanRequest, VersionReply
 
 
 def apply(
@@ -30,6 +29,7 @@ def apply(
     accept_narrower: Annotated[
         bool, Parameter(negative="", help="Apply although something in it cannot be enforced here and opens nothing.")
     ] = False,
+    wait: Wait = WAIT,
     common: Common = NO_FLAGS,
 ) -> int:
     """Show the plan, ask, and make the draft the active version.
@@ -48,7 +48,10 @@ def apply(
     if not yes and not _approved(it):
         remark(f"Not applied. Version {it.against} stays in force.")
         return Exit.DONE
-    reply = _apply(client, files, it, note=note, confirm=confirm, accept_narrower=accept_narrower)
+    request = ApplyRequest(
+        files=files, note=note, expect=it.id, confirm=confirm, accept_narrower=accept_narrower, wait=wait
+    )
+    reply = client.call("apply", VersionReply, request)
     deliver(settings, reply, version_view)
     return version_code(reply)
 
@@ -77,15 +80,6 @@ def version_view(reply: VersionReply) -> View:
 def version_code(reply: VersionReply) -> Exit:
     """Return the exit code of a version that was made: 2 where something still waits."""
     return Exit.LOOK if reply.waiting or reply.pending else Exit.DONE
-
-
-def _apply(
-    client: Client, files: tuple[File, ...], it: Plan, *, note: str, confirm: float | None, accept_narrower: bool
-) -> VersionReply:
-    request = ApplyRequest(
-        files=files, note=note, expect=it.id, yes=not it.id, confirm=confirm, accept_narrower=accept_narrower
-    )
-    return client.call("apply", VersionReply, request)
 
 
 def _show_plan(it: Plan, form: Format) -> None:

@@ -23,3 +23,9 @@ def _convert(_type: object, tokens: Sequence[Token]) -> float:
 
 
 Seconds = Annotated[float, Parameter(converter=_convert)]
+
+Wait = Annotated[
+    float,
+    Parameter(converter=_convert, help="As 5s: how long to wait until it is in force on every host; 0 is not at all."),
+]
+WAIT = 5.0

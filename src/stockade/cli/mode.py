@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from stockade.cli.apply import version_code, version_view
-from stockade.cli.durations import Seconds
+from stockade.cli.durations import WAIT, Seconds, Wait
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common
 from stockade.core.model.policy import Births, Mode
@@ -22,11 +22,14 @@ def mode(
     confirm: Annotated[
         Seconds | None, Parameter(help="As 60s or 5m: undone again unless `stockade confirm` follows.")
     ] = None,
+    wait: Wait = WAIT,
     common: Common = NO_FLAGS,
 ) -> int:
     """Change the enforcement mode of what a selector matches, as a new version."""
     settings, client = connect(common)
-    request = ModeRequest(select=select, mode=mode, births=births, priority=priority, note=note, confirm=confirm)
+    request = ModeRequest(
+        select=select, mode=mode, births=births, priority=priority, note=note, confirm=confirm, wait=wait
+    )
     reply = client.call("mode", VersionReply, request)
     deliver(settings, reply, version_view)
     return version_code(reply)

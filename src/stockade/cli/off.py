@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from stockade.cli import emergency
 from stockade.cli.apply import version_code, version_view
 from stockade.cli.client import Client, Refused, Unreachable
+from stockade.cli.durations import WAIT, Wait
 from stockade.cli.emergency import Opened
 from stockade.cli.exits import Exit
 from stockade.cli.output import ALLOWED, View, line, remark
@@ -35,6 +36,7 @@ def off(
     local: Annotated[
         bool, Parameter(negative="", help="Do not ask the server: delete our tables on this host, with nft alone.")
     ] = False,
+    wait: Wait = WAIT,
     common: Common = NO_FLAGS,
 ) -> int:
     """Open everything: every mode visibility, no quarantine, nothing held.
@@ -43,15 +45,15 @@ def off(
     line in the state folder takes it into the audit log at the next `stockade up`, which then keeps the host open.
     """
     settings = resolve(common)
-    if not local and (code := _by_server(settings, note)) is not None:
+    if not local and (code := _by_server(settings, OffRequest(note=note, wait=wait))) is not None:
         return code
     return _by_hand(settings, note)
 
 
-def _by_server(settings: Settings, note: str) -> Exit | None:
+def _by_server(settings: Settings, request: OffRequest) -> Exit | None:
     """Ask the server; None where it cannot do it. What it refuses for a reason of ours is an error, not a detour."""
     try:
-        reply = Client(settings.socket).call("off", VersionReply, OffRequest(note=note))
+        reply = Client(settings.socket).call("off", VersionReply, request)
     except Unreachable as problem:
         remark(f"{problem.message}; opening this host without it")
     except Refused as refused:

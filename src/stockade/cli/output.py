@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
 import msgspec
@@ -56,9 +56,20 @@ def columns(headers: Sequence[str], rows: Iterable[Sequence[Span | str]], indent
     """Lay out rows in aligned columns; where one is wider than the terminal, its last cell goes on its own line."""
     cells = [[each if isinstance(each, Span) else Span(each) for each in row] for row in rows]
     heads = [[dim(head) for head in headers]] if any(headers) else []
-    widths = [max((len(row[at].text) for row in heads + cells), default=0) for at in range(len(headers))]
-    for row in heads + cells:
-        yield from _row(row, widths, indent)
+    for laid in _aligned(heads + cells, indent):
+        yield from laid
+
+
+def rows_of(rows: Iterable[Sequence[Span | str]], indent: str = "") -> Iterator[View]:
+    """Lay out rows as ``columns`` does, each row's lines for themselves: for views that say more below a row."""
+    yield from _aligned([[each if isinstance(each, Span) else Span(each) for each in row] for row in rows], indent)
+
+
+def _aligned(rows: Sequence[Sequence[Span]], indent: str) -> Iterator[View]:
+    many = max(map(len, rows), default=0)
+    widths = [max(len(row[at].text) for row in rows) for at in range(many)]
+    for row in rows:
+        yield tuple(_row(row, widths, indent))
 
 
 def _row(row: Sequence[Span], widths: Sequence[int], indent: str) -> View:

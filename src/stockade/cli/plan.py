@@ -1,6 +1,6 @@
 """``stockade plan``, and how a plan is shown wherever one is."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from stockade.cli.exits import Exit
 from stockade.cli.files import read_files
-from stockade.cli.output import DENIED, Line, Span, View, bold, columns, line
+from stockade.cli.output import DENIED, Line, Span, View, bold, columns, line, rows_of
 from stockade.cli.problems import problem_lines, short
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common
@@ -100,21 +100,20 @@ def _connections(it: Plan, *, every: bool) -> View:
     yield line()
     yield line(bold("Connections"))
     shown = changes if every else changes[:SHOWN]
-    for (sign, style, each), laid in zip(shown, _laid_out([each for _, _, each in shown]), strict=True):
-        was = "was " if sign == "-" else ""
-        yield line("  ", Span(sign, style), " ", *laid, _origin(each, was))
+    laid = rows_of((_change_row(sign, style, each) for sign, style, each in shown), indent="  ")
+    for (_, _, each), lines in zip(shown, laid, strict=True):
+        yield from lines
         if each.live:
-            yield line("    ", f"  {_count(each.live, 'live connection')} {'ends' if each.live == 1 else 'end'}")
+            yield line(f"      {_count(each.live, 'live connection')} {'ends' if each.live == 1 else 'end'}")
         yield from (line(f"      {source} → {destination}") for source, destination in each.pairs)
     if len(changes) > len(shown):
         yield line(f"  … and {len(changes) - len(shown)} more: --all lists them")
 
 
-def _laid_out(changes: Sequence[ConnectionChange]) -> Iterable[Line]:
-    return columns(
-        ("", "", "", ""),
-        [(f"{c.source} → {c.destination}", c.on, f"{c.sources} → {c.destinations} workloads", "") for c in changes],
-    )
+def _change_row(sign: str, style: str, each: ConnectionChange) -> tuple[Span | str, ...]:
+    was = "was " if sign == "-" else ""
+    ends = f"{each.source} → {each.destination}"
+    return Span(sign, style), ends, each.on, f"{each.sources} → {each.destinations} workloads", _origin(each, was)
 
 
 def _origin(each: ConnectionChange, was: str) -> str:
