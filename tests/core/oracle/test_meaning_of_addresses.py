@@ -105,6 +105,12 @@ def test_an_endpoint_owns_the_link_local_address_of_its_mac() -> None:
     assert not ask(shop(WEB_API), api, web, interface="veth12").allowed
 
 
+def test_an_endpoint_without_a_mac_has_what_is_listed() -> None:
+    bare = container("web-1", 11, endpoints=(replace(endpoint(11), mac=""),))
+    assert ask(shop(WEB_API, more=(bare,)), "web", "api", sender_mac="02:00:00:00:00:0b").allowed
+    assert not ask(shop(WEB_API, more=(bare,)), "fe80::ff:fe00:b", "api6", interface="veth11").allowed
+
+
 def test_a_shared_namespace_is_its_owner_s() -> None:
     shares = container("db-2", 30, owner=WorkloadId("docker:host-a:web-1"))
     snapshot = shop(WEB_API, more=(shares,))
@@ -329,6 +335,9 @@ def test_a_failsafe_session_passes_both_ways_and_no_other() -> None:
     assert not ask(snapshot, "192.168.7.67", "host", 22).allowed
     assert not ask(snapshot, admin, "api", 22).allowed
     assert not ask(snapshot, admin, "host", 22, interface="veth99").allowed
+    lax = shop(modes=(HOST_FULL,), more=(safe,))
+    assert ask(lax, admin, "host", 22).allowed
+    assert not ask(lax, admin, "host", 22, interface="veth11").allowed  # only says that it is the admin's
 
 
 @pytest.mark.parametrize("kind", [133, 135, 136, 130, 131, 132, 143])

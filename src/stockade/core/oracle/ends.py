@@ -42,11 +42,6 @@ class End(NamedTuple):
         """The workload, where anybody has labelled it."""
         return self.workload if self.workload and self.workload.known else None
 
-    @property
-    def unknown_here(self) -> bool:
-        """Whether it is an endpoint of this host that nobody has labelled yet."""
-        return self.here and self.known is None
-
 
 class Meeting(NamedTuple):
     """A packet after destination translation, both its ends, and the endpoint by whose port it entered, if any."""
