@@ -134,7 +134,7 @@ def _sorted(values: list[str]) -> tuple[str, ...]:
 @st.composite
 def policy_sets(draw: st.DrawFn) -> PolicySet:
     def several(of: st.SearchStrategy[str] = names) -> list[str]:
-        return sorted(draw(st.lists(of, unique=True, max_size=2)))
+        return sorted(draw(st.lists(of, unique=True, max_size=1)))
 
     units = st.none() | st.sampled_from(["node-exporter.service", "a@b.socket"])
     rules = st.dictionaries(

@@ -32,6 +32,7 @@ from stockade.core.model.policy import (
     Where,
 )
 from stockade.core.model.selector import ALL, And, Equal, In
+from stockade.core.policy import nodes
 
 SHOP = """\
 apiVersion: stockade.dev/v1
@@ -361,7 +362,6 @@ BROKEN = [
     (b"{{ .Values.x }}: y\n", 1, 1, "a mapping stands where a field's name belongs"),
     (b"x", 1, 1, '"x" stands where the document belongs'),
     (b"x" * (4 * 1024 * 1024 + 1), 1, 1, "bytes"),
-    (b"[" + b"a," * 400_000 + b"]", 1, 800_000, "holds too much"),
 ]
 
 
@@ -371,6 +371,13 @@ def test_what_is_no_document_at_all(content: bytes, line: int, column: int, mess
     assert message in problem.message
     assert (problem.where.line, problem.where.column) == (line, column)
     assert problem.excerpt.isprintable()
+
+
+def test_what_one_file_holds_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "NODE_LIMIT", 100)
+    draft = read("[" + "a," * 101 + "]\n---\n" + spec("Service", "{ports: [tcp/1]}"))
+    assert [problem.message for problem in draft.problems] == ["the file holds too much"] * 2
+    assert draft.policy.services == ()
 
 
 def test_after_what_is_not_yaml_reading_goes_on_at_the_next_document() -> None:

@@ -215,7 +215,7 @@ KINDS: dict[str, Form[Document]] = {
         "the network set",
         (_CIDRS, _EXCEPT_CIDRS, _FQDNS),
         _network_set,
-        {"anyOf": [{"required": ["cidrs"]}, {"required": ["fqdns"]}]},
+        {"anyOf": [{"required": ["cidrs"]}, {"required": ["fqdns"]}], "dependentRequired": {"except": ["cidrs"]}},
     ),
     "Policy": POLICY,
     "Quarantine": record("the quarantine", (_QUARANTINE_SELECT, _SPARED, _REASON, _UNTIL), _quarantine),
