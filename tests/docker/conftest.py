@@ -5,6 +5,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,66 @@ async def follow(engine: Engine, socket: str = "", **more: object) -> AsyncItera
         keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await keeping
+
+
+class Wire:
+    """A Unix socket before the engine's, which can be cut, and made deaf to what the engine's events stream says."""
+
+    def __init__(self, target: str, path: str) -> None:
+        self.path = path
+        self.muted = False
+        self._target = target
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.AbstractServer | None = None
+
+    async def join(self) -> None:
+        self._server = await asyncio.start_unix_server(self._accept, self.path)
+
+    async def cut(self) -> None:
+        """Close every connection in mid-word, and take no new one."""
+        if self._server is not None:
+            self._server.close()
+        Path(self.path).unlink(missing_ok=True)
+        self.drop()
+        await asyncio.sleep(0)
+
+    def drop(self) -> None:
+        """Close every connection in mid-word."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        there_reader, there_writer = await asyncio.open_unix_connection(self._target)
+        first = await reader.read(65536)
+        there_writer.write(first)
+        follows = b"/events" in first.splitlines()[0] if first else False
+        passing = (self._pass(reader, there_writer, False), self._pass(there_reader, writer, follows))
+        try:
+            await asyncio.gather(*passing)
+        except asyncio.CancelledError:
+            pass  # cut
+        finally:
+            self._tasks.discard(task)
+            for each in (writer, there_writer):
+                each.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, follows: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if not (follows and self.muted):
+                    writer.write(data)
+            writer.write_eof()
+
+
+@pytest.fixture
+def wire(engine: Engine) -> Iterator[Wire]:
+    """A cuttable way to the session's engine; its test calls ``join`` and leaves nothing open."""
+    path = engine.root / "wire.sock"
+    yield Wire(str(engine.socket), str(path))
+    path.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

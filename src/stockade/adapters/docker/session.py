@@ -244,18 +244,17 @@ class Session:
         return [task.result() for task in tasks]
 
     async def _first_look(self, listing: Listing, at: float) -> Seen | None:
-        """Only what runs is asked about one by one: what does not has nothing that the listing does not tell."""
-        container = sight.from_listing(listing)
-        if sight.STATES.get(listing.state) is not WorkloadState.RUNNING:
-            return await self._seen(container, at)
+        """Ask about a container, but do not let one that is being started, and so is locked, hold up all others."""
+        running = sight.STATES.get(listing.state) is WorkloadState.RUNNING
         try:
-            return await self._seen(await self._api.get(f"/containers/{listing.id}/json", Container), at)
+            async with asyncio.timeout(None if running else self._settings.patience):
+                return await self._seen(await self._api.get(f"/containers/{listing.id}/json", Container), at)
         except NotFound:
             return None
-        except (Late, Unreadable):
+        except (Late, Unreadable, TimeoutError):
             await self._api.ping()
             self._mark(listing.id, at)
-            return await self._seen(container, at)
+            return await self._seen(sight.from_listing(listing), at)
 
     async def _fetch_listings(self) -> list[Listing]:
         listings = await self._api.get("/containers/json", list[Listing], all="1")
