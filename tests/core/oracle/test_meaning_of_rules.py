@@ -465,6 +465,8 @@ def test_a_mode_that_selects_the_host_may_say() -> None:
     assert held(shop(modes=(says, replace(says, name="z", priority=6, births=Births.HOLD)))) is Births.HOLD
     assert held(shop(modes=(says, replace(says, name="z", priority=4, births=Births.HOLD)))) is Births.PASS
     assert held(shop(modes=(FULL, replace(says, select=role("web"))))) is Births.HOLD
+    for tied in ((says, replace(says, name="z", births=Births.HOLD)), (replace(says, births=Births.HOLD), says)):
+        assert held(shop(modes=tied)) is Births.HOLD
     assert held(shop(modes=(replace(says, births=Births.HOLD),))) is Births.HOLD
 
 
