@@ -56,7 +56,7 @@ def sighting(layout: Layout, node: Node) -> Sighting:
     plugs = layout.plugs[node.name]
     if node.outside:
         everywhere = tuple(sorted({address for plug in plugs for address in plug.bare}))
-        endpoints = (Endpoint(Attachment.REMOTE, everywhere),)
+        endpoints: tuple[Endpoint, ...] = (Endpoint(Attachment.REMOTE, everywhere),)
     else:
         endpoints = tuple(_endpoint(layout, plug) for plug in plugs)
     return Sighting(

@@ -255,6 +255,10 @@ class Lab:
         """Return the frames with a nonce, or of ``protocol/source port``, that have arrived at a node."""
         return (await self._prober.seen([(name, key)]))[0]
 
+    async def clear(self) -> None:
+        """Have every node forget what has arrived at it so far."""
+        await self._prober.clear()
+
     @property
     def nonce(self) -> Callable[[], str]:
         """Makes marks by which hand-made packets are known again."""
@@ -357,7 +361,7 @@ async def _write(fd: int, data: bytes) -> None:
     """Write and close; a reader that does not want all of it is its own affair."""
 
     def write() -> None:
-        with contextlib.suppress(BrokenPipeError), open(fd, "wb", buffering=0) as pipe:  # noqa: PTH123
+        with contextlib.suppress(BrokenPipeError), open(fd, "wb", buffering=0) as pipe:
             view = memoryview(data)
             while view:
                 view = view[pipe.write(view) :]
@@ -368,7 +372,7 @@ async def _write(fd: int, data: bytes) -> None:
 async def _read_all(fd: int) -> bytes:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
-    with open(fd, "rb", buffering=0) as pipe:  # noqa: PTH123, ASYNC230
+    with open(fd, "rb", buffering=0) as pipe:
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         try:
             return await reader.read()

@@ -1,4 +1,4 @@
-"""Where everything goes: names, numbers, MACs, addresses and routes of a topology. Pure; the same input, the same lab."""
+"""Where everything goes: names, numbers, MACs, addresses and routes of a topology. Pure: same input, same lab."""
 
 import hashlib
 import ipaddress

@@ -6,6 +6,7 @@ Closing, an exception, Ctrl-C and kill -9 of this process all end the nursery, a
 import array
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -14,7 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -290,8 +291,8 @@ async def _first_words(sock: socket.socket) -> tuple[bytes, int]:
     """Return the first bytes that come and the pid, as this process counts, of whoever sent them."""
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(sock.fileno(), lambda: readable.done() or readable.set_result(None))
+    readable: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sock.fileno(), functools.partial(_settle, readable))
     try:
         await readable
     finally:
@@ -302,8 +303,13 @@ async def _first_words(sock: socket.socket) -> tuple[bytes, int]:
     return data, pid
 
 
+def _settle(readable: "asyncio.Future[None]") -> None:
+    if not readable.done():
+        readable.set_result(None)
+
+
 @contextlib.contextmanager
-def _opened(path: Path) -> Any:
+def _opened(path: Path) -> Iterator[int]:
     fd = os.open(path, os.O_RDWR if path.name == "null" else os.O_RDONLY)
     try:
         yield fd

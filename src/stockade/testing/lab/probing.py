@@ -137,6 +137,10 @@ class Prober:
                 found[name, key] = msgspec.convert(frames, list[Observed])
         return [found.get(each, []) for each in asked]
 
+    async def clear(self) -> None:
+        """Have every node forget what has arrived at it so far, and what it may have lost."""
+        await asyncio.gather(*(each.ask("clear") for each in list(self._ends.values())))
+
     async def inject(self, name: str, frames: Sequence[bytes], link: str = "eth0") -> list[int]:
         """Send frames by a node's link, or (``link`` empty) IP packets from its stack; return errnos, 0 for sent."""
         answer: list[int] = await self._end(name).ask("inject", link=link, frames=[each.hex() for each in frames])

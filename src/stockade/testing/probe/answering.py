@@ -1,5 +1,6 @@
-"""The answering end: listeners for TCP and UDP that answer questions, and can ask back along what was opened to them."""
+"""The answering end: TCP and UDP listeners that answer questions, and can ask back along what was opened to them."""
 
+import functools
 import socket
 import struct
 
@@ -36,7 +37,7 @@ class Answers:
         self._listeners[key] = opened
         for each in opened:
             ready = self._accept if protocol == socket.IPPROTO_TCP else self._datagrams
-            self.loop.watch(each.fileno(), lambda _events, each=each, ready=ready: ready(each))
+            self.loop.watch(each.fileno(), functools.partial(ready, each))
 
     def close(self, protocol: int, port: int, address: str = "") -> None:
         """Listen there no longer. Connections that were accepted live on."""
@@ -57,7 +58,7 @@ class Answers:
         else:
             ask.settle(NOT_SENT, "no such connection here")
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket, _events: int) -> None:
         while True:
             try:
                 sock, address = listener.accept()
@@ -66,7 +67,7 @@ class Answers:
             sock.setblocking(False)
             tell_errors(sock)
             port = address[1]
-            self._streams[port] = Talk(self.loop, sock, self.waiting, lambda talk, port=port: self._gone(port, talk))
+            self._streams[port] = Talk(self.loop, sock, self.waiting, functools.partial(self._gone, port))
 
     def _gone(self, port: int, talk: Talk) -> None:
         """An accepted connection ended: remember how as long as nobody else comes from the same port."""
@@ -74,7 +75,7 @@ class Answers:
         if self._streams.get(port) is talk and len(self._streams) > REMEMBERED:
             del self._streams[port]
 
-    def _datagrams(self, listener: socket.socket) -> None:
+    def _datagrams(self, listener: socket.socket, _events: int) -> None:
         while True:
             try:
                 data, extra, _, address = listener.recvmsg(65536, 128)

@@ -79,7 +79,7 @@ def prepare(sock: socket.socket, wanted: dict[str, object]) -> None:
         sock.setsockopt(level, option, ttl)
     source, port = str(wanted.get("source_address") or ""), int(str(wanted.get("source_port") or 0))
     if source or port:
-        sock.bind((source or ("::" if six else "0.0.0.0"), port))  # noqa: S104 - in a namespace of its own
+        sock.bind((source or ("::" if six else "0.0.0.0"), port))
 
 
 def _ignore(_talk: Talk) -> None:

@@ -124,7 +124,7 @@ class Nursery:
             if request["cwd"]:
                 os.chdir(request["cwd"])
             os.write(back, b"{}")
-            os.execvpe(request["argv"][0], request["argv"], request["env"])  # noqa: S606
+            os.execvpe(request["argv"][0], request["argv"], request["env"])
         except OSError as problem:
             os.write(back, os.strerror(problem.errno or 0).encode())
         finally:

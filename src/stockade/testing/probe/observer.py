@@ -5,6 +5,7 @@ filter before them, raw sockets see what came through it to the host itself. Wha
 """
 
 import contextlib
+import functools
 import socket
 import struct
 
@@ -33,9 +34,10 @@ class Observer:
         self._new: dict[str, list[Frame]] = {}
         self._old: dict[str, list[Frame]] = {}
         self._held = 0
+        self._forgiven = 0
         self._sockets = _local_sockets() if host else [_packet_socket()]
         for each in self._sockets:
-            loop.watch(each.fileno(), lambda _events, each=each: self._read(each))
+            loop.watch(each.fileno(), functools.partial(self._read, each))
 
     def find(self, key: str) -> list[Frame]:
         """Return the frames of a nonce, or of ``protocol/source port`` (for ICMP its identifier), oldest first."""
@@ -45,13 +47,17 @@ class Observer:
     def clear(self) -> None:
         """Forget what has arrived so far."""
         self._raw, self._new, self._old, self._held = [], {}, {}, 0
+        self._forgiven = self._drops()
 
     @property
     def lost(self) -> int:
-        """How many frames the kernel could not hand over since the start."""
+        """How many frames the kernel could not hand over since the last ``clear``."""
+        return self._drops() - self._forgiven
+
+    def _drops(self) -> int:
         return sum(_drops(each) for each in self._sockets)
 
-    def _read(self, source: socket.socket) -> None:
+    def _read(self, source: socket.socket, _events: int) -> None:
         while True:
             try:
                 data, extra, _, address = source.recvmsg(2048, 64)

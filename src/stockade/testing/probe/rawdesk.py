@@ -5,6 +5,7 @@ One raw socket a family serves all questions of a namespace. An SCTP association
 """
 
 import errno
+import functools
 import socket
 import struct
 from typing import NamedTuple
@@ -86,9 +87,9 @@ class Desk:
         self._listening: set[tuple[int, str]] = set()
         self._waiting = waiting
         for raw in self._icmp.values():
-            loop.watch(raw.sock.fileno(), lambda _events, raw=raw: self._icmp_ready(raw))
+            loop.watch(raw.sock.fileno(), functools.partial(self._icmp_ready, raw))
         for raw in self._sctp.values():
-            loop.watch(raw.sock.fileno(), lambda _events, raw=raw: self._sctp_ready(raw))
+            loop.watch(raw.sock.fileno(), functools.partial(self._sctp_ready, raw))
 
     # ICMP
 
@@ -107,7 +108,7 @@ class Desk:
         """Nobody waits for this reply any more."""
         self._queries.pop(ident, None)
 
-    def _icmp_ready(self, raw: RawSocket) -> None:
+    def _icmp_ready(self, raw: RawSocket, _events: int) -> None:
         protocol = packets.ICMP6 if raw.six else packets.ICMP
         for arrived in raw.read():
             if len(arrived.data) < 8:
@@ -122,9 +123,8 @@ class Desk:
         detail = f"{family} {arrived.data[0]}/{arrived.data[1]}"
         if about.protocol in (packets.ICMP, packets.ICMP6):
             self._settle_query(about.source_port, ICMP_ERROR, detail)
-        elif about.protocol == packets.SCTP:
-            if association := self._by_ports.get((about.source_port, about.port)):
-                association.fail(ICMP_ERROR, detail)
+        elif about.protocol == packets.SCTP and (found := self._by_ports.get((about.source_port, about.port))):
+            found.fail(ICMP_ERROR, detail)
 
     def _settle_query(self, ident: int, outcome: str, detail: str) -> None:
         if ask := self._queries.pop(ident, None):
@@ -184,7 +184,7 @@ class Desk:
         self._associations.pop((association.sport, association.address, association.port), None)
         self._by_ports.pop((association.sport, association.port), None)
 
-    def _sctp_ready(self, raw: RawSocket) -> None:
+    def _sctp_ready(self, raw: RawSocket, _events: int) -> None:
         for arrived in raw.read():
             if len(arrived.data) >= 16:
                 self._sctp_packet(raw, arrived)
