@@ -30,20 +30,8 @@ class KernelRefused(Exception):  # noqa: N818 - reads as what happened
     """The kernel did not take a transaction. Nothing of it is in force; what was there before still is."""
 
 
-class Kernel(Protocol):
-    """One host's kernel. Every method may raise ``OSError`` where the helper behind it is gone."""
-
-    def observe(self) -> Ruleset:
-        """Return our tables as they are now. Dynamic sets come without elements."""
-        ...
-
-    def commit(self, batch: str) -> None:
-        """Carry out one transaction of nft commands, all or nothing. Raises ``KernelRefused``."""
-        ...
-
-    def counters(self) -> dict[str, tuple[int, int]]:
-        """Return (packets, bytes) by counter name, of the inet and bridge tables together."""
-        ...
+class Tracking(Protocol):
+    """Connection tracking of one network namespace."""
 
     def connections(self, mark: int = 0, mask: int = 0) -> Iterable[Connection]:
         """Walk the tracked connections whose ``mark & mask == mark``."""
@@ -59,4 +47,20 @@ class Kernel(Protocol):
 
     def forget(self, addresses: Iterable[Address]) -> int:
         """Delete every entry that has one of these addresses at either end; return how many."""
+        ...
+
+
+class Kernel(Tracking, Protocol):
+    """One host's kernel. Every method may raise ``OSError`` where the helper behind it is gone."""
+
+    def observe(self) -> Ruleset:
+        """Return our tables as they are now. Dynamic sets come without elements."""
+        ...
+
+    def commit(self, batch: str) -> None:
+        """Carry out one transaction of nft commands, all or nothing. Raises ``KernelRefused``."""
+        ...
+
+    def counters(self) -> dict[str, tuple[int, int]]:
+        """Return (packets, bytes) by counter name, of the inet and bridge tables together."""
         ...
