@@ -113,12 +113,17 @@ def _connections(it: Plan, *, every: bool) -> View:
 def _change_row(sign: str, style: str, each: ConnectionChange) -> tuple[Span | str, ...]:
     was = "was " if sign == "-" else ""
     ends = f"{each.source} → {each.destination}"
-    return Span(sign, style), ends, each.on, f"{each.sources} → {each.destinations} workloads", _origin(each, was)
+    return Span(sign, style), ends, each.on, _pair_count(each), _origin(each, was)
+
+
+def _pair_count(each: ConnectionChange) -> str:
+    """How many workloads at each end; networks and the unknown have no number."""
+    return f"{each.sources or '–'} → {each.destinations or '–'} workloads"
 
 
 def _origin(each: ConnectionChange, was: str) -> str:
     if each.rule is None:
-        return f"{was}mode" + (f" {short(each.where)}" if each.where else "")
+        return f"{was}a mode's default" + (f" {short(each.where)}" if each.where else "")
     return f"{was}{short(each.where or Where())}  {each.rule}"
 
 

@@ -36,13 +36,18 @@ def reach_view(reply: ReachReply) -> View:
 def _side(title: str, found: Iterable[Reachable]) -> View:
     yield line()
     yield line(bold(title))
-    rows = [(each.peer, each.on, f"{each.workloads} workloads", _why(each)) for each in found]
+    rows = [(each.peer, each.on, _many(each.workloads), _why(each)) for each in found]
     yield from columns(("", "", "", ""), rows, indent="  ")
     if not rows:
         yield line("  nothing")
 
 
+def _many(workloads: int) -> str:
+    """Networks and the unknown have no number."""
+    return f"{workloads} workload" + ("" if workloads == 1 else "s") if workloads else "–"
+
+
 def _why(each: Reachable) -> str:
     if each.rule is None:
-        return "mode" + (f" {short(each.where)}" if each.where else "")
+        return "a mode's default" + (f" {short(each.where)}" if each.where else "")
     return (f"{short(each.where)}  " if each.where else "") + each.rule

@@ -123,11 +123,17 @@ def _one(
     return Value(known.name, _default(known.name, environment, found), "default")
 
 
+def is_root() -> bool:
+    """Tell whether this is the machine's root, and not that of a user namespace."""
+    mapped = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+    return os.geteuid() == 0 and mapped == ["0", "0", "4294967295"]
+
+
 def _default(name: str, environment: Mapping[str, str], found: Mapping[str, Value]) -> str:
     if name == "output":
         return Format.TABLE.value
     if name == "state":
-        if os.geteuid() == 0:
+        if is_root():
             return "/var/lib/stockade"
         return str(_under_home(environment, "XDG_STATE_HOME", ".local/state") / "stockade")
     if name == "socket":
@@ -148,7 +154,7 @@ def _file(flags: Common, environment: Mapping[str, str]) -> Path:
         return flags.config
     if named := environment.get("STOCKADE_CONFIG"):
         return Path(named)
-    if os.geteuid() == 0:
+    if is_root():
         return Path("/etc/stockade/stockade.toml")
     return _under_home(environment, "XDG_CONFIG_HOME", ".config") / "stockade" / "stockade.toml"
 

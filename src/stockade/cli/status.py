@@ -23,7 +23,7 @@ def status(*, common: Common = NO_FLAGS) -> int:
     settings, client = connect(common)
     reply = _with_own(client.call("status", StatusReply), settings)
     deliver(settings, reply, status_view)
-    wrong = reply.pending or reply.stalled or any(host.error for host in reply.hosts)
+    wrong = reply.pending or reply.stalled or any(host.error or host.wanted != host.realised for host in reply.hosts)
     return Exit.LOOK if wrong else Exit.DONE
 
 
