@@ -21,7 +21,7 @@ from stockade.controller.views import pending_view, version_view
 from stockade.core.fold import apply as folded
 from stockade.core.model.event import Event, PolicyActivated, QuarantineLapsed
 from stockade.core.model.ids import Version
-from stockade.core.model.policy import PolicySet
+from stockade.core.model.policy import Mode, PolicySet
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.values import Plan
 from stockade.errors import StockadeError
@@ -43,6 +43,7 @@ SHORTEST, LONGEST = 1.0, 3600.0
 """Seconds that ``confirm`` may wait."""
 LONGEST_WAIT = 60.0
 PAIRS = 20
+ENFORCING = (Mode.SELECTIVE, Mode.FULL)
 
 T = TypeVar("T")
 log = structlog.get_logger("lifecycle")
@@ -124,7 +125,9 @@ class Lifecycle:
         files = (*(each for each in active.files if each.name != added.name), added)
         draft = _sound(await self._read(files))
         note = request.note or f"{request.select}: {request.mode.value}"
-        change = Change("mode", by, draft, files, note, confirm=request.confirm, wait=request.wait)
+        # Whoever loosens gives up what tests and invariants ask for, as with `off`; to tighten must not break them.
+        tightens = request.mode in ENFORCING
+        change = Change("mode", by, draft, files, note, confirm=request.confirm, checked=tightens, wait=request.wait)
         return await self._activate(change)
 
     async def off(self, request: OffRequest, by: Caller) -> VersionReply:
@@ -243,10 +246,12 @@ class Lifecycle:
                 kept=f"Version {active.version} stays in force.",
                 remedy="Look at the plan again, then apply that one.",
             )
-        if plan.refused:
+        # What fails in the active version already is no reason against a mode: it speaks of no document.
+        known = (await self._planned(active, _as_it_is(active), 0)).refused if change.action == "mode" else ()
+        if refused := tuple(each for each in plan.refused if each not in known):
             raise Refused(
                 Why.INVALID,
-                "; ".join(plan.refused),
+                "; ".join(refused),
                 kept=f"Version {active.version} stays in force.",
                 remedy="Change the policy or what it promises, and look at `stockade plan` again.",
             )
@@ -332,6 +337,10 @@ def _sound(draft: Draft) -> Draft:
 def _with(active: Snapshot, policy: PolicySet) -> Snapshot:
     """Return the snapshot as it would be were this policy active."""
     return folded(active, PolicyActivated(Version(active.version + 1), policy))
+
+
+def _as_it_is(active: Snapshot) -> Draft:
+    return Draft(active.policy)
 
 
 def _new_version(change: Change, number: Version, at: float) -> StoredVersion:

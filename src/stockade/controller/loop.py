@@ -165,8 +165,7 @@ class Controller:
             self._folding = Folding(before)
             raise
         self.snapshot = self._folding.snapshot
-        self._touched[0].update(touched[0])
-        self._touched[1].update(touched[1])
+        self._touch(*touched)
         if commit.confirmed or commit.unconfirmed is not None:
             self.unconfirmed = commit.unconfirmed
         self._since_checkpoint += len(commit.events)
@@ -184,6 +183,11 @@ class Controller:
             self._folding.apply(event)
         return workloads, hosts
 
+    def _touch(self, workloads: set[WorkloadId], hosts: set[HostId]) -> None:
+        """Remember what the next compiling must look at again."""
+        self._touched[0].update(workloads)
+        self._touched[1].update(hosts)
+
     # Publishing
 
     async def publish(self) -> tuple[HostId, ...]:
@@ -196,6 +200,7 @@ class Controller:
             try:
                 intents = await asyncio.to_thread(self.parts.compile, snapshot, workloads, hosts)
             except Exception as problem:  # noqa: BLE001 - whatever goes wrong, hosts keep what they have, and it shows
+                self._touch(workloads, hosts)
                 self._stall(problem)
                 return ()
             finally:

@@ -88,7 +88,8 @@ def _json(value: object, status: int = 200) -> Response:
 
 def _refusal(problem: StockadeError) -> Response:
     problems = problem.problems if isinstance(problem, Refused) else ()
-    reply = ErrorReply(error=problem.message, kept=problem.kept, remedy=problem.remedy, problems=problems)
+    kept = problem.kept or "Nothing was changed."
+    reply = ErrorReply(error=problem.message, kept=kept, remedy=problem.remedy, problems=problems)
     return _json(reply, _status(problem))
 
 

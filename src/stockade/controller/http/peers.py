@@ -18,8 +18,8 @@ from stockade.wire.api import Caller, Role
 
 SO_PEERGROUPS = 59
 """Linux 4.13; the socket module does not name it."""
-MOST_GROUPS = 65536
-"""NGROUPS_MAX."""
+LARGEST_OPTION = 1024
+"""Bytes that Python takes of a socket option: 256 groups. Who is in more is looked up."""
 
 PEER = "peer"
 """Under this name the peer is in the state of each request's scope."""
@@ -69,7 +69,7 @@ def _groups(connection: Any, uid: int, gid: int) -> list[int]:
     """Return the peer's supplementary groups, from the user database where the kernel cannot say."""
     groups = array.array("I")
     try:
-        groups.frombytes(connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS * groups.itemsize))
+        groups.frombytes(connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, LARGEST_OPTION))
     except OSError:
         name = user_name(uid)
         return [] if name.startswith("uid ") else os.getgrouplist(name, gid)
