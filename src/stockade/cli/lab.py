@@ -173,12 +173,13 @@ def _lives(record: LabRecord) -> bool:
 
 
 def _began(pid: int) -> int:
-    """Return when a process began, in clock ticks since boot; -1 where there is none."""
+    """Return when a process began, in clock ticks since boot; -1 where there is none, or only its corpse."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return -1
-    return int(stat.rpartition(")")[2].split()[STARTED])
+    fields = stat.rpartition(")")[2].split()
+    return -1 if fields[0] == "Z" else int(fields[STARTED])
 
 
 def _inside(pid: int) -> list[str]:
