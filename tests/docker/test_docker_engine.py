@@ -79,6 +79,8 @@ def test_a_frozen_engine_is_cleared_away_too(folder):
     before = machine(folder)
     with Engine() as engine:
         engine.run("web")
+        engine.run("paused")
+        engine.docker("pause", "paused")
         inside, root = inside_of(engine), engine.root
         engine.freeze()
     assert machine(folder) == before

@@ -135,12 +135,14 @@ class Engine:
 
     def close(self) -> None:
         """End everything that the engine started and remove every trace of it. May be called twice."""
-        self._kill_cgroup()
-        for process in (self._daemon, self._host, self._outside):
-            if process is not None:
-                process.kill()
-                process.wait()
-        self._daemon = self._host = self._outside = None
+        try:
+            self._kill_cgroup()
+        finally:
+            for process in (self._daemon, self._host, self._outside):
+                if process is not None:
+                    process.kill()
+                    process.communicate()
+            self._daemon = self._host = self._outside = None
         self._remove_cgroup()
         if self.root != Path():
             shutil.rmtree(self.root)
@@ -354,6 +356,7 @@ class Engine:
         """Kill until nobody is left: whoever starts a process while it is being killed is met in the next round."""
         deadline = time.monotonic() + 20
         while members := self._members():
+            self._unfreeze()
             for pid in members:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -362,6 +365,13 @@ class Engine:
             if time.monotonic() > deadline:
                 raise EngineError(f"processes {sorted(members)} do not die", kept=f"their files under {self.root}")
             time.sleep(0.02)
+
+    def _unfreeze(self) -> None:
+        """A paused container does not die before it goes on (cgroup v1)."""
+        for folder in self._folders():
+            for switch, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+                if (folder / switch).exists():
+                    (folder / switch).write_text(word)
 
     def _remove_cgroup(self) -> None:
         for folder in list(self._folders()):

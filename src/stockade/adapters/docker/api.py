@@ -113,12 +113,13 @@ class EngineApi:
     @contextlib.asynccontextmanager
     async def lines(self, path: str, **query: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open an answer that does not end; yield its lines as they come."""
+        target = self._target(path, query)
         connection = await self._connect()
         try:
-            head = await self._within(connection.begin(self._target(path, query)))
+            head = await self._within(connection.begin(target))
             if head.status_code != 200:
                 body = await self._within(connection.body(self._settings.largest_answer))
-                raise _refusal(path, head.status_code, body)
+                raise _refusal(target, head.status_code, body)
             yield self._lines(connection)
         finally:
             connection.close()
