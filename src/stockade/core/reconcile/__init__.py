@@ -1,1 +1,7 @@
-"""Desired × observed → ordered operations, as values."""
+"""Desired × observed → ordered operations, as values, in at most two steps; ``text`` spells a step for nft."""
+
+from stockade.core.reconcile.operations import Operation, Step
+from stockade.core.reconcile.spelling import Unspeakable, text
+from stockade.core.reconcile.steps import distrust, settled, steps
+
+__all__ = ["Operation", "Step", "Unspeakable", "distrust", "settled", "steps", "text"]

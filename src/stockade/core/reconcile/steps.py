@@ -1,0 +1,228 @@
+"""Desired × observed → steps. Make before break; what nobody wants is swept; equal means nothing to do.
+
+The first step only adds what nothing in force reaches: tables, counters, sets with their elements, regular chains with
+their rules. The second is the moment: base chains are filled, elements of living sets change, chains that must be
+edited are flushed and refilled, and what is no longer wanted goes, references first.
+
+Why two: the kernel gives a packet that is under way the rules of the generation it began in, but a lookup in a map
+answers with the elements of now. A packet that began just before the moment may therefore be led into a chain that is
+empty for it. So a chain that a map will lead to must exist, complete, one transaction earlier.
+
+Promises: the result depends on the two values alone; ``apply(steps(d, o), o)`` is ``d``; a table is never deleted in
+order to be made again. Chains are compared by their rules' comments, so a rule of ours must carry one; dynamic sets by
+declaration.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from stockade.core.compile.nft.ruleset import Chain, ElementSet, Ruleset, Table, rule_comment
+from stockade.core.reconcile.operations import (
+    AddChain,
+    AddCounter,
+    AddElements,
+    AddSet,
+    AddTable,
+    DeleteChain,
+    DeleteCounter,
+    DeleteElements,
+    DeleteSet,
+    DeleteTable,
+    FillChain,
+    FlushChain,
+    FlushSet,
+    Operation,
+    Step,
+)
+from stockade.core.reconcile.references import chains_of, sets_of, targets_of
+
+
+def steps(desired: Ruleset, observed: Ruleset) -> tuple[Step, ...]:
+    """Return the transactions that lead from ``observed`` to ``desired``: none, one or two, in this order."""
+    there = {table.family: table for table in observed.tables}
+    wanted = {table.family: table for table in desired.tables}
+    make: list[Operation] = []
+    switch: list[Operation] = []
+    for family in sorted({*there, *wanted}):
+        if family not in wanted:
+            switch.append(DeleteTable(family))
+            continue
+        change = _Change(wanted[family], there.get(family))
+        make += change.make()
+        switch += change.switch()
+    return tuple(tuple(step) for step in (make, switch) if step)
+
+
+def settled(desired: Ruleset, observed: Ruleset) -> bool:
+    """Tell whether nothing is to be done."""
+    return not steps(desired, observed)
+
+
+def distrust(observed: Ruleset) -> Ruleset:
+    """Return the same with every rule of unknown content, so that each chain is filled anew.
+
+    For tables that others can write: a rule that was replaced by another with the same comment looks as before.
+    """
+    return Ruleset(tuple(_distrusted(table) for table in observed.tables))
+
+
+def _distrusted(table: Table) -> Table:
+    chains = {name: Chain(chain.hook, ("",)) for name, chain in table.chains.items()}
+    return msgspec.structs.replace(table, chains=chains)
+
+
+class _Change:
+    """What happens to one table. ``late`` is what cannot be made before the moment."""
+
+    def __init__(self, new: Table, old: Table | None) -> None:
+        self.family = new.family
+        self.new = new
+        self.fresh = old is None
+        self.old = old if old is not None else Table(new.family)
+        self.kept_chains = new.chains.keys() & self.old.chains.keys()
+        self.kept_sets = new.sets.keys() & self.old.sets.keys()
+        self.replaced = {n for n in self.kept_sets if declaration(new.sets[n]) != declaration(self.old.sets[n])}
+        self.rehooked = {n for n in self.kept_chains if _hook(new.chains[n]) != _hook(self.old.chains[n])}
+        self.late_sets, self.late_chains = self._late()
+
+    def make(self) -> Iterator[Operation]:
+        """Yield what can be there before anybody looks at it."""
+        family = self.family
+        if self.fresh:
+            yield AddTable(family)
+        for name in sorted(self.new.counters - self.old.counters):
+            yield AddCounter(family, name)
+        sets = sorted(self.new.sets.keys() - self.old.sets.keys() - self.late_sets)
+        chains = sorted(self.new.chains.keys() - self.old.chains.keys() - self.late_chains)
+        yield from self._create(sets, chains)
+        yield from self._fill(chains)
+
+    def switch(self) -> Iterator[Operation]:
+        """Yield the moment itself: references go, then what they referred to, then the new comes."""
+        edited = sorted(self._edited())
+        yield from self._clear(edited)
+        yield from self._sweep()
+        late_chains = sorted(self.late_chains | self.rehooked)
+        yield from self._create(sorted(self.late_sets | self.replaced), late_chains)
+        yield from self._admit()
+        yield from self._fill(sorted({*edited, *late_chains}))
+
+    # the parts, in the order in which they are met
+
+    def _create(self, sets: list[str], chains: list[str]) -> Iterator[Operation]:
+        """Sets and chains, then elements, which may lead to the chains."""
+        for name in sets:
+            yield AddSet(self.family, name, declaration(self.new.sets[name]))
+        for name in chains:
+            yield AddChain(self.family, name, self.new.chains[name].hook)
+        for name in sets:
+            if elements := _elements(self.new.sets[name]):
+                yield AddElements(self.family, name, tuple(sorted(elements)))
+
+    def _fill(self, chains: Iterable[str]) -> Iterator[Operation]:
+        for name in chains:
+            if rules := self.new.chains[name].rules:
+                yield FillChain(self.family, name, rules)
+
+    def _clear(self, edited: list[str]) -> Iterator[Operation]:
+        """Empty every chain that goes or changes, and take out every element that goes or leads elsewhere."""
+        going = (self.old.chains.keys() - self.new.chains.keys()) | self.rehooked
+        for name in sorted({*going, *edited}):
+            if self.old.chains[name].rules:
+                yield FlushChain(self.family, name)
+        for name in sorted(self.kept_sets - self.replaced):
+            yield from self._dismiss(name)
+        for name in self._sets_going():
+            # A map's hold on chains ends with its elements; older kernels let go of them only when told.
+            if self.old.sets[name].data and self.old.sets[name].elements:
+                yield FlushSet(self.family, name, is_map=True)
+
+    def _dismiss(self, name: str) -> Iterator[Operation]:
+        old, new = _elements(self.old.sets[name]), _elements(self.new.sets[name])
+        gone = old - new
+        if "interval" in self.new.sets[name].flags:
+            # Intervals may overlap what replaces them, so a small set is better written anew.
+            if old != new and old:
+                yield FlushSet(self.family, name, is_map=bool(self.new.sets[name].data))
+        elif gone:
+            yield DeleteElements(self.family, name, tuple(sorted(gone)))
+
+    def _admit(self) -> Iterator[Operation]:
+        for name in sorted(self.kept_sets - self.replaced):
+            old, new = _elements(self.old.sets[name]), _elements(self.new.sets[name])
+            whole = "interval" in self.new.sets[name].flags and old != new
+            if coming := new if whole else new - old:
+                yield AddElements(self.family, name, tuple(sorted(coming)))
+
+    def _sweep(self) -> Iterator[Operation]:
+        for name in sorted((self.old.chains.keys() - self.new.chains.keys()) | self.rehooked):
+            yield DeleteChain(self.family, name)
+        for name in self._sets_going():
+            yield DeleteSet(self.family, name, is_map=bool(self.old.sets[name].data))
+        for name in sorted(self.old.counters - self.new.counters):
+            yield DeleteCounter(self.family, name)
+
+    def _sets_going(self) -> list[str]:
+        return sorted((self.old.sets.keys() - self.new.sets.keys()) | self.replaced)
+
+    def _edited(self) -> set[str]:
+        """Chains that stay in name and hook, and whose rules must be written again."""
+        staying = self.kept_chains - self.rehooked
+        changed = {n for n in staying if not same_rules(self.new.chains[n], self.old.chains[n])}
+        if not self.replaced:
+            return changed
+        # A set cannot be replaced while a rule looks at it.
+        return changed | {n for n in staying - changed if sets_of(self.new.chains[n].rules) & self.replaced}
+
+    def _late(self) -> tuple[set[str], set[str]]:
+        """New sets and chains that must wait for the moment: base chains, and what leads to something replaced."""
+        coming = self.new.chains.keys() - self.old.chains.keys()
+        late_chains = {name for name in coming if self.new.chains[name].hook}
+        late_sets: set[str] = set()
+        sets, chains = set(self.replaced), set(self.rehooked)
+        while sets or chains:
+            found_sets = {
+                name
+                for name in self.new.sets.keys() - self.old.sets.keys() - late_sets
+                if targets_of(_elements(self.new.sets[name])) & chains
+            }
+            found_chains = {name for name in coming - late_chains if self._refers(name, sets, chains)}
+            late_sets |= found_sets
+            late_chains |= found_chains
+            sets, chains = found_sets, found_chains
+        return late_sets, late_chains
+
+    def _refers(self, chain: str, sets: set[str], chains: set[str]) -> bool:
+        rules = self.new.chains[chain].rules
+        return bool(sets_of(rules) & sets) or bool(chains_of(rules) & chains)
+
+
+def declaration(declared: ElementSet) -> ElementSet:
+    """Return a set without elements, its flags in order and with those that the kernel infers."""
+    flags = {*declared.flags}
+    if declared.timeout:
+        flags.add("timeout")
+    if declared.dynamic:
+        flags.add("dynamic")
+    return msgspec.structs.replace(
+        declared, flags=tuple(sorted(flags)), dynamic="dynamic" in flags, elements=frozenset()
+    )
+
+
+def same_rules(one: Chain, other: Chain) -> bool:
+    """Compare two chains by their rules' comments. A rule without a comment equals no other.
+
+    A chain of ours without comments would be written anew each time; the compiler gives every rule one.
+    """
+    found = [rule_comment(rule) for rule in one.rules]
+    return "" not in found and found == [rule_comment(rule) for rule in other.rules]
+
+
+def _elements(declared: ElementSet) -> frozenset[str]:
+    """What is compared: the elements of a dynamic set are the kernel's."""
+    return frozenset() if declared.dynamic or "dynamic" in declared.flags else declared.elements
+
+
+def _hook(chain: Chain) -> str:
+    return " ".join(chain.hook.split())
