@@ -1,6 +1,7 @@
 """``off`` through a server, and with everything dead: real tables in a namespace of the test's own."""
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,50 @@ def test_with_everything_dead_our_tables_go_and_no_others(tmp_path: Path) -> Non
     assert opened["tables"] == ["bridge stockade", "inet stockade"]
     (line,) = written_down(tmp_path / "state")
     assert (line.note, line.tables) == ("all dead", ("bridge stockade", "inet stockade"))
+
+
+OWN = """
+import sys
+from pathlib import Path
+from stockade.adapters.nft import NftKernel
+kernel = NftKernel(Path(sys.argv[1]), None)
+kernel.commit("add chain inet stockade forward { type filter hook forward priority 0 ; policy drop ; }\\n")
+kernel.close()
+"""
+
+OWNED = """
+"$PYTHON" -c "$OWN" "$STOCKADE_STATE/helper.sock"
+nft delete table inet stockade 2>/dev/null && echo "not owned"
+"$PYTHON" -c 'from stockade.cli.main import main; main()' off --local >/dev/null || exit 1
+sleep 0.2
+nft list tables
+pgrep -f "$STOCKADE_STATE/helper.sock" >/dev/null && echo "helper left"
+exit 0
+"""
+
+
+@pytest.mark.real
+def test_tables_that_a_helper_owns_go_too(tmp_path: Path) -> None:
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "PYTHON": sys.executable,
+        "OWN": OWN,
+        "STOCKADE_STATE": str(tmp_path),
+        "HOME": str(tmp_path),
+        "PYTHONIOENCODING": "utf-8",
+    }
+    ran = subprocess.run(
+        ["unshare", "-Urnm", "bash", "-c", OWNED],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    kernel = tuple(map(int, platform.release().split(".")[:2]))
+    assert ran.stdout == ("" if kernel >= (6, 9) else "not owned\n")
+    assert written_down(tmp_path)
 
 
 @pytest.mark.real

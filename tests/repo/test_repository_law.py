@@ -83,6 +83,16 @@ def test_gpl_code_is_loaded_by_nothing_but_the_helper() -> None:
             assert "SPDX-License-Identifier: GPL-2.0" in text, f"{path} loads libnftables without its licence"
 
 
+def test_the_helper_is_a_program_of_its_own() -> None:
+    """It imports nothing of Stockade, and nothing of Stockade imports it."""
+    for path, tree in modules(SOURCE):
+        named = set(_imports(tree))
+        if "nfthelper" in path.parts:
+            assert not [name for name in named if name.startswith("stockade")], path
+        else:
+            assert not [name for name in named if name.startswith("stockade.nfthelper")], path
+
+
 def test_the_contracts_are_all_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     kinds = [contract["type"] for contract in project["tool"]["importlinter"]["contracts"]]

@@ -1,13 +1,17 @@
 """Opening this host without server, database or agent: our tables go, by nft alone, and a line in a file says so.
 
+Tables that a living helper owns nobody else can delete: the helper is ended first, and they are anybody's then.
 The next ``stockade up`` reads those lines into the audit log, and keeps the host open until policy is applied again.
 Touches nothing but our own tables.
 """
 
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -20,6 +24,9 @@ LINES = "off.jsonl"
 """In the state folder: one JSON object a line, oldest first."""
 SBIN = "/usr/sbin:/sbin"
 PATIENCE = 30
+HELPER = "/stockade/nfthelper/__main__.py"
+ENDING = 5.0
+"""Seconds that a helper may take to end."""
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -50,15 +57,34 @@ def our_tables() -> tuple[str, ...]:
 
 
 def remove(tables: Iterable[str]) -> None:
-    """Delete tables in one transaction: all or none."""
-    commands = "\n".join(f"delete table {table}" for table in tables)
-    done = _nft("-f", "-", given=commands + "\n")
+    """Delete tables in one transaction: all or none. A helper that owns them is ended first."""
+    text = "".join(f"delete table {table}\n" for table in tables)
+    done = _nft("-f", "-", given=text)
+    if done.returncode and (found := helpers()):
+        end(found)
+        done = _nft("-f", "-", given=text)
     if done.returncode:
         raise Remain(
             f"the kernel refuses to delete our tables: {_said(done)}",
             kept="what is in force stays in force",
-            remedy="run it again as root; while a helper holds the tables, end it first",
+            remedy="run it again as root",
         )
+
+
+def helpers() -> tuple[int, ...]:
+    """Return the helpers that live in this network namespace: only there can they own the tables that we see."""
+    numbers = (int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit())
+    return tuple(sorted(pid for pid in numbers if _is_helper(pid)))
+
+
+def end(pids: Iterable[int]) -> None:
+    """End helpers and wait until they are gone. Nothing that they hold goes with them."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + ENDING
+    while any(map(_is_helper, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def write_down(state: Path, opened: Opened) -> None:
@@ -89,6 +115,15 @@ def _read(line: bytes) -> Opened | None:
         return msgspec.json.decode(line, type=Opened)
     except msgspec.DecodeError:
         return None
+
+
+def _is_helper(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        same = Path(f"/proc/{pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink()
+    except OSError:
+        return False
+    return same and words[1:2] == ["-I"] and words[2].endswith(HELPER)
 
 
 def _nft(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
