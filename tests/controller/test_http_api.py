@@ -46,6 +46,13 @@ def server(tmp_path: Path) -> Iterator[Served]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One for tests that change nothing."""
+    with served(tmp_path_factory.mktemp("shared"), OWNER) as running:
+        yield running
+
+
 def validated(name: str, reply: httpx.Response, media: str = "application/json") -> Any:
     """Hold a reply to the document: its status must be listed, its body must fit the schema of that status."""
     found = route(name)
@@ -63,8 +70,8 @@ def error_of(reply: httpx.Response) -> ErrorReply:
     return msgspec.json.decode(reply.content, type=ErrorReply)
 
 
-def test_the_document_is_valid_and_served(server: Served) -> None:
-    reply = server.get("/openapi.json")
+def test_the_document_is_valid_and_served(shared: Served) -> None:
+    reply = shared.get("/openapi.json")
     OpenAPIV31SpecValidator(reply.json()).validate()
     assert reply.json() == json.loads(msgspec.json.encode(document()))
 
@@ -237,8 +244,8 @@ def test_the_watch_lists_then_follows_then_ends(tmp_path: Path) -> None:
         ("/v1/workloads?select=a%20%3D%3D%20b", 422, "=="),
     ],
 )
-def test_what_cannot_be_asked_is_said_in_words(server: Served, path: str, status: int, says: str) -> None:
-    reply = server.get(path)
+def test_what_cannot_be_asked_is_said_in_words(shared: Served, path: str, status: int, says: str) -> None:
+    reply = shared.get(path)
     assert reply.status_code == status, reply.text
     error = error_of(reply)
     assert says in error.error
@@ -258,23 +265,23 @@ def test_what_cannot_be_asked_is_said_in_words(server: Served, path: str, status
         (b'{"files": [{"name": "x.yaml", "text": "kind: ["}], "yes": true}', 422, "1 problem"),
     ],
 )
-def test_a_body_that_is_none_is_said_in_words(server: Served, content: bytes, status: int, says: str) -> None:
-    reply = server.http.post("/v1/apply", content=content)
+def test_a_body_that_is_none_is_said_in_words(shared: Served, content: bytes, status: int, says: str) -> None:
+    reply = shared.http.post("/v1/apply", content=content)
     assert reply.status_code == status, reply.text
     assert says in error_of(reply).error
     validated("apply", reply)
 
 
-def test_refused_documents_come_with_their_places(server: Served) -> None:
+def test_refused_documents_come_with_their_places(shared: Served) -> None:
     broken = File("shop.yaml", SHOP.replace("[postgres]", "[postgress]"))
-    reply = server.send("POST", "/v1/apply", ApplyRequest(files=(broken,), yes=True))
+    reply = shared.send("POST", "/v1/apply", ApplyRequest(files=(broken,), yes=True))
     (problem,) = error_of(reply).problems
     assert (problem.where.file, problem.where.line, problem.nearest) == ("shop.yaml", 10, "postgres")
 
 
-def test_a_request_has_a_bound(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_has_a_bound(shared: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(call, "LARGEST_BODY", 1000)
-    reply = server.http.post("/v1/plan", content=b" " * 2000)
+    reply = shared.http.post("/v1/plan", content=b" " * 2000)
     assert reply.status_code == 413
     assert error_of(reply).remedy
 

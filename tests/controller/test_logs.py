@@ -1,0 +1,75 @@
+"""Logs are one JSON object a line, and hold no content of labels, facts or files."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from controlled import ADA, FILES, HOST, applied, container, host_seen, opened, report, run
+
+from stockade.controller.labels import set_labels
+from stockade.controller.logs import log_to
+from stockade.core.model.event import WorkloadSeen
+from stockade.core.model.inventory import Facts
+from stockade.wire.api import File
+
+SECRET = "hunter2"
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    captured = io.StringIO()
+    log_to(captured)
+    yield captured
+    structlog.reset_defaults()
+    root.handlers[:], root.level = before
+
+
+def test_every_line_is_one_object(stream: io.StringIO, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path) as installation:
+            await report(installation.controller, *host_seen())
+            await applied(installation)
+
+    run(scenario())
+    logging.getLogger("uvicorn.error").warning("from %s\nover two lines", "elsewhere")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [each["event"] for each in lines] == ["assigned", "apply", "assigned", "from elsewhere\nover two lines"]
+    assert all(each["level"] in ("info", "warning") and each["timestamp"].endswith("Z") for each in lines)
+    assert (lines[1]["by"], lines[1]["version"]) == ("ada", 1)
+
+
+def test_an_error_is_an_object_too(stream: io.StringIO) -> None:
+    try:
+        raise ValueError("no")
+    except ValueError:
+        structlog.get_logger("test").exception("unforeseen")
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["exception"][0]["exc_type"] == "ValueError"
+
+
+def test_no_content_is_logged(stream: io.StringIO, tmp_path: Path) -> None:
+    import msgspec
+
+    seen = container("web-1", 11, "web")
+    facts = Facts(runtime="docker", labels=(("PASSWORD", SECRET), *seen.sighting.facts.labels))
+    leaky = WorkloadSeen(msgspec.structs.replace(seen.sighting, facts=facts))
+
+    async def scenario() -> None:
+        async with opened(tmp_path) as installation:
+            await report(installation.controller, *host_seen(), leaky)
+            await set_labels(installation.controller, "web-1", {"token": SECRET}, ADA)
+            await applied(
+                installation, (*FILES, File("secret.yaml", f"# {SECRET}\n{FILES[0].text}".replace("shop", "x")))
+            )
+            assert SECRET in str(installation.controller.snapshot)
+            assert HOST in installation.controller.roster.wanted
+
+    run(scenario())
+    assert "assigned" in stream.getvalue()
+    assert SECRET not in stream.getvalue()
