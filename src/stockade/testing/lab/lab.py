@@ -24,6 +24,7 @@ from stockade.testing.lab.layout import Layout, Plug, bridge_mac
 from stockade.testing.lab.namespaces import Command, Done, Namespace, Namespaces
 from stockade.testing.lab.probing import PATIENCE, Prober
 from stockade.testing.lab.topology import LabError, Link, Node, Topology, check, check_node
+from stockade.testing.probe import packets
 from stockade.testing.probe.values import Flow, Heard, Observed, Probe, Result
 
 BRIDGE_SWITCHES = ("iptables", "ip6tables", "arptables")
@@ -251,6 +252,13 @@ class Lab:
         """Send frames as they are by a node's link; ``link`` empty: IP packets, from its stack. Returns errnos."""
         return await self._prober.inject(name, frames, link)
 
+    def frame(self, name: str, packet: bytes, *, mac: str = "", to: str = "", vlan: int | None = None,
+              ethertype: int = 0) -> bytes:  # fmt: skip
+        """Return the frame in which a node would send an IP packet; what is given replaces what would be true."""
+        link = self.plugs(name)[0]
+        towards = to or self.next_hop_mac(name, packets.parse_ip(packet).destination)
+        return packets.ethernet(mac or link.mac, towards, packet, vlan=vlan, ethertype=ethertype)
+
     async def seen(self, name: str, key: str) -> list[Observed]:
         """Return the frames with a nonce, or of ``protocol/source port``, that have arrived at a node."""
         return (await self._prober.seen([(name, key)]))[0]
@@ -271,6 +279,7 @@ class Lab:
         # Other namespaces of the lab start with the defaults of a new one; the host's come before its links do.
         self.absent = tuple(await end.ask("sysctl", settings=_host_settings(self.topology)))
         await self._send(self.host_name, wiring.host_basis(self.layout))
+        await self._believe(self.host_name, self.layout.bridges)
 
     async def _birth(self, node: Node) -> None:
         end = await self._namespaces.birth(node.name)
@@ -283,10 +292,19 @@ class Lab:
             for plug in each:
                 messages += wiring.host_end(self.layout, plug, self._ends[name].inner_pid)
         await self._send(self.host_name, messages)
-        await _all(self._send(name, wiring.node_end(self.layout, each)) for name, each in plugs.items())
+        await self._believe(self.host_name, [plug.port for each in plugs.values() for plug in each if not plug.bridge])
+        await _all(self._lay_node(name, each) for name, each in plugs.items())
+
+    async def _lay_node(self, name: str, plugs: tuple[Plug, ...]) -> None:
+        await self._believe(name, [plug.interface for plug in plugs])
+        await self._send(name, wiring.node_end(self.layout, plugs))
+
+    async def _believe(self, name: str, links: Iterable[str]) -> None:
+        """A forged neighbour is believed at once, not only a second after the true one has spoken."""
+        await self.sysctl(name, [(f"net/ipv4/neigh/{link}/locktime", "0") for link in links])
 
     async def _relay(self, old: Plug, new: Plug) -> None:
-        gone = [wiring.no_address(old.index, each, length) for each, length in old.addresses]
+        gone = wiring.no_addresses(self.layout, old)
         if new.mac != old.mac:
             gone += [wiring.change_link(old.index, up=False), wiring.change_link(old.index, mac=new.mac, up=True)]
         await self._send(old.node, gone)

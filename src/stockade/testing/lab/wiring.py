@@ -78,6 +78,12 @@ def moved_routes(layout: Layout, old: Plug, new: Plug) -> list[bytes]:
     return found + [route(each) for each in layout.host_routes(new) if each.to in coming]
 
 
+def no_addresses(layout: Layout, plug: Plug) -> list[bytes]:
+    """Return what undoes ``node_addresses``."""
+    found = [no_route(each) for each in layout.node_routes(plug)]
+    return found + [no_address(plug.index, each, length) for each, length in plug.addresses]
+
+
 def link_up(index: int) -> bytes:
     """Return the message that sets a link up."""
     return _message(ifinfmsg, RTM_NEWLINK, CHANGE, {"index": index, "flags": UP, "change": UP})

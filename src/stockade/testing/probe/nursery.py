@@ -79,9 +79,11 @@ class Nursery:
                 return
 
     def _serve(self) -> bool:
-        data, descriptors, _, _ = socket.recv_fds(self.line, 1 << 20, 8, socket.MSG_CMSG_CLOEXEC)
+        data, descriptors, _, _ = socket.recv_fds(self.line, 1 << 20, 8)
         if not data:
             return False
+        for each in descriptors:
+            os.set_inheritable(each, False)
         request = json.loads(data)
         if request["op"] == "birth":
             self._birth(request, descriptors)
