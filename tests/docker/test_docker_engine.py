@@ -3,7 +3,9 @@
 import contextlib
 import os
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +95,37 @@ def test_one_that_does_not_come_up_leaves_nothing_and_says_why(folder):
     with pytest.raises(EngineError, match="no-such-option"):
         Engine(EngineOptions(extra=("--no-such-option",))).__enter__()
     assert machine(folder) == before
+
+
+ORPHAN = """
+import sys
+from stockade.testing.engine import Engine
+with Engine() as engine:
+    engine.run("web", "-p", "8080:80")
+    engine.docker("pause", "web")
+    print(engine.root, engine.host_pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.fault
+def test_nothing_is_left_behind_by_a_test_that_is_killed(folder):
+    before = machine(folder)
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    words = [sys.executable, "-c", ORPHAN]
+    opener = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+    root, pid = opener.stdout.readline().split()
+    inside = str(Path(f"/proc/{pid}/ns/net").readlink())
+    assert Path(root).exists()
+    assert inside in namespaces()
+    opener.kill()
+    opener.communicate()
+    for _ in range(200):
+        if machine(folder) == before and inside not in namespaces() and not cgroups_of(Path(root).name):
+            return
+        time.sleep(0.1)
+    assert (machine(folder), cgroups_of(Path(root).name)) == (before, [])
+    assert inside not in namespaces()
 
 
 def test_containers_reach_each_other_the_host_and_outside(engine):

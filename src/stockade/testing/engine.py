@@ -3,7 +3,8 @@
 ``dockerd`` runs in a network and a mount namespace of its own, with its own data, state, socket, cgroups and subnets.
 The machine's own links, rules, mounts, ``/run`` and ``/etc`` are never touched, and no registry is ever asked: the one
 image is made here from the machine's static busybox. Closing the engine kills everything in its cgroup, containers
-first, and takes its namespaces, cgroups and files away; it needs no help from a daemon that hangs.
+first, and takes its namespaces, cgroups and files away; it needs no help from a daemon that hangs. Should the process
+that opened it be killed, the shell that holds the namespaces does the same.
 
 Needs root. The engine's host, as a container on it sees it, is the network namespace: ``inside`` enters it,
 ``outside`` enters a second one, a machine on the same wire (where ``uplink`` is on).
@@ -39,6 +40,20 @@ UPLINK = "up0"
 HOST_ADDRESSES = ("198.51.100.1/24", "2001:db8:51::1/64")
 OUTSIDE_ADDRESSES = ("198.51.100.2/24", "2001:db8:51::2/64")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+WILL = """
+members() {{ find {tops} -name cgroup.procs -exec cat {{}} + 2>/dev/null; }}
+for round in $(seq 100); do
+    test -n "$(members)" || break
+    find {tops} -name freezer.state 2>/dev/null | while read -r switch; do echo THAWED > "$switch"; done
+    find {tops} -name cgroup.freeze 2>/dev/null | while read -r switch; do echo 0 > "$switch"; done
+    kill -9 $(members) 2>/dev/null
+    sleep 0.1
+done
+find {tops} -depth -type d -exec rmdir {{}} + 2>/dev/null
+grep -o ' {root}/[^ ]*' /proc/self/mounts | sort -r | xargs -r umount -l
+rm -rf {root}
+"""
 
 
 class EngineOptions(msgspec.Struct, frozen=True):
@@ -235,7 +250,7 @@ class Engine:
     def _open(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="stk-"))
         self._cgroup = f"stockade-{self.root.name}"
-        self._host = _hold("-m", "-n")
+        self._host = _hold("-m", "-n", afterwards=self._last_will())
         self._prepare_mounts()
         self._prepare_network()
         self._make_cgroups()
@@ -373,6 +388,11 @@ class Engine:
                 if (folder / switch).exists():
                     (folder / switch).write_text(word)
 
+    def _last_will(self) -> str:
+        """What is done when nobody is left to close the engine: as ``close`` does, in shell."""
+        tops = " ".join(str(tree / self._cgroup) for tree in _every_hierarchy())
+        return WILL.format(tops=tops, root=self.root)
+
     def _remove_cgroup(self) -> None:
         for folder in list(self._folders()):
             _insist(folder.rmdir)
@@ -381,10 +401,12 @@ class Engine:
 # Small steps
 
 
-def _hold(*namespaces: str) -> subprocess.Popen[bytes]:
-    """Start a process that holds new namespaces and ends by itself when this process does (its input closes)."""
-    command = ["unshare", *namespaces, "sh", "-c", "echo ready; exec cat >/dev/null"]
-    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PATH": PATH})
+def _hold(*namespaces: str, afterwards: str = "") -> subprocess.Popen[bytes]:
+    """Start a process that holds new namespaces; when this process is no more (its input closes) it does the rest."""
+    command = ["unshare", *namespaces, "sh", "-c", f"echo ready; cat >/dev/null\n{afterwards}"]
+    environment = {**os.environ, "PATH": PATH}
+    # A group of its own: Ctrl-C is for the process that opened the engine, which then closes it.
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, process_group=0)
     if holder.stdout is None or holder.stdout.readline() != b"ready\n":
         holder.kill()
         holder.wait()
