@@ -1,5 +1,6 @@
 """The life of policy versions: checked whole, immutable, numbered, audited, and back by themselves unless confirmed."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
@@ -260,6 +261,56 @@ def test_a_jump_while_down_does_not_put_off_the_return_for_ever(tmp_path: Path) 
     run(scenario())
 
 
+def test_a_confirmation_at_the_last_moment_wins(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = StandingClock()
+        async with opened(tmp_path, clock) as installation:
+            lifecycle, controller = installation.lifecycle, installation.controller
+            await applied(installation, confirm=60)
+            clock.pass_(61)
+            async with controller._lock:  # both are asked for while another step is under way
+                kept = asyncio.create_task(lifecycle.confirm(ConfirmRequest(), ADA))
+                await asyncio.sleep(0)
+                returning = asyncio.create_task(lifecycle.tick())
+                await asyncio.sleep(0.2)
+            assert (await kept).pending is None
+            with pytest.raises(Refused, match="was confirmed"):
+                await returning
+            await lifecycle.tick()
+            assert (controller.snapshot.version, controller.unconfirmed) == (1, None)
+
+    run(scenario())
+
+
+def test_what_fell_due_is_done_in_the_background(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = StandingClock()
+        async with opened(tmp_path, clock) as installation:
+            controller = installation.controller
+            await applied(installation, confirm=60)
+            time = asyncio.create_task(installation.lifecycle.watch_time())
+            clock.pass_(61)
+            controller.changed.ring()
+            while controller.snapshot.version != 2:
+                await asyncio.sleep(0.01)
+            controller.closing.set()
+            controller.changed.ring()
+            await time
+
+    run(scenario())
+
+
+def test_a_refusal_is_told_even_where_it_cannot_be_audited(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path) as installation:
+            with sqlite3.connect(tmp_path / "state.db") as raw:
+                raw.execute("create trigger broken before insert on audit begin select raise(abort, 'full'); end")
+            with pytest.raises(Refused, match="1 problem"):
+                await applied(installation, (File("x.yaml", "kind: ["),))
+
+    run(scenario())
+
+
 def test_a_second_unconfirmed_version_returns_to_the_last_confirmed(tmp_path: Path) -> None:
     async def scenario() -> None:
         clock = StandingClock()
@@ -447,7 +498,7 @@ def test_a_version_that_came_in_between_is_not_overwritten(tmp_path: Path) -> No
             active = installation.controller.snapshot
             await applied(installation, OPEN)
             late = Change("apply", ADA, installation.controller.parts.read(()), (), "")
-            with pytest.raises(Refused, match="version 1 became active in between"):
+            with pytest.raises(Refused, match="version 1 became active, or was confirmed, in between"):
                 await installation.lifecycle._store(late, active, None)
 
     run(scenario())

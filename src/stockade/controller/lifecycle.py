@@ -25,7 +25,7 @@ from stockade.core.model.policy import Mode, PolicySet
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.values import Plan
 from stockade.errors import StockadeError
-from stockade.seams.store import Commit, Entry, SourceFile, StoredVersion, Unconfirmed
+from stockade.seams.store import Commit, Entry, SourceFile, StoredVersion, StoreFailed, Unconfirmed
 from stockade.wire.api import (
     ApplyRequest,
     Caller,
@@ -62,6 +62,8 @@ class Change(msgspec.Struct, frozen=True):
     checked: bool = True
     expect: str = ""
     wait: float = 0.0
+    unless_kept: Unconfirmed | None = None
+    """Made only while this still waits to be confirmed."""
 
 
 class Lifecycle:
@@ -186,8 +188,8 @@ class Lifecycle:
         while not closing.is_set():
             try:
                 await self.tick()
-            except StockadeError as problem:
-                log.error("due and not done", error=problem.message, kept=problem.kept)
+            except Exception as problem:
+                log.error("due and not done", error=str(problem), exc_info=not isinstance(problem, StockadeError))
             await self._controller.changed.wait(self._controller.changed.rung, self._pause())
 
     def _pause(self) -> float:
@@ -209,7 +211,7 @@ class Lifecycle:
         draft = Draft(stored.policy, stored.canonical, stored.hash)
         itself = Caller(name=ITSELF, uid=0, role=Role.NOBODY)
         change = Change("return", itself, draft, stored.files, note, restores=stored.number, checked=False)
-        await self._activate(change)
+        await self._activate(msgspec.structs.replace(change, unless_kept=waits))
 
     async def _lapse(self, names: tuple[str, ...]) -> None:
         events: tuple[Event, ...] = tuple(QuarantineLapsed(name) for name in names)
@@ -273,10 +275,11 @@ class Lifecycle:
     async def _store(self, change: Change, active: Snapshot, confirm: float | None) -> StoredVersion:
         """Store the version, its event, its audit entry and its deadline together."""
         controller = self._controller
-        if controller.snapshot.version != active.version:
+        kept = change.unless_kept is not None and controller.unconfirmed != change.unless_kept
+        if kept or controller.snapshot.version != active.version:
             raise Refused(
                 Why.CONFLICT,
-                f"version {controller.snapshot.version} became active in between",
+                f"version {controller.snapshot.version} became active, or was confirmed, in between",
                 kept=f"Version {controller.snapshot.version} stays in force.",
                 remedy="Look at the plan against it, then apply again.",
             )
@@ -311,10 +314,18 @@ class Lifecycle:
         """Do it; where it is refused, write down who asked and why not."""
         try:
             return await job()
-        except Refused as refusal:
-            entry = Entry(by.name, action, outcome="refused", detail=refusal.message, uid=by.uid)
-            await self._controller.exclusively(lambda: self._controller.commit(Commit(audit=(entry,))))
+        except StoreFailed:
             raise
+        except StockadeError as refusal:
+            await self._note_refusal(Entry(by.name, action, outcome="refused", detail=refusal.message, uid=by.uid))
+            raise
+
+    async def _note_refusal(self, entry: Entry) -> None:
+        """Audit a refusal; where even that cannot be stored, the reason for the refusal is still what is told."""
+        try:
+            await self._controller.exclusively(lambda: self._controller.commit(Commit(audit=(entry,))))
+        except StoreFailed as problem:
+            log.error("refusal not audited", action=entry.action, by=entry.who, error=problem.message)
 
 
 def _sources(files: Sequence[File]) -> tuple[SourceFile, ...]:

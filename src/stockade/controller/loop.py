@@ -237,8 +237,8 @@ class Controller:
             try:
                 await self.publish()
                 await self._checkpoint(CHECKPOINT_EVERY)
-            except StockadeError as problem:
-                log.error("cannot store", error=problem.message, kept=problem.kept)
+            except Exception as problem:
+                log.error("cannot publish", error=str(problem), exc_info=not isinstance(problem, StockadeError))
             await self.changed.wait(rung, 1.0)
 
     async def _checkpoint(self, after: int) -> None:
