@@ -142,6 +142,28 @@ async def _never(writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(3600)
 
 
+def test_a_namespace_shared_by_name_or_with_somebody_who_is_gone(path):
+    async def test() -> None:
+        async with FakeDocker(path, networks=load("networks")) as docker:
+            (web, side) = hold(docker, "web", "side")
+            for described in (docker.containers[side], docker.listings[side]):
+                described["HostConfig"]["NetworkMode"] = "container:web"
+            async with told_by(path) as told:
+                listed = await told()
+                assert _owners(listed) == {"side": f"docker:h:{web}", "web": None}
+                docker.drop(web)
+                docker.hang_up()
+                assert isinstance(await told(), Lost)
+                assert _owners(await told()) == {"side": "docker:h:web"}
+
+    run(test)
+
+
+def _owners(listed: RuntimeEvent) -> dict[str, str | None]:
+    assert isinstance(listed, Listed)
+    return {each.sighting.name: each.sighting.owner for each in listed.seen}
+
+
 def test_a_container_that_is_gone_before_it_is_asked_about(path):
     async def test() -> None:
         async with FakeDocker(path, networks=load("networks")) as docker:

@@ -9,7 +9,7 @@ import pytest
 
 from stockade.core.model.inventory import Attachment, Endpoint, WorkloadKind, WorkloadState
 from stockade.seams.runtime import Gone, Listed, Seen
-from stockade.testing.engine import Engine
+from stockade.testing.engine import Engine, EngineError
 
 pytestmark = pytest.mark.docker
 
@@ -200,6 +200,47 @@ def test_networks_of_others_and_none(engine, follow):
             assert [told[name].endpoints for name in ("side", "onhost", "alone")] == [(), (), ()]
             async with follow(engine) as again:
                 assert {s.sighting for s in again.now.values()} == {s.sighting for s in told.now.values()}
+
+    run(test)
+
+
+def test_namespaces_shared_through_others(engine, follow):
+    async def test() -> None:
+        await start(engine, "web")
+        await start(engine, "onhost", "--network", "host")
+        await start(engine, "second", "--network", "container:web")
+        async with follow(engine) as told:
+            await start(engine, "third", "--network", "container:second")
+            await start(engine, "hosted", "--network", "container:onhost")
+            await told.until(lambda told: told["third"].state is told["hosted"].state is WorkloadState.RUNNING)
+            assert told["second"].owner == told["third"].owner == told["web"].id
+            assert told["hosted"].owner == "host:host-a"
+            async with follow(engine) as again:
+                assert {s.sighting for s in again.now.values()} == {s.sighting for s in told.now.values()}
+            await docker(engine, "rm", "-f", "second")
+            await told.until(lambda told: "second" not in told.named())
+            await told.quiet()
+            assert told["third"].owner == told["web"].id
+
+    run(test)
+
+
+def test_traffic_that_never_crosses_the_host(engine, follow):
+    try:
+        engine.docker("network", "create", "-d", "macvlan", "--subnet", "10.77.0.0/24", "-o", "parent=up0", "lan")
+        engine.run("probe", "--network", "lan", "--rm", command=("true",))
+    except EngineError as problem:
+        engine.clear()
+        pytest.skip(f"this kernel has no macvlan links: {problem}")
+
+    async def test() -> None:
+        async with follow(engine) as told:
+            await start(engine, "far", "--network", "lan")
+            await told.until(lambda told: told["far"].state is WorkloadState.RUNNING)
+            (place,) = told["far"].endpoints
+            assert (place.attachment, place.port, place.bridge) == (Attachment.OPAQUE, "", "")
+            assert place.addresses[0].startswith("10.77.0.")
+            assert "lan" not in [bridge.name for bridge in told.runtime.bridges()]
 
     run(test)
 

@@ -1,5 +1,6 @@
 """The engine for tests keeps its word: it starts, restarts, and leaves nothing behind."""
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -139,7 +140,14 @@ def test_containers_reach_each_other_the_host_and_outside(engine):
     assert engine.pid("web") != engine.pid("client")
 
 
-def test_bridge_nf_is_as_asked():
-    for asked in (True, False):
-        with Engine(EngineOptions(bridge_nf=asked, iptables=asked, ipv6=False)) as engine:
+def test_the_image_takes_files_along_and_bridge_nf_is_as_asked():
+    async def test(asked: bool) -> None:
+        options = EngineOptions(bridge_nf=asked, iptables=asked, ipv6=False, uplink=False)
+        async with Engine(options, files={"/bin/hello": b"#!/bin/sh\necho hello $1\n"}) as engine:
             assert engine.on_host("cat", "/proc/sys/net/bridge/bridge-nf-call-iptables") == str(int(asked))
+            engine.run("web")
+            assert engine.exec("web", "hello", "world") == "hello world"
+            assert ("DOCKER" in engine.on_host("nft", "list", "ruleset")) == asked
+
+    for asked in (True, False):
+        asyncio.run(test(asked))
