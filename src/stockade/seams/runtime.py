@@ -9,7 +9,7 @@ from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Published, Sighting
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Seen(msgspec.Struct, frozen=True, tag="seen"):
     """A workload as the source knows it now. ``at``: when the source says it happened; seconds since the epoch."""
 
     sighting: Sighting
@@ -17,20 +17,20 @@ class Seen(msgspec.Struct, frozen=True):
     published: tuple[Published, ...] = ()
 
 
-class Gone(msgspec.Struct, frozen=True):
+class Gone(msgspec.Struct, frozen=True, tag="gone"):
     """A workload is no more."""
 
     id: WorkloadId
     at: float
 
 
-class Listed(msgspec.Struct, frozen=True):
+class Listed(msgspec.Struct, frozen=True, tag="listed"):
     """Everything the source knows, after (re)connecting: what is not in it is gone."""
 
     seen: tuple[Seen, ...]
 
 
-class Lost(msgspec.Struct, frozen=True):
+class Lost(msgspec.Struct, frozen=True, tag="lost"):
     """The source cannot be reached. What it last said stays true until it lists again."""
 
     reason: str
