@@ -12,7 +12,6 @@ Needs root. The engine's host, as a container on it sees it, is the network name
 
 import asyncio
 import contextlib
-import io
 import ipaddress
 import json
 import os
@@ -20,7 +19,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +29,7 @@ from typing import Any, Self
 import msgspec
 
 from stockade.errors import StockadeError
+from stockade.testing.busybox import PATH, root_archive
 
 IMAGE = "busybox:stockade"
 ADDRESS_POOL = "172.29.0.0/16"
@@ -39,7 +38,6 @@ BRIDGE_SUBNET_V6 = "fd00:28::/64"
 UPLINK = "up0"
 HOST_ADDRESSES = ("198.51.100.1/24", "2001:db8:51::1/64")
 OUTSIDE_ADDRESSES = ("198.51.100.2/24", "2001:db8:51::2/64")
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 WILL = """
 members() {{ find {tops} -name cgroup.procs -exec cat {{}} + 2>/dev/null; }}
@@ -318,7 +316,7 @@ class Engine:
     def _import_image(self) -> None:
         done = subprocess.run(
             ["docker", "import", "--change", f"ENV PATH={PATH}", "-", self.image],
-            input=_root_archive(self._files),
+            input=root_archive(self._files),
             capture_output=True,
             env=self.environment,
             check=False,
@@ -474,40 +472,3 @@ def _insist(remove: Callable[[], None], rounds: int = 100) -> None:
             time.sleep(0.02)
         else:
             return
-
-
-def _root_archive(files: Mapping[str, bytes]) -> bytes:
-    """A root file system of busybox and nothing else, as a tar archive."""
-    program = shutil.which("busybox", path=PATH)
-    if program is None:
-        raise EngineError("busybox is not installed", remedy="apt-get install busybox-static")
-    names = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for folder in ("bin", "etc", "tmp", "proc", "sys", "dev", "run", "www"):
-            _folder(archive, folder)
-        _file(archive, "bin/busybox", Path(program).read_bytes())
-        for name in sorted(set(names) - {"busybox"}):
-            _link(archive, f"bin/{name}", "busybox")
-        _file(archive, "etc/passwd", b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
-        for path, content in sorted(files.items()):
-            _file(archive, path.lstrip("/"), content)
-    return buffer.getvalue()
-
-
-def _folder(archive: tarfile.TarFile, name: str) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-    archive.addfile(entry)
-
-
-def _link(archive: tarfile.TarFile, name: str, target: str) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname = tarfile.SYMTYPE, target
-    archive.addfile(entry)
-
-
-def _file(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(content), 0o755
-    archive.addfile(entry, io.BytesIO(content))
