@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from stockade.agent.counting import counted
 from stockade.agent.machine import Machine
 from stockade.agent.state import AssignmentFile
 from stockade.agent.sweep import look_ahead, sweep
@@ -41,6 +42,7 @@ from stockade.seams.clock import Clock
 from stockade.seams.kernel import Kernel, KernelRefused
 from stockade.seams.link import ControllerLink
 from stockade.seams.runtime import Runtime
+from stockade.wire import Counters
 
 LOOK_AGAIN = 5.0
 """Seconds between looks at our tables where nobody tells of changes to them."""
@@ -63,9 +65,7 @@ class Agent:
         link: ControllerLink,
         state: AssignmentFile,
         clock: Clock,
-        counting: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """``counting`` tells the controller what the kernel counted; called every few seconds."""
         self._host = host
         self._runtimes = runtimes
         self._looks = looks
@@ -73,7 +73,6 @@ class Agent:
         self._link = link
         self._state = state
         self._clock = clock
-        self._counting = counting
         self._happenings: asyncio.Queue[Happening] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,8 +90,7 @@ class Agent:
         self._background(self._watch_tables())
         for runtime in self._runtimes:
             self._background(self._follow(runtime))
-        if self._counting is not None:
-            self._background(self._count(self._counting))
+        self._background(self._count())
         try:
             while True:
                 happening = await self._happenings.get()
@@ -200,11 +198,18 @@ class Agent:
             await asyncio.sleep(LOOK_AGAIN)
             self._happenings.put_nowait(Drifted())
 
-    async def _count(self, counting: Callable[[], Awaitable[None]]) -> None:
+    async def _count(self) -> None:
+        """Tell the controller, every few seconds, what the kernel counted and how full its connection table is."""
         while True:
             await asyncio.sleep(COUNT_EVERY)
-            with contextlib.suppress(OSError, KernelRefused, EOFError):
-                await counting()
+            with contextlib.suppress(OSError, KernelRefused, EOFError, StockadeError):
+                await self._link.say(await asyncio.get_running_loop().run_in_executor(self._worker, self._counters))
+
+    def _counters(self) -> Counters:
+        intent = self.machine.realised
+        rules = counted(intent, self._kernel.counters()) if intent else ()
+        tracked, limit = self._kernel.fill()
+        return Counters(self._host, rules, (("kernel", self.errors),), tracked, limit)
 
     async def _patiently(self, ask: Callable[[], Awaitable[int]]) -> int:
         while True:

@@ -45,6 +45,10 @@ class Tracking(Protocol):
         """Delete one connection's entry; False where it is gone already."""
         ...
 
+    def fill(self) -> tuple[int, int]:
+        """Return how many connections are tracked, and how many may be."""
+        ...
+
     def forget(self, addresses: Iterable[Address]) -> int:
         """Delete every entry that has one of these addresses at either end; return how many."""
         ...

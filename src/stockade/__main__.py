@@ -1,0 +1,5 @@
+"""``python -m stockade``: the command line."""
+
+from stockade.cli.main import main
+
+main()

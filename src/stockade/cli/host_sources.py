@@ -1,0 +1,68 @@
+"""Where ``up`` learns what runs here: the Docker engine, a lab, and the kernel's own links."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from stockade.adapters.docker import DockerRuntime
+from stockade.adapters.lab import LabRuntime
+from stockade.adapters.netlink import HostWatch, ports_of
+from stockade.agent.values import HostObserved
+from stockade.cli.machine_checks import checks
+from stockade.cli.machine_facts import collect
+from stockade.cli.settings import Settings
+from stockade.controller.clock import SystemClock
+from stockade.core.model.ids import HostId
+from stockade.core.model.inventory import Bridge
+from stockade.errors import StockadeError
+from stockade.seams.runtime import Runtime
+from stockade.wire.api import Check
+
+
+class Sources:
+    """The sources of one host, and the host itself as the kernel and they together show it."""
+
+    def __init__(self, host: HostId, settings: Settings, *, docker: bool | None, lab: Path | None) -> None:
+        self._host = host
+        self._bridges: tuple[Bridge, ...] = ()
+        self._moved = asyncio.Event()
+        self.runtimes: tuple[Runtime, ...] = tuple(self._runtimes(settings, docker=docker, lab=lab))
+
+    async def looks(self) -> AsyncIterator[HostObserved]:
+        """Yield the host whenever something about it changed; the first time at once."""
+        async for host, itself in HostWatch(self._host).looks(lambda: self._bridges, self._moved):
+            yield HostObserved(host, itself)
+
+    def _runtimes(self, settings: Settings, *, docker: bool | None, lab: Path | None) -> Sequence[Runtime]:
+        found: list[Runtime] = []
+        if lab is not None:
+            found.append(LabRuntime(lab))
+        path = Path(settings.docker_host.removeprefix("unix://"))
+        if docker is True and not path.is_socket():
+            raise StockadeError(
+                f"there is no Docker engine at {settings.docker_host}",
+                kept="nothing was started",
+                remedy="start it, name it with DOCKER_HOST, or leave --docker out",
+            )
+        if docker or (docker is None and path.is_socket()):
+            found.append(
+                DockerRuntime(
+                    self._host,
+                    ports_of=ports_of,
+                    clock=SystemClock(),
+                    jitter=random.random,
+                    socket=str(path),
+                    bridges_changed=self._learn,
+                )
+            )
+        return found
+
+    def _learn(self, bridges: tuple[Bridge, ...]) -> None:
+        self._bridges = bridges
+        self._moved.set()
+
+
+def doctor(settings: Settings) -> tuple[Check, ...]:
+    """Look at this machine."""
+    return checks(collect(settings.docker_host, settings.state))

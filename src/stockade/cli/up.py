@@ -1,0 +1,125 @@
+"""``stockade up``: controller and agent of this host, in one process. Ctrl-C ends the process, not the enforcement."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from stockade.cli.exits import Exit
+from stockade.cli.output import remark
+from stockade.cli.settings import NO_FLAGS, Common, Settings, resolve
+from stockade.errors import StockadeError
+
+if TYPE_CHECKING:
+    from stockade.controller.installation import Installation
+
+
+def up(
+    *,
+    docker: Annotated[bool | None, Parameter(help="Follow the Docker engine; by default where its socket is.")] = None,
+    lab: Annotated[Path | None, Parameter(help="Follow a lab that tells on this socket.", show=False)] = None,
+    host: Annotated[str | None, Parameter(help="This host's name in the inventory; by default the machine's.")] = None,
+    readers: Annotated[tuple[str, ...], Parameter(help="Groups that may read over the API.")] = (),
+    appliers: Annotated[tuple[str, ...], Parameter(help="Groups that may apply over the API.")] = (),
+    common: Common = NO_FLAGS,
+) -> int:
+    """Run Stockade on this host: discover what runs here, label it, enforce what was applied.
+
+    A new installation denies nothing: its mode is visibility. Ctrl-C leaves in force what is in force.
+    """
+    settings = resolve(common)
+    _able()
+    return asyncio.run(_live(settings, docker=docker, lab=lab, host=host, readers=readers, appliers=appliers))
+
+
+def _able() -> None:
+    """Refuse at once where nothing could ever be enforced."""
+    if os.geteuid() != 0:
+        raise StockadeError(
+            "stockade up needs root: it reads network namespaces and writes the kernel's packet filter",
+            kept="nothing was started or changed",
+            remedy="sudo stockade up, or try the lab without root: stockade demo",
+        )
+
+
+async def _live(
+    settings: Settings,
+    *,
+    docker: bool | None,
+    lab: Path | None,
+    host: str | None,
+    readers: Sequence[str],
+    appliers: Sequence[str],
+) -> Exit:
+    from stockade.adapters.conntrack import Conntrack
+    from stockade.adapters.nft import NftKernel
+    from stockade.agent.run import Agent
+    from stockade.agent.state import AssignmentFile
+    from stockade.cli.host_sources import Sources, doctor
+    from stockade.controller.clock import SystemClock
+    from stockade.controller.http.server import access_for
+    from stockade.controller.link import DirectLink
+    from stockade.controller.logs import log_to
+    from stockade.controller.run import running_controller
+    from stockade.core.model.ids import HostId
+    from stockade.wire.api import Setting
+
+    log_to()
+    ended = _until_told()
+    name = HostId(host or socket.gethostname())
+    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.socket.parent.mkdir(parents=True, exist_ok=True)
+    sources = Sources(name, settings, docker=docker, lab=lab)
+    shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
+    tracking = Conntrack()
+    kernel = NftKernel(settings.state / "nft.sock", tracking)
+    async with running_controller(
+        f"sqlite:///{settings.state / 'stockade.db'}",
+        settings.socket,
+        access_for(appliers, readers),
+        doctor=lambda: doctor(settings),
+        settings=shown,
+    ) as installation:
+        link = DirectLink(installation.controller, name)
+        await _own_up(settings, installation)
+        agent = Agent(
+            name,
+            runtimes=sources.runtimes,
+            looks=sources.looks,
+            kernel=kernel,
+            link=link,
+            state=AssignmentFile(settings.state),
+            clock=SystemClock(),
+        )
+        running = asyncio.create_task(agent.run())
+        remark(f"Stockade is up on {name}. In another terminal: stockade status")
+        await asyncio.wait((running, asyncio.create_task(ended.wait())), return_when=asyncio.FIRST_COMPLETED)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    kernel.close()
+    remark("Stockade has stopped. What was enforced stays in force; to open everything: stockade off")
+    return Exit.DONE
+
+
+def _until_told() -> asyncio.Event:
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    return ended
+
+
+async def _own_up(settings: Settings, installation: "Installation") -> None:
+    """Write emergency openings into the audit log and stay open, as was promised when they were made."""
+    from stockade.cli import emergency
+    from stockade.wire.api import Caller, OffRequest, Role
+
+    for opened in emergency.written_down(settings.state):
+        by = Caller(name=opened.who, uid=opened.uid, role=Role.APPLY)
+        note = opened.note or "opened while no server was running"
+        await installation.lifecycle.off(OffRequest(note=note, wait=0), by)
+    emergency.forget(settings.state)
