@@ -1,1 +1,1 @@
-"""The program that holds libnftables, and nothing else. It runs as a process of its own and is never imported."""
+"""The nft helper: a program of its own (``__main__.py``), run by path, behind a process boundary. Never imported."""

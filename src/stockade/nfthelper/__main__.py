@@ -1,257 +1,541 @@
-# SPDX-FileCopyrightText: Stockade contributors
-# SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-"""Holds one libnftables context open and carries out transactions that come over a Unix socket.
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# This file is a program of its own. It loads libnftables (GPL-2.0) and is therefore under the GNU General Public
+# License, version 2 or later, unlike the rest of the distribution. It shares no code with it and is spoken to over a
+# Unix socket.
+"""Hold the tables named ``stockade`` and carry out transactions on them: ``python __main__.py SOCKET [--netns PATH]``.
 
-libnftables is GPL-2, so this is a program of its own: it imports nothing of Stockade, and Stockade imports nothing of
-it. It outlives whoever started it. It owns the tables named ``stockade`` where the kernel knows owners
-(``NFT_TABLE_F_OWNER`` with ``NFT_TABLE_F_PERSIST``, Linux 6.9): others get EPERM, ``nft flush ruleset`` passes them
-by, and they stay when this program dies. The owner is libnftables' own netlink socket, so the flags are sent on that.
+Promises: it goes on when whoever started it is killed; only its own user and root are answered; a transaction is all
+or nothing; tables are owned and persistent where the kernel can, so that other processes are refused and the tables
+outlive this program too; a table left behind by an earlier helper is adopted with its content. Never: touches another
+table, waits for a client, answers without bound.
 
-    python -I nfthelper/__main__.py SOCKET [UID]
-
-Each message is a length (4 bytes, big endian) and so many bytes of JSON. Requests have an ``op``: ``commit`` (with ``text``),
-``list``, ``ping``, ``quit``. Replies have ``ok`` and, where that is false, an ``error``.
+Requests and replies are JSON objects, each after its length as four bytes, most significant first:
+``{"do": "ping"}``, ``{"do": "list", "families": [...]}``, ``{"do": "commit", "text": ...}``, ``{"do": "release"}``.
+The command starts a daemon and ends with 0 once a helper answers on the socket, be it another one.
 """
 
+import argparse
+import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import os
+import re
+import select
+import selectors
+import signal
 import socket
 import struct
 import sys
-import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+VERSION = 1
 TABLE = "stockade"
 FAMILIES = {"inet": 1, "bridge": 7}
-LIMIT = 256 * 1024 * 1024
+LARGEST = 64 << 20
+"""Bytes of one request or reply."""
+CLIENTS = 32
+PATIENCE = 5.0
+"""Seconds for the kernel to answer a message of ours."""
+INHERITANCE_ROUNDS, INHERITANCE_PAUSE = 20, 0.05
+"""How often, and after how many seconds, a table that has another owner is looked at again."""
+MUCH = 256 << 10
+"""Bytes of text after which libnftables' memory is given back."""
+ERRORS_SHOWN = 5
+EXCERPT = 60
 
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE = 0x1, 0x4, 0x400
-NFNL_SUBSYS_NFTABLES = 10
-NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
-NFT_MSG_NEWTABLE = 0
-NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 2
-OWNER, PERSIST = 0x2, 0x4
-NLMSG_ERROR = 2
-NFT_CTX_OUTPUT_JSON = 1 << 4
-NFT_CTX_OUTPUT_NUMERIC_ALL = 0x1E0
-NFT_CTX_OUTPUT_TERSE = 1 << 11
+
+def main() -> int:
+    """Start the daemon; wait until it, or another one, serves the socket."""
+    parser = argparse.ArgumentParser(prog="stockade-nfthelper", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("socket")
+    parser.add_argument("--netns", help="file of the network namespace to work in; default: the one it is started in")
+    given = parser.parse_args()
+    path = Path(given.socket).absolute()
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(reading)
+        daemon(path, given.netns, writing)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        said = pipe.read()
+    if said == "ready":
+        return 0
+    sys.stderr.write(f"{said or 'the helper died before it was ready'}\n")
+    return 1
+
+
+def daemon(path: Path, netns: str | None, ready: int) -> None:
+    """Serve until told to release. What keeps it from starting goes down the pipe ``ready``."""
+    try:
+        os.setsid()
+        os.chdir("/")
+        for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+            signal.signal(ignored, signal.SIG_IGN)
+        place = Place(path)
+        if not place.taken():
+            say(ready, "ready")
+            return
+        if netns:
+            enter(netns)
+        nft = Nft()
+        nft.inherit()
+        listener = place.listen()
+        quieten()
+    except (OSError, NetlinkError) as problem:
+        say(ready, str(problem))
+        return
+    say(ready, "ready")
+    try:
+        Server(listener, nft).serve()
+    finally:
+        place.leave()
+
+
+def say(pipe: int, word: str) -> None:
+    """Answer whoever waits for the daemon."""
+    with contextlib.suppress(OSError):
+        os.write(pipe, word.encode())
+    os.close(pipe)
+
+
+def quieten() -> None:
+    """Let go of the terminal or pipe of whoever started it."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+    os.close(nowhere)
+
+
+def enter(netns: str) -> None:
+    """Move this process into a network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path(netns).open("rb") as file:
+        if libc.setns(file.fileno(), 0x40000000) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), netns)
+
+
+# The socket
+
+
+class Place:
+    """A socket's path, and a lock beside it, so that one helper at a time serves it and a stale one is replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock_path = path.with_name(path.name + ".lock")
+        self.lock = -1
+
+    def taken(self) -> bool:
+        """Take the lock for as long as this process lives; False where another helper has it."""
+        while True:
+            self.lock = os.open(self.lock_path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            # Whoever had it may have removed the file in leaving: then the lock is on a file that nobody else sees.
+            with contextlib.suppress(FileNotFoundError):
+                if self.lock_path.stat().st_ino == os.fstat(self.lock).st_ino:
+                    return True
+            os.close(self.lock)
+
+    def listen(self) -> socket.socket:
+        """Bind, replacing what a dead helper left."""
+        self.path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            # Through its folder, since a socket's name has room for 107 bytes.
+            folder = os.open(self.path.parent, os.O_PATH)
+            listener.bind(f"/proc/self/fd/{folder}/{self.path.name}")
+            os.close(folder)
+        finally:
+            os.umask(before)
+        listener.listen(CLIENTS)
+        listener.setblocking(False)
+        return listener
+
+    def leave(self) -> None:
+        """Remove socket and lock."""
+        for path in (self.path, self.lock_path):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+class Client:
+    """One connection: bytes that came and bytes to go."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.came = bytearray()
+        self.going = bytearray()
+
+    def requests(self) -> Iterator[dict[str, Any]]:
+        """Yield whole requests. ``ValueError`` where it is none of ours."""
+        while len(self.came) >= 4:
+            (length,) = struct.unpack_from(">I", self.came)
+            if length > LARGEST:
+                raise ValueError
+            if len(self.came) < 4 + length:
+                return
+            request = json.loads(bytes(self.came[4 : 4 + length]))
+            del self.came[: 4 + length]
+            if not isinstance(request, dict):
+                raise ValueError
+            yield request
+
+    def reply(self, answer: dict[str, Any]) -> None:
+        """Queue an answer."""
+        body = json.dumps(answer).encode()
+        if len(body) > LARGEST:
+            body = json.dumps({"failed": f"the answer has {len(body)} bytes, more than {LARGEST}"}).encode()
+        self.going += struct.pack(">I", len(body)) + body
+
+
+class Server:
+    """One thread, one request at a time, in the order in which they came; a slow client delays nobody."""
+
+    def __init__(self, listener: socket.socket, nft: "Nft") -> None:
+        self.listener = listener
+        self.nft = nft
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(listener, selectors.EVENT_READ)
+        self.clients: dict[int, Client] = {}
+        self.released = False
+
+    def serve(self) -> None:
+        """Answer until released. The answer to that goes out in the same round; who has not read theirs is left."""
+        while not self.released:
+            for key, events in self.selector.select():
+                if key.fileobj is self.listener:
+                    self.accept()
+                else:
+                    self.attend(self.clients[key.fd], events)
+
+    def accept(self) -> None:
+        """Admit a client of our own user, or root."""
+        with contextlib.suppress(BlockingIOError):
+            connection, _ = self.listener.accept()
+            _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if uid not in (0, os.geteuid()) or len(self.clients) >= CLIENTS:
+                connection.close()
+                return
+            connection.setblocking(False)
+            self.clients[connection.fileno()] = Client(connection)
+            self.selector.register(connection, selectors.EVENT_READ)
+
+    def attend(self, client: Client, events: int) -> None:
+        """Read, carry out what is whole, write what can be written."""
+        try:
+            if events & selectors.EVENT_READ:
+                came = client.connection.recv(1 << 20)
+                if not came:
+                    raise ConnectionResetError
+                client.came += came
+                for request in client.requests():
+                    client.reply(self.answer(request))
+            if client.going:
+                sent = client.connection.send(client.going)
+                del client.going[:sent]
+        except BlockingIOError:
+            pass
+        except (OSError, ValueError):
+            self.drop(client)
+            return
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.going else 0)
+        self.selector.modify(client.connection, wanted)
+
+    def drop(self, client: Client) -> None:
+        """Forget a client that has gone or speaks nonsense."""
+        self.selector.unregister(client.connection)
+        del self.clients[client.connection.fileno()]
+        client.connection.close()
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one request."""
+        try:
+            match request:
+                case {"do": "ping"}:
+                    return {"version": VERSION, "pid": os.getpid(), "port": self.nft.port, "owned": self.nft.owned()}
+                case {"do": "list", "families": [*families]}:
+                    return {"text": self.nft.listing([str(family) for family in families])}
+                case {"do": "commit", "text": str(text)}:
+                    return self.nft.commit(text)
+                case {"do": "release"}:
+                    self.released = True
+                    return {}
+        except (OSError, NetlinkError) as problem:
+            return {"failed": str(problem)}
+        return {"failed": "not a request of this version"}
+
+
+# The kernel
+
+
+class NetlinkError(Exception):
+    """The kernel's answer to a message of ours. ``number`` is the errno."""
+
+    def __init__(self, number: int, what: str) -> None:
+        super().__init__(f"{what}: {os.strerror(number)}")
+        self.number = number
 
 
 class Nft:
-    """One libnftables context and the netlink socket inside it."""
+    """One libnftables context, and the netlink socket within it, by which the kernel knows a table's owner."""
+
+    NUMERIC_PRIORITY = 1 << 8
 
     def __init__(self) -> None:
-        self.lib = ctypes.CDLL("libnftables.so.1")
-        self.lib.nft_ctx_new.restype = ctypes.c_void_p
-        self.lib.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
-        self.lib.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-        self.lib.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-        for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error", "nft_ctx_get_output_buffer"):
-            getattr(self.lib, name).argtypes = [ctypes.c_void_p]
-        self.lib.nft_ctx_get_error_buffer.argtypes = [ctypes.c_void_p]
-        self.lib.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
-        before = descriptors()
-        self.context = self.lib.nft_ctx_new(0)
-        if not self.context:
-            raise OSError(errno.ENOMEM, "libnftables gave no context")
-        self.socket = netlink_among(descriptors() - before)
-        self.lib.nft_ctx_buffer_output(self.context)
-        self.lib.nft_ctx_buffer_error(self.context)
-        self.owned: dict[str, bool] = {}
-        self.lock = threading.Lock()
+        before = set(sockets())
+        self.library = load()
+        self.context = self.library.nft_ctx_new(0)
+        found = [fd for fd in sockets() if fd not in before]
+        if not self.context or len(found) != 1:
+            raise OSError(errno.ENOTSUP, "this libnftables does not show its netlink socket")
+        self.library.nft_ctx_buffer_output(self.context)
+        self.library.nft_ctx_buffer_error(self.context)
+        self.library.nft_ctx_output_set_flags(self.context, self.NUMERIC_PRIORITY)
+        # A second descriptor of the same socket. It stays non-blocking: a blocking one makes libnftables hang.
+        self.socket = socket.socket(fileno=os.dup(found[0]))
+        os.set_blocking(self.socket.fileno(), False)
+        self.sequence = 0x5EED0000
+        self.state("inet")
+        self.port: int = self.socket.getsockname()[0]
 
-    def commit(self, text: str) -> tuple[bool, str]:
-        """Carry out one transaction; return whether it is in force, and the error."""
-        with self.lock:
-            error = self.own_all()
-            if error:
-                return False, error
-            return self.run(text, 0)
+    # Transactions and reading
 
-    def list(self) -> tuple[bool, str]:
-        """Return our tables as JSON documents, one a line."""
-        with self.lock:
-            documents = []
-            for family in FAMILIES:
-                good, out = self.run(f"list table {family} {TABLE}", NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_NUMERIC_ALL)
-                if good:
-                    documents.append(out.strip())
-                elif "No such file" not in out:
-                    return False, out
-            return True, "\n".join(documents)
+    def commit(self, text: str) -> dict[str, Any]:
+        """Carry out one transaction: an empty reply, or ``refused`` and nothing of it is in force."""
+        created = []
+        try:
+            for family in DECLARED.findall(text):
+                if self.state(family) is None:
+                    self.create(family)
+                    created.append(family)
+            self.adopt()
+            refused = self.run(DECLARED.sub("", text))
+        except NetlinkError as problem:
+            refused = str(problem)
+        if not refused:
+            return {}
+        for family in created:
+            self.run(f"delete table {family} {TABLE}\n")
+        return {"refused": refused}
 
-    def run(self, text: str, flags: int) -> tuple[bool, str]:
-        """Let libnftables carry out commands; return whether it did, and what it said."""
-        self.lib.nft_ctx_output_set_flags(self.context, flags)
-        failed = self.lib.nft_run_cmd_from_buffer(self.context, text.encode())
-        out = self.lib.nft_ctx_get_output_buffer(self.context) or b""
-        error = self.lib.nft_ctx_get_error_buffer(self.context) or b""
-        return (not failed, (error if failed else out).decode(errors="replace"))
+    def listing(self, families: list[str]) -> str:
+        """Return our tables of these families as nft lists them; nothing for one that is not there."""
+        there = [family for family in families if family in FAMILIES and self.state(family) is not None]
+        text = ""
+        for family in there:
+            if refused := self.run(f"list table {family} {TABLE}\n"):
+                raise OSError(errno.EIO, refused)
+            text += self.library.nft_ctx_get_output_buffer(self.context).decode(errors="replace")
+        if len(text) > MUCH:
+            self.give_back()
+        return text
 
-    def own_all(self) -> str:
-        """Make both tables, or adopt them from an owner that died; plain ones where the kernel knows no owners."""
+    def run(self, text: str) -> str:
+        """Run commands as one batch; return what libnftables says is wrong, or nothing."""
+        if not text.strip():
+            return ""
+        batch = os.memfd_create("batch")
+        try:
+            write(batch, text.encode())
+            # Only what is read from a file is reported with its line.
+            name = f"/proc/self/fd/{batch}"
+            failed = self.library.nft_run_cmd_from_filename(self.context, name.encode())
+            said = self.library.nft_ctx_get_error_buffer(self.context).decode(errors="replace")
+        finally:
+            os.close(batch)
+        if len(text) > MUCH:
+            self.give_back()
+        return explain(said, name) if failed else ""
+
+    def give_back(self) -> None:
+        """Return memory: a failed command makes libnftables drop its cache."""
+        self.library.nft_run_cmd_from_buffer(self.context, b"drop the cache")
+        self.library.nft_ctx_get_error_buffer(self.context)
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+    # Ownership
+
+    def owned(self) -> dict[str, bool]:
+        """Tell for each of our tables that is there whether it is owned."""
+        there = {family: self.state(family) for family in FAMILIES}
+        return {family: bool(state[0] & OWNER) for family, state in there.items() if state is not None}
+
+    def adopt(self) -> None:
+        """Own every table of ours that has lost its owner. One that is owned by another process is an error."""
         for family in FAMILIES:
-            if family in self.owned and self.present(family):
-                continue
-            code = self.own(family, OWNER | PERSIST)
-            if code in (errno.EOPNOTSUPP, errno.EINVAL):
-                code = self.own(family, 0)
-                self.owned[family] = False
-            elif code == 0:
-                self.owned[family] = True
-            if code:
-                self.owned.pop(family, None)
-                return f"table {family} {TABLE}: {os.strerror(code)}"
-        return ""
+            flags, owner = self.state(family) or (0, 0)
+            if flags & OWNER and owner != self.port:
+                raise NetlinkError(errno.EPERM, f"table {family} {TABLE} is owned by another process (port {owner})")
+            if flags & PERSIST and not flags & OWNER:
+                self.declare(family, OWNER | PERSIST, 0)
 
-    def present(self, family: str) -> bool:
-        """Tell whether a table is there. One that we own nobody else can remove."""
-        good, _ = (
-            self.run(f"list table {family} {TABLE}", NFT_CTX_OUTPUT_TERSE) if not self.owned[family] else (True, "")
-        )
-        return good
+    def inherit(self) -> None:
+        """Adopt at the start, when an earlier helper that was killed may still be on its way out."""
+        for _ in range(INHERITANCE_ROUNDS):
+            with contextlib.suppress(NetlinkError):
+                return self.adopt()
+            time.sleep(INHERITANCE_PAUSE)
+        return self.adopt()
 
-    def own(self, family: str, flags: int) -> int:
-        """Send NFT_MSG_NEWTABLE on libnftables' socket; return 0 or an errno."""
+    def create(self, family: str) -> None:
+        """Make an empty table: owned and persistent, or plain where the kernel cannot (before 6.9)."""
+        try:
+            self.declare(family, OWNER | PERSIST, CREATE)
+        except NetlinkError as refused:
+            if refused.number not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            self.declare(family, 0, CREATE)
+
+    def declare(self, family: str, flags: int, how: int) -> None:
+        """NFT_MSG_NEWTABLE as raw netlink: nft 1.0.6 cannot spell ``persist``."""
+        body = attribute(TABLE_NAME, TABLE.encode() + b"\0") + attribute(TABLE_FLAGS, struct.pack(">I", flags))
+        self.sequence += 3
         number = FAMILIES[family]
-        name = attribute(NFTA_TABLE_NAME, TABLE.encode() + b"\0")
-        body = struct.pack("=BBH", number, 0, 0) + name + attribute(NFTA_TABLE_FLAGS, struct.pack(">I", flags))
-        subsystem = struct.pack("=BBH", 0, 0, socket.htons(NFNL_SUBSYS_NFTABLES))
-        batch = message(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, 1, subsystem)
-        kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE
-        batch += message(kind, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_ACK, 2, body)
-        batch += message(NFNL_MSG_BATCH_END, NLM_F_REQUEST, 3, subsystem)
-        self.socket.sendto(batch, (0, 0))
-        return self.answer()
+        batch = message(BATCH_BEGIN, REQUEST, self.sequence - 1, 0, SUBSYSTEM, b"")
+        batch += message(NEWTABLE, REQUEST | ACK | how, self.sequence, number, 0, body)
+        batch += message(BATCH_END, REQUEST, self.sequence + 1, 0, SUBSYSTEM, b"")
+        self.sequence += 1
+        self.talk(batch, self.sequence - 1, f"table {family} {TABLE}")
 
-    def answer(self) -> int:
-        """Read the acknowledgement of the table's message; the kernel has answered before ``sendto`` returned."""
-        result = 0
+    def state(self, family: str) -> tuple[int, int] | None:
+        """Return a table's flags and its owner's port; None where it is not there."""
+        self.sequence += 1
+        body = attribute(TABLE_NAME, TABLE.encode() + b"\0")
+        request = message(GETTABLE, REQUEST | ACK, self.sequence, FAMILIES[family], 0, body)
+        try:
+            reply = self.talk(request, self.sequence, f"table {family} {TABLE}")
+        except NetlinkError as refused:
+            if refused.number == errno.ENOENT:
+                return None
+            raise
+        found = attributes(reply[20:])
+        return word(found.get(TABLE_FLAGS)), word(found.get(TABLE_OWNER))
+
+    def talk(self, request: bytes, sequence: int, what: str) -> bytes:
+        """Send and wait for the acknowledgement; return the last message that was not one."""
+        self.socket.sendto(request, (0, 0))
+        reply = b""
         while True:
-            try:
-                data = self.socket.recv(65536, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return result
-            while len(data) >= 16:
-                length, kind = struct.unpack_from("=IH", data)
-                if kind == NLMSG_ERROR and length >= 20:
-                    result = result or -struct.unpack_from("=i", data, 16)[0]
-                data = data[(length + 3) & ~3 :] if length else b""
+            if not select.select([self.socket], [], [], PATIENCE)[0]:
+                raise NetlinkError(errno.ETIMEDOUT, what)
+            for kind, number, content in messages(self.socket.recv(1 << 16)):
+                if number != sequence:
+                    continue
+                if kind != ERROR:
+                    reply = content
+                elif error := -struct.unpack_from("=i", content, 16)[0]:
+                    raise NetlinkError(error, what)
+                else:
+                    return reply
 
 
-def descriptors() -> set[int]:
-    """Return this process's open descriptors; the one that reading them took is closed again by then."""
-    seen = [each.name for each in Path("/proc/self/fd").iterdir()]
-    return {int(name) for name in seen if Path("/proc/self/fd", name).is_symlink()}
+DECLARED = re.compile(rf"^add table (inet|bridge) {TABLE}\n", re.MULTILINE)
+"""Never left to libnftables: a table that is owned cannot be declared again in text."""
+
+OWNER, PERSIST = 2, 4
+REQUEST, ACK, CREATE = 0x1, 0x4, 0x400
+BATCH_BEGIN, BATCH_END, ERROR = 0x10, 0x11, 0x2
+SUBSYSTEM = 10
+TABLE_NAME, TABLE_FLAGS, TABLE_OWNER = 1, 2, 7
+NEWTABLE, GETTABLE = SUBSYSTEM << 8, SUBSYSTEM << 8 | 1
 
 
-def netlink_among(candidates: set[int]) -> socket.socket:
-    """Return libnftables' netlink socket, shared with it."""
-    for each in sorted(candidates):
-        try:
-            found = socket.socket(fileno=os.dup(each))
-        except OSError:
-            continue
-        if found.family == socket.AF_NETLINK:
-            return found
-        found.close()
-    raise OSError(errno.ENOTSOCK, "libnftables opened no netlink socket")
+def load() -> ctypes.CDLL:
+    """Load libnftables and say what its functions take."""
+    library = ctypes.CDLL("libnftables.so.1")
+    pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint
+    library.nft_ctx_new.restype = pointer
+    library.nft_ctx_new.argtypes = [number]
+    for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error"):
+        getattr(library, name).argtypes = [pointer]
+    for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
+        getattr(library, name).argtypes = [pointer]
+        getattr(library, name).restype = text
+    library.nft_ctx_output_set_flags.argtypes = [pointer, number]
+    for name in ("nft_run_cmd_from_filename", "nft_run_cmd_from_buffer"):
+        getattr(library, name).argtypes = [pointer, text]
+    return library
 
 
-def attribute(kind: int, data: bytes) -> bytes:
-    """Return a netlink attribute, padded."""
-    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+def sockets() -> list[int]:
+    """Return the descriptors of this process that are sockets."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(link.readlink()).startswith("socket:"):
+                found.append(int(link.name))
+    return found
 
 
-def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    """Return a netlink message."""
-    return struct.pack("=IHHII", 16 + len(body), kind, flags, sequence, 0) + body
+def write(file: int, content: bytes) -> None:
+    """Write all of it."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(file, view) :]
 
 
-def receive(peer: socket.socket, count: int) -> bytes:
-    """Read exactly so many bytes; fewer mean that the peer is gone."""
-    parts = []
-    while count:
-        part = peer.recv(min(count, 1 << 20))
-        if not part:
-            raise EOFError
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
+def explain(said: str, name: str) -> str:
+    """Put libnftables' errors as ``line N: reason: excerpt``, the first few of them, however long the lines were."""
+    found = []
+    pattern = rf"^{re.escape(name)}:(\d+):(\d+)-\d+: Error: (.*)\n(.*)$"
+    for line, column, reason, source in re.findall(pattern, said, re.MULTILINE):
+        start = max(0, int(column) - 1 - EXCERPT)
+        found.append(f"line {line}: {reason}: {source[start : int(column) - 1 + EXCERPT].strip()}")
+    if not found:
+        found = [line.strip()[: 4 * EXCERPT] for line in said.splitlines() if line.strip()] or ["no reason given"]
+    unique = list(dict.fromkeys(found))
+    more = [f"and {len(unique) - ERRORS_SHOWN} more"] if len(unique) > ERRORS_SHOWN else []
+    if "Message too long" in said:
+        more.append("the transaction is larger than the socket's send buffer: raise net.core.wmem_max, or run as root")
+    return "\n".join(unique[:ERRORS_SHOWN] + more)
 
 
-def answer(nft: Nft, request: dict) -> dict:
-    """Carry out one request."""
-    operation = request.get("op")
-    if operation == "commit":
-        good, said = nft.commit(request["text"])
-        return {"ok": good, "error": "" if good else said, "owned": nft.owned}
-    if operation == "list":
-        good, said = nft.list()
-        return {"ok": good, "error": "" if good else said, "documents": said if good else "", "owned": nft.owned}
-    if operation in ("ping", "quit"):
-        return {"ok": True, "pid": os.getpid(), "owned": nft.owned}
-    return {"ok": False, "error": f"unknown request {operation!r}"}
+def message(kind: int, flags: int, sequence: int, family: int, resource: int, body: bytes) -> bytes:
+    """Return one netlink message with its nfgenmsg."""
+    head = struct.pack("=IHHII", 20 + len(body), kind, flags, sequence, 0)
+    return head + struct.pack(">BBH", family, 0, resource) + body
 
 
-def serve(nft: Nft, peer: socket.socket) -> None:
-    """Answer one client until it goes."""
-    with peer:
-        try:
-            while True:
-                (length,) = struct.unpack(">I", receive(peer, 4))
-                if length > LIMIT:
-                    return
-                request = json.loads(receive(peer, length))
-                reply = json.dumps(answer(nft, request)).encode()
-                peer.sendall(struct.pack(">I", len(reply)) + reply)
-                if request.get("op") == "quit":
-                    os._exit(0)
-        except (EOFError, OSError, ValueError, KeyError):
-            return
+def attribute(kind: int, content: bytes) -> bytes:
+    """Return one netlink attribute, padded."""
+    return struct.pack("=HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
 
 
-def allowed(peer: socket.socket, uid: int) -> bool:
-    """Only root and the user that started it may ask."""
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return struct.unpack("3i", credentials)[1] in (0, uid)
+def attributes(data: bytes) -> dict[int, bytes]:
+    """Return attributes by kind."""
+    found = {}
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        found[kind & 0x3FFF] = data[4:length]
+        data = data[max(4, length + 3 & ~3) :]
+    return found
 
 
-def listen(path: str) -> socket.socket:
-    """Bind the socket; a stale one is replaced, a live one means that another helper serves already."""
-    probe = socket.socket(socket.AF_UNIX)
-    try:
-        probe.connect(path)
-    except FileNotFoundError:
-        pass
-    except OSError:
-        Path(path).unlink(missing_ok=True)
-    else:
-        raise SystemExit(0)
-    finally:
-        probe.close()
-    listener = socket.socket(socket.AF_UNIX)
-    os.umask(0o177)
-    listener.bind(path)
-    listener.listen(16)
-    return listener
+def word(content: bytes | None) -> int:
+    """Return a number as netfilter sends it; 0 where there is none."""
+    return int.from_bytes(content or b"", "big")
 
 
-def main() -> None:
-    """Serve until told to quit."""
-    path = sys.argv[1]
-    uid = int(sys.argv[2]) if len(sys.argv) > 2 else os.getuid()
-    listener = listen(path)
-    nft = Nft()
-    while True:
-        peer, _ = listener.accept()
-        if not allowed(peer, uid):
-            peer.close()
-            continue
-        threading.Thread(target=serve, args=(nft, peer), daemon=True).start()
+def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (type, sequence number, whole message)."""
+    while len(data) >= 16:
+        length, kind, _, sequence, _ = struct.unpack_from("=IHHII", data)
+        yield kind, sequence, data[:length]
+        data = data[max(16, length + 3 & ~3) :]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

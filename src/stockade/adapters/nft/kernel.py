@@ -1,0 +1,89 @@
+"""``seams.kernel.Kernel`` on the real kernel: tables through the helper, counters by netlink, connections by whoever
+tracks them. No logic: what to commit is decided elsewhere.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from stockade.adapters.nft.helper import Helper
+from stockade.adapters.nft.listing import parse
+from stockade.adapters.nft.netlink import Changes, read_counters
+from stockade.core.compile.nft.ruleset import Ruleset
+from stockade.core.model.ids import Address
+from stockade.seams.kernel import Connection, KernelRefused
+
+
+class Tracking(Protocol):
+    """Connection tracking, as ``seams.kernel.Kernel`` asks for it."""
+
+    def connections(self, mark: int = 0, mask: int = 0) -> Iterable[Connection]:
+        """Walk the tracked connections whose ``mark & mask == mark``."""
+        ...
+
+    def mark(self, connection: Connection, mark: int) -> bool:
+        """Set a connection's mark; False where it is gone."""
+        ...
+
+    def end(self, connection: Connection) -> bool:
+        """Delete one connection's entry; False where it is gone already."""
+        ...
+
+    def forget(self, addresses: Iterable[Address]) -> int:
+        """Delete every entry that has one of these addresses at either end; return how many."""
+        ...
+
+
+class NftKernel:
+    """Implements ``seams.kernel.Kernel``. Blocking, within ``deadline`` seconds a call; safe from several threads.
+
+    ``socket`` is where the helper listens; it is started when it is first needed, in the network namespace ``netns``
+    (a file) or else in ours, and goes on when this process ends.
+    """
+
+    def __init__(self, socket: Path, tracking: Tracking, *, netns: str | None = None, deadline: float = 30.0) -> None:
+        self.helper = Helper(socket, netns=netns, deadline=deadline)
+        self._tracking = tracking
+        self._netns = netns
+
+    def observe(self) -> Ruleset:
+        """Return our tables as they are now. Dynamic sets come without elements."""
+        return parse(self.helper.call(do="list", families=["inet", "bridge"])["text"])
+
+    def commit(self, batch: str) -> None:
+        """Carry out one transaction of nft commands, all or nothing. Raises ``KernelRefused``.
+
+        After an ``OSError`` it is unknown whether it was carried out: observe.
+        """
+        if refused := self.helper.call(do="commit", text=batch).get("refused"):
+            raise KernelRefused(refused)
+
+    def counters(self) -> dict[str, tuple[int, int]]:
+        """Return (packets, bytes) by counter name, of the inet and bridge tables together."""
+        return read_counters(self._netns)
+
+    def connections(self, mark: int = 0, mask: int = 0) -> Iterable[Connection]:
+        """Walk the tracked connections whose ``mark & mask == mark``."""
+        return self._tracking.connections(mark, mask)
+
+    def mark(self, connection: Connection, mark: int) -> bool:
+        """Set a connection's mark; False where it is gone."""
+        return self._tracking.mark(connection, mark)
+
+    def end(self, connection: Connection) -> bool:
+        """Delete one connection's entry; False where it is gone already."""
+        return self._tracking.end(connection)
+
+    def forget(self, addresses: Iterable[Address]) -> int:
+        """Delete every entry that has one of these addresses at either end; return how many."""
+        return self._tracking.forget(addresses)
+
+    def owned(self) -> dict[str, bool]:
+        """Tell, for each family whose table is there, whether it is owned: other processes cannot touch it."""
+        found: dict[str, bool] = self.helper.ping()["owned"]
+        return found
+
+    def ruleset_changes(self) -> Changes:
+        """Subscribe to changes that others make to our tables. Where they are owned there are none."""
+        self.helper.ping()
+        return Changes(lambda: self.helper.port, self._netns)
