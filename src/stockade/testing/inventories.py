@@ -129,7 +129,7 @@ def _facts(random: Random, host: HostId) -> Facts:
 def _routed(random: Random, name: str, place: int) -> Sighting:
     endpoint = Endpoint(
         Attachment.ROUTED,
-        addresses=(Address(f"10.9.{place}.2"), Address(f"fd00:9:{place}::2")),
+        addresses=(Address(f"10.9.{place}.2"), Address(f"fd00:9:{place + 1}::2")),
         port=f"rt{place}",
         mac=mac(0x900 + place),
         realm=Realm(HOST_A),
