@@ -280,7 +280,7 @@ def test_built_in_label_rules_label_containers_and_hosts() -> None:
     assert {(label.key, label.value, label.by) for label in container.labels.items} == {
         ("app", "shop", "compose"),
         ("role", "web", "compose"),
-        ("env", "prod", "container-labels"),
+        ("env", "prod", "runtime-labels"),
     }
     host = labeller.workload(sighting(WorkloadKind.HOST, {"os.id": "debian", "stockade.env": "prod"}), ())
     assert {(label.key, label.value) for label in host.labels.items} == {("host", "host-a"), ("os", "debian")}

@@ -203,6 +203,7 @@ def _label_rules() -> list[LabelRule]:
     host = (("host", "{host}"), ("os", "{label:os.id}"))
     return [
         LabelRule("compose", compose, container, LabelSource.RUNTIME),
-        LabelRule("container-labels", (("{label:stockade.*}", "{label:stockade.*}"),), container, LabelSource.RUNTIME),
+        # Whatever runs the workload may say so: a container engine, a lab, the agent for its own host.
+        LabelRule("runtime-labels", (("{label:stockade.*}", "{label:stockade.*}"),), (), LabelSource.RUNTIME),
         LabelRule("host", host, (("kind", "host"),), LabelSource.SELF),
     ]
