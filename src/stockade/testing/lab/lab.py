@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -77,14 +77,16 @@ class Lab:
             check_node(self.topology, node)
             if node.name in self._ends:
                 raise LabError(f"there is a node {node.name} already", remedy="choose another name, or remove it first")
-        plugs = {node.name: self.layout.plug(node) for node in nodes}
         try:
+            plugs = {node.name: self.layout.plug(node) for node in nodes}
             await _all(self._birth(node) for node in nodes)
             await self._lay({name: each for name, each in plugs.items() if each})
         except BaseException:
-            for node in nodes:
-                self.layout.unplug(node.name)
+            await self._take_back(nodes)
             raise
+        order = {name: place for place, name in enumerate(self.layout.plugs)}
+        for held in (self._ends, self.nodes):
+            _sort(held, order)
 
     async def remove(self, *names: str) -> None:
         """End nodes and everything in them. When this returns their links are gone from the host."""
@@ -286,6 +288,15 @@ class Lab:
         self._ends[node.name], self.nodes[node.name] = end, node
         await end.ask("sysctl", settings=_node_settings(dad=self.topology.dad))
 
+    async def _take_back(self, nodes: Iterable[Node]) -> None:
+        """Undo a birth that failed, however far it came."""
+        for node in nodes:
+            gone = [wiring.delete_link(plug.port_index).hex() for plug in self.layout.unplug(node.name)]
+            await self._end(self.host_name).ask("netlink", messages=gone)
+            if end := self._ends.pop(node.name, None):
+                await end.close()
+            self.nodes.pop(node.name, None)
+
     async def _lay(self, plugs: Mapping[str, tuple[Plug, ...]]) -> None:
         messages: list[bytes] = []
         for name, each in plugs.items():
@@ -366,6 +377,12 @@ def _node_settings(*, dad: bool) -> list[Setting]:
         ("net/ipv6/conf/default/router_solicitations", "0"),
     ]
     return found if dad else [*found, ("net/ipv6/conf/all/accept_dad", "0"), ("net/ipv6/conf/default/accept_dad", "0")]
+
+
+def _sort(held: dict[str, Any], order: Mapping[str, int]) -> None:
+    """Put a dictionary in order: those that were born at the same moment came as they came."""
+    for name in sorted(held, key=lambda name: order.get(name, -1)):
+        held[name] = held.pop(name)
 
 
 async def _all(steps: Iterable[Coroutine[None, None, None]]) -> None:

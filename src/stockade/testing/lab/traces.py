@@ -67,7 +67,7 @@ def still_alive(namespaces: Iterable[int]) -> set[int]:
     for pid in _pids():
         for link in (Path(f"/proc/{pid}/ns/net"), *_descriptors(pid)):
             try:
-                found.add(names.get(os.readlink(link), 0))
+                found.add(names.get(str(link.readlink()), 0))
             except OSError:
                 continue
     return found & wanted
