@@ -68,19 +68,26 @@ def alive(pid: int) -> bool:
 
 
 @contextmanager
-def room(folder: Path) -> Iterator[Room]:
-    """A namespace, while the block lasts."""
+def bare_room(folder: Path = Path()) -> Iterator[Room]:
+    """A namespace, while the block lasts. No helper is started unless it is asked something."""
     holder = subprocess.Popen(["unshare", "-n", "sh", "-c", "echo ready; exec cat"], stdin=-1, stdout=-1)
     try:
         assert holder.stdout.readline() == b"ready\n"
         made = Room(holder.pid, folder)
         made.run("ip", "link", "set", "lo", "up")
+        yield made
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+@contextmanager
+def room(folder: Path) -> Iterator[Room]:
+    """A namespace and its helper, which ends with the block, whatever state it is in."""
+    with bare_room(folder) as made:
         try:
             yield made
         finally:
             with suppress(OSError):
                 made.kernel.helper.replace()
             made.kernel.helper.release()
-    finally:
-        holder.kill()
-        holder.wait()
