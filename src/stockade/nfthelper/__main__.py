@@ -321,7 +321,7 @@ class Nft:
                     self.create(family)
                     created.append(family)
             self.adopt()
-            refused = self.run(DECLARED.sub("", text))
+            refused = self.run(DECLARED.sub("\n", text))
         except NetlinkError as problem:
             refused = str(problem)
         if not refused:

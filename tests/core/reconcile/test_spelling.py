@@ -45,6 +45,8 @@ def test_elements_of_ours_can_be_spelled(element: str) -> None:
         "10.0.0.1 : goto x; drop",
         "@other",
         "$variable",
+        "host.example",
+        "10.0.0.1 . ssh",
         "",
         '"a\x00"',
         '"sixteen-letters-1"',

@@ -31,7 +31,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _FAMILIES = ("inet", "bridge")
 _PORT = r'"[^"\\*\s{};,#\x00-\x1f\x7f]{1,15}"'
 """An interface's name. A star at its end would mean every name that begins so."""
-_ATOM = rf"(?:{_PORT}|[0-9A-Za-z_][0-9A-Za-z_./:-]*|:[0-9A-Fa-f:.]*(?:/[0-9]+)?(?:-[0-9A-Fa-f:.]+)?)"
+_NUMBER = r"0x[0-9a-f]+|[0-9][0-9./-]*|[0-9A-Fa-f]*:[0-9A-Fa-f:./-]*"
+"""A number, an address, a prefix, a range. A word would be looked up as a host's name."""
+_ATOM = rf"(?:{_PORT}|{_NUMBER})"
 _VERDICT = r"(?:(?:goto|jump) [A-Za-z_][\w./-]*|accept|drop|return|continue)"
 _ELEMENT = re.compile(rf"{_ATOM}(?: \. {_ATOM})*(?: timeout [0-9]+s)?(?: : {_VERDICT})?")
 _HOOK = re.compile(r"type [a-z]+ hook [a-z]+ priority -?[0-9]+; policy (?:accept|drop);")

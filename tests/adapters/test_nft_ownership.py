@@ -1,0 +1,368 @@
+"""Our tables are ours alone, outlive their holder, and are adopted with their content."""
+
+import os
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nft_rooms import Room, alive, kill, room
+
+from stockade.adapters.nft import Helper
+from stockade.adapters.nft.helper import PROGRAM
+from stockade.core.compile.nft.rule import rule
+from stockade.core.compile.nft.ruleset import Chain, ElementSet, Ruleset, Table
+from stockade.core.reconcile import settled, steps, text
+from stockade.seams.kernel import KernelRefused
+
+pytestmark = pytest.mark.real
+FORWARD = "type filter hook forward priority -5; policy accept;"
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Iterator[Room]:
+    with room(tmp_path) as made:
+        yield made
+
+
+def shop(program: str = "web_1") -> Ruleset:
+    ways = ElementSet("ipv4_addr", data="verdict", elements=frozenset({f"10.0.0.1 : goto {program}"}))
+    chains = {
+        "forwarding": Chain(FORWARD, (rule("ip daddr vmap @ways"), rule("drop"))),
+        program: Chain("", (rule("counter name refused drop"),)),
+    }
+    guards = {"guard": Chain("type filter hook prerouting priority -300; policy accept;", (rule("accept"),))}
+    return Ruleset(
+        (
+            Table("inet", sets={"ways": ways}, counters=frozenset({"refused"}), chains=chains),
+            Table("bridge", chains=guards),
+        )
+    )
+
+
+def needs_ownership(space: Room) -> None:
+    if not all(space.kernel.owned().values()):
+        pytest.skip("this kernel has no persistent owned tables (before 6.9)")
+
+
+def test_others_are_refused_and_a_flush_passes_by(space: Room) -> None:
+    space.apply(shop())
+    needs_ownership(space)
+    assert space.kernel.owned() == {"inet": True, "bridge": True}
+    for family, chain in (("inet", "forwarding"), ("bridge", "guard")):
+        assert "not permitted" in space.nft("flush", "chain", family, "stockade", chain)
+        assert "not permitted" in space.nft("delete", "table", family, "stockade")
+    assert space.nft("flush", "ruleset") == ""
+    assert settled(shop(), space.kernel.observe())
+
+
+@pytest.mark.fault
+def test_a_new_helper_adopts_what_a_killed_one_held(space: Room) -> None:
+    space.apply(shop())
+    needs_ownership(space)
+    killed = space.kill_helper()
+    assert space.kernel.owned() == {"inet": True, "bridge": True}
+    assert space.helper_pid() != killed
+    assert space.apply(shop()) == 0
+    assert "not permitted" in space.nft("flush", "chain", "inet", "stockade", "forwarding")
+    assert space.apply(shop("web_2")) == 2
+
+
+@pytest.mark.fault
+def test_killed_between_the_steps_and_flushed(space: Room) -> None:
+    """An orphan can be flushed by root: then everything is made again, in two steps, by the next reconciliation."""
+    space.apply(shop())
+    make, switch = steps(shop("web_2"), space.kernel.observe())
+    space.kernel.commit(text(make))
+    space.kill_helper()
+    assert settled_less_leftovers(space)
+    assert space.nft("flush", "ruleset") == ""
+    with pytest.raises(KernelRefused):
+        space.kernel.commit(text(switch))
+    assert space.kernel.observe() == Ruleset()
+    assert space.apply(shop("web_2")) == 2
+    assert settled(shop("web_2"), space.kernel.observe())
+
+
+def settled_less_leftovers(space: Room) -> bool:
+    """After the first step what was in force still is: only the new chain is too much."""
+    listed = space.run("nft", "list", "table", "inet", "stockade").stdout
+    return "10.0.0.1 : goto web_1" in listed and "chain web_2" in listed
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("after", [0.0, 0.002, 0.01, 0.03, 0.08])
+def test_killed_in_the_middle_of_a_transaction(space: Room, after: float) -> None:
+    """All of it is in force, or none; whoever asked is told that it is unknown."""
+    space.apply(shop())
+    pid = space.helper_pid()
+    before = space.kernel.observe()
+    batch = "".join(
+        f'add chain inet stockade x{n}\nadd rule inet stockade x{n} accept comment "x"\n' for n in range(2000)
+    )
+    timer = threading.Timer(after, kill, [pid])
+    timer.start()
+    failed = False
+    try:
+        space.kernel.commit(batch)
+    except OSError:
+        failed = True
+    timer.join()
+    chains = len(space.kernel.observe().tables[0].chains)
+    assert chains in (len(before.tables[0].chains), len(before.tables[0].chains) + 2000)
+    assert failed or chains > 2000
+    space.apply(shop())
+    assert settled(shop(), space.kernel.observe())
+
+
+def test_a_refused_batch_leaves_nothing_and_says_where(space: Room) -> None:
+    with pytest.raises(KernelRefused) as refused:
+        space.kernel.commit(
+            "add table inet stockade\nadd chain inet stockade a\nadd rule inet stockade a goto nowhere\n"
+        )
+    assert str(refused.value).startswith("line 3: ")
+    assert space.kernel.observe() == Ruleset()
+    space.apply(shop())
+    with pytest.raises(KernelRefused) as refused:
+        space.kernel.commit("add element inet stockade ways { " + "10.1.1.1 : drop, " * 5000 + "!! }\n")
+    assert len(str(refused.value)) < 1000
+    assert settled(shop(), space.kernel.observe())
+
+
+def test_a_table_that_another_owns_is_told_apart(space: Room) -> None:
+    space.apply(shop())
+    needs_ownership(space)
+    other = space.another("other.sock")
+    with pytest.raises(OSError, match="owned by another process"):
+        other.observe()
+    assert not alive_at(space.socket.with_name("other.sock"))
+    assert settled(shop(), space.kernel.observe())
+
+
+def alive_at(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def test_plain_tables_that_were_there_before_are_kept_as_they_are(space: Room) -> None:
+    """An older layout made by plain nft: adopted without a gap, unowned, and others can still write."""
+    space.nft("add table inet stockade { chain old { type filter hook input priority 0; }; }")
+    assert space.kernel.owned() == {"inet": False}
+    space.apply(shop())
+    assert settled(shop(), space.kernel.observe())
+    assert space.kernel.owned() == {"inet": False, "bridge": space.kernel.owned()["bridge"]}
+
+
+def test_changes_by_others_are_noticed_and_ours_are_not(space: Room) -> None:
+    space.nft("add table inet stockade")
+    changes = space.kernel.ruleset_changes()
+    try:
+        space.apply(shop())
+        space.nft("add table inet foreign")
+        assert changes.read() == []
+        space.nft("add rule inet stockade forwarding accept")
+        (change,) = changes.read()
+        assert (change.families, change.process, change.lost) == (("inet",), "nft", False)
+        space.kill_helper()
+        assert changes.read() == []
+        space.apply(shop())
+        assert changes.read() == []
+    finally:
+        changes.close()
+
+
+def test_lost_changes_are_told(space: Room) -> None:
+    space.nft("add table inet stockade")
+    changes = space.kernel.ruleset_changes()
+    try:
+        changes._socket.setsockopt(socket.SOL_SOCKET, 33, 4096)
+        lines = "".join(f"add chain inet stockade x{n}\n" for n in range(3000))
+        subprocess.run(
+            ["nsenter", f"--net={space.netns}", "nft", "-f", "-"], input=lines, text=True, check=True, timeout=60
+        )
+        assert any(change.lost for change in changes.read())
+    finally:
+        changes.close()
+
+
+def test_counters_of_both_tables_are_added_up(space: Room) -> None:
+    tables = shop().tables
+    both = Ruleset((tables[0], Table("bridge", counters=frozenset({"refused", "held"}))))
+    space.apply(both)
+    assert space.kernel.counters() == {"refused": (0, 0), "held": (0, 0)}
+    count = Chain("type filter hook output priority -5; policy accept;", (rule("counter name refused"),))
+    chains = {**tables[0].chains, "outgoing": count}
+    space.apply(
+        Ruleset((Table("inet", sets=tables[0].sets, counters=tables[0].counters, chains=chains), both.tables[1]))
+    )
+    code = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(bytes(72), ('127.0.0.1', 9))"
+    space.run(sys.executable, "-c", code)
+    packets, octets = space.kernel.counters()["refused"]
+    assert packets >= 1
+    assert octets >= 100
+
+
+# The helper itself
+
+
+def test_a_hundred_thousand_elements_in_one_batch(space: Room) -> None:
+    addresses = frozenset(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(100_000))
+    ways = frozenset(f"{address} : goto web" for address in addresses)
+    sets = {
+        "many": ElementSet("ipv4_addr", elements=addresses),
+        "ways": ElementSet("ipv4_addr", data="verdict", elements=ways),
+    }
+    wanted = Ruleset((Table("inet", sets=sets, chains={"web": Chain("", (rule("accept"),))}),))
+    space.apply(wanted)
+    assert settled(wanted, space.kernel.observe())
+    status = Path(f"/proc/{space.helper_pid()}/status").read_text()
+    resident = int(status.partition("VmRSS:")[2].split()[0])
+    assert resident < 60_000, f"{resident} kB after a large batch: memory is not given back"
+
+
+def test_it_works_without_root(tmp_path: Path) -> None:
+    """In a user namespace, the helper started by whoever needs it, in the network of that process."""
+    script = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = [{str(Path(__file__).parent)!r}]
+from stockade.adapters.nft import NftKernel
+from stockade.testing.kernel import FakeKernel
+from test_nft_ownership import Room, settled, shop
+kernel = NftKernel(Path({str(tmp_path / "rootless.sock")!r}), FakeKernel())
+try:
+    Room.apply(None, shop(), kernel)
+    assert settled(shop(), kernel.observe())
+    print(all(kernel.owned().values()), kernel.counters())
+finally:
+    kernel.helper.release()
+"""
+    done = subprocess.run(
+        ["unshare", "-Urnm", sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.strip() in ("True {'refused': (0, 0)}", "False {'refused': (0, 0)}")
+
+
+def test_only_its_own_user_and_root_are_answered(space: Room) -> None:
+    space.kernel.helper.ping()
+    mode = stat.S_IMODE(space.socket.stat().st_mode)
+    assert mode == 0o600
+    space.socket.chmod(0o777)
+    for folder in (space.socket.parent, *space.socket.parent.parents):
+        if folder.stat().st_mode & 0o005 != 0o005 and os.access(folder, os.W_OK):
+            folder.chmod(0o755)
+    code = f"""
+import os, socket
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+c = socket.socket(socket.AF_UNIX); c.settimeout(10); c.connect({str(space.socket)!r})
+try:
+    c.sendall(b"\\0\\0\\0\\x0e" + b'{{"do": "ping"}}')
+    print(c.recv(100))
+except (BrokenPipeError, ConnectionResetError):
+    print(b"")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    if "Operation not permitted" in done.stderr or "Invalid argument" in done.stderr:
+        pytest.skip("this machine lets the tests be only one user")
+    assert done.stdout.strip() == "b''", done.stderr
+
+
+def test_a_client_that_stalls_or_babbles_delays_nobody(space: Room) -> None:
+    space.kernel.helper.ping()
+    clients = []
+    for sent in (b"", b"\0\0", struct.pack(">I", 1000) + b"{", b"GET / HTTP/1.0\r\n\r\n", struct.pack(">I", 2) + b"[]"):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(space.socket))
+        client.sendall(sent)
+        clients.append(client)
+    assert space.kernel.observe() == Ruleset()
+    assert clients[-1].recv(10) == b""
+    assert clients[-2].recv(10) == b""
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.fault
+def test_a_stale_socket_is_replaced(space: Room) -> None:
+    pid = space.kill_helper()
+    assert space.socket.exists()
+    assert space.helper_pid() != pid
+    kill(space.helper_pid())
+    space.socket.unlink()
+    space.socket.write_text("not a socket")
+    assert space.kernel.observe() == Ruleset()
+
+
+@pytest.mark.fault
+def test_two_helpers_that_race_end_as_one(space: Room) -> None:
+    found: set[int] = set()
+
+    def start() -> None:
+        helper = Helper(space.socket, netns=space.netns, deadline=20)
+        found.add(helper.ping()["pid"])
+        helper.close()
+
+    for _ in range(5):
+        found.clear()
+        threads = [threading.Thread(target=start) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 1
+        kill(found.pop())
+
+
+@pytest.mark.fault
+def test_a_helper_that_hangs_is_given_up_and_replaced(space: Room) -> None:
+    space.apply(shop())
+    pid = space.helper_pid()
+    os.kill(pid, signal.SIGSTOP)
+    hasty = Helper(space.socket, netns=space.netns, deadline=0.3)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        hasty.ping()
+    assert time.monotonic() - began < 10
+    space.kernel.helper.replace()
+    assert not alive(pid)
+    assert settled(shop(), space.kernel.observe())
+
+
+def test_it_outlives_whoever_started_it(space: Room) -> None:
+    done = space.run(sys.executable, "-I", "-S", str(PROGRAM), str(space.socket))
+    assert (done.returncode, done.stderr) == (0, "")
+    pid = space.helper_pid()
+    again = space.run(sys.executable, "-I", "-S", str(PROGRAM), str(space.socket))
+    assert (again.returncode, space.helper_pid()) == (0, pid)
+    assert os.getsid(pid) == os.getpgid(pid) != os.getsid(0)
+
+
+def test_release_leaves_no_process_and_no_file(space: Room, tmp_path: Path) -> None:
+    space.apply(shop())
+    pid = space.helper_pid()
+    space.kernel.helper.release()
+    until = time.monotonic() + 5
+    while alive(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not alive(pid)
+    assert list(tmp_path.iterdir()) == []
+    assert settled(shop(), space.kernel.observe())
+
+
+def test_what_keeps_it_from_starting_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"does not start: .*No such file"):
+        Helper(tmp_path / "nft.sock", netns=str(tmp_path / "nowhere")).ping()
+    with pytest.raises(OSError, match="No such file"):
+        Helper(tmp_path / "missing" / "nft.sock").ping()
