@@ -6,6 +6,7 @@ one packet that did not do what policy says makes the exit code 1. Needs no root
 
 import asyncio
 import signal
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -121,7 +122,7 @@ async def _before(on: Stage, told: Told) -> None:
 async def _applied(on: Stage, told: Told) -> int:
     files = shop_files()
     _step(2, "stockade plan examples/shop", "What the shop's policy would change. Nothing is enforced yet.")
-    planned = await asyncio.to_thread(on.client.call, "plan", PlanReply, PlanRequest(files=files))
+    planned = await asyncio.to_thread(on.client.call, "plan", PlanReply, PlanRequest(files=files, pairs=0))
     show(plan_view(planned.plan))
     _step(3, "stockade apply examples/shop", "The same probes again, beside what policy says of each.")
     request = ApplyRequest(files=files, note="the shop's first policy", expect=planned.plan.id)
@@ -141,11 +142,11 @@ async def _after(on: Stage, told: Told) -> None:
 async def _born(on: Stage, told: Told, version: int, known: int) -> None:
     """The newborn sends from its first moment: what is denied must never arrive, what is allowed soon does."""
     _step(4, f"A birth: {NEWBORN} starts while policy is in force", "It sends at once, before anybody was told of it.")
-    node = bridged(NEWBORN, "shop", app="shop", env="prod", role="web")
-    await on.lab.add(node)
+    created = time.time()
+    await on.lab.add(bridged(NEWBORN, "shop", app="shop", env="prod", role="web"))
     denied = [Probe(NEWBORN, "db-1", Protocol.TCP, 5432), Probe(NEWBORN, "intruder", Protocol.UDP, 53)]
     early = await on.lab.probe(denied)
-    on.teller.tell(on.lab.sighting(NEWBORN))
+    on.teller.tell(msgspec.structs.replace(on.lab.sighting(NEWBORN), created=created))
     await on.settled(version, known + 1)
     late = await on.lab.probe([*denied, Probe(NEWBORN, "api-1", Protocol.TCP, 8080)])
     told.probes += len(early) + len(late)

@@ -102,8 +102,8 @@ class Stage:
     def _settled(self, version: int, workloads: int) -> StatusReply:
         deadline = time.monotonic() + PATIENCE
         while True:
+            known = self.client.call("workloads", WorkloadsReply).workloads  # first: the status then covers them
             status = self.client.call("status", StatusReply)
-            known = self.client.call("workloads", WorkloadsReply).workloads
             here = [host for host in status.hosts if host.realised is not None and host.realised >= version]
             if here and len(known) >= workloads and all(host.revision == status.revision for host in here):
                 return status
