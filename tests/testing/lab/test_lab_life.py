@@ -190,12 +190,13 @@ async def main(end):
         await lab.nft("table inet test { }")
         await lab.run("api", ["sh", "-c", DAEMON])
         await lab.start("lab", ["sleep", "1000"])
-        print(*(os.stat(lab.netns(name)).st_ino for name in lab.names), flush=True)
+        namespaces = [os.stat(lab.netns(name)).st_ino for name in lab.names]
         if end == "fork":  # a child of the owner that keeps everything of its parent's open
             if os.fork() == 0:
                 time.sleep(20)
                 os._exit(0)
             end = "wait"
+        print(*namespaces, flush=True)
         if end == "error":
             raise RuntimeError("in the middle")
         if end == "exit":
@@ -216,12 +217,12 @@ def leftovers(end, number=None, prefix=()):
             [*prefix, sys.executable, "-c", SCRIPT, end],
             env={**os.environ, MARK: mark, "TMPDIR": folder},
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
         )
         said = owner.stdout.readline()
         namespaces = [int(word) for word in said.split()]
-        assert len(namespaces) == 3
+        assert len(namespaces) == 3, owner.stderr.read()
         if number is not None:
             # While it waits, everything is there: what is looked for below can be found.
             assert still_alive(namespaces) == set(namespaces)
@@ -229,6 +230,7 @@ def leftovers(end, number=None, prefix=()):
             owner.send_signal(number)
         owner.wait(30)
         owner.stdout.close()
+        owner.stderr.close()
         return _after(before, mark, namespaces, Path(folder))
 
 
@@ -263,7 +265,7 @@ def test_a_child_that_keeps_the_owner_s_descriptors_keeps_no_lab_alive():
         [sys.executable, "-c", SCRIPT, "fork"],
         env={**os.environ, MARK: mark},
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
     namespaces = [int(word) for word in owner.stdout.readline().split()]
@@ -279,6 +281,7 @@ def test_a_child_that_keeps_the_owner_s_descriptors_keeps_no_lab_alive():
     ((child, _),) = alive[1]  # which had time to end by itself, and has not
     os.kill(child, signal.SIGKILL)
     owner.stdout.close()
+    owner.stderr.close()
 
 
 @pytest.mark.real

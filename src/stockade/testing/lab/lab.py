@@ -27,6 +27,7 @@ from stockade.testing.lab.topology import LabError, Link, Node, Topology, check,
 from stockade.testing.probe import packets
 from stockade.testing.probe.values import Flow, Heard, Observed, Probe, Result
 
+SLOWEST_LINK = 10.0
 BRIDGE_SWITCHES = ("iptables", "ip6tables", "arptables")
 
 Setting = tuple[str, str]
@@ -305,10 +306,26 @@ class Lab:
         await self._send(self.host_name, messages)
         await self._believe(self.host_name, [plug.port for each in plugs.values() for plug in each if not plug.bridge])
         await _all(self._lay_node(name, each) for name, each in plugs.items())
+        await self._carrying([plug for each in plugs.values() for plug in each])
 
     async def _lay_node(self, name: str, plugs: tuple[Plug, ...]) -> None:
         await self._believe(name, [plug.interface for plug in plugs])
         await self._send(name, wiring.node_end(self.layout, plugs))
+
+    async def _carrying(self, plugs: Sequence[Plug]) -> None:
+        """Wait until links carry packets. The kernel sets a link to work some time after both its ends are up."""
+        wanted: dict[str, set[str]] = {self.host_name: set()}
+        for plug in plugs:
+            wanted[self.host_name] |= {plug.port, plug.bridge} - {""}
+            wanted.setdefault(plug.node, set()).add(plug.interface)
+        deadline = asyncio.get_running_loop().time() + SLOWEST_LINK
+        for name, links in wanted.items():
+            while down := await self._end(name).ask("down", links=sorted(links)):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise LabError(f"links of {name} do not come up: {', '.join(down)}")
+                await asyncio.sleep(0.001)
+        # Whoever changes a link waits for everybody who was at it before: the last of them is through now.
+        await self._send(self.host_name, [wiring.link_up(wiring.LOOPBACK)])
 
     async def _believe(self, name: str, links: Iterable[str]) -> None:
         """A forged neighbour is believed at once, not only a second after the true one has spoken."""
@@ -325,6 +342,7 @@ class Lab:
         else:
             await self._send(self.host_name, wiring.moved_routes(self.layout, old, new))
         await self._send(new.node, wiring.node_addresses(self.layout, new))
+        await self._carrying([new])
 
     async def _send(self, name: str, messages: Sequence[bytes]) -> None:
         if not messages:

@@ -1,19 +1,20 @@
 """Probes between a lab's nodes: many at once, each with what its sender saw and whether it really arrived.
 
-Silence is told from slowness without long waits: packets between namespaces are delivered while they are sent, so
-once patience is over every server is asked, twice, to deal with all that has reached it; what then still has no
-answer has none coming. A machine under load makes probes slower, never wrong.
+Silence is told from slowness without long waits: once patience is over the kernel's backlog is let run empty and every
+server is asked to deal with all that has reached it, some times over; what then still has no answer has none coming.
+Where the machine dropped packets meanwhile, what met silence is tried again. Load makes probes slower, never wrong.
 """
 
 import asyncio
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from stockade.core.model.net import PORTED, Protocol
+from stockade.testing.lab.backlog import drained, dropped
 from stockade.testing.lab.namespaces import Namespace
 from stockade.testing.lab.topology import LabError
 from stockade.testing.probe.values import ECHO4, ECHO6, Flow, Heard, Observed, Outcome, Probe, Result
@@ -21,7 +22,11 @@ from stockade.testing.probe.values import ECHO4, ECHO6, Flow, Heard, Observed, O
 PATIENCE = 0.15
 """Seconds after which silence is looked into."""
 AT_ONCE = 400
-"""Connections that one server opens at the same moment."""
+"""Connections that one server opens at the same moment; after a machine has dropped packets ``CAREFUL``."""
+CAREFUL = 20
+STEPS = 4
+"""Times that everything is let come to rest: a connection is made, asked and answered step by step."""
+TRIES = 3
 PORTS = range(20_000, 60_000)
 """Source ports that probes go through in turn: a frame is known by its source port wherever it turns up."""
 ICMPS = (Protocol.ICMP, Protocol.ICMPV6)
@@ -29,6 +34,8 @@ ICMPS = (Protocol.ICMP, Protocol.ICMPV6)
 Ends = Mapping[str, Namespace]
 Addresses = Callable[[str, int], str]
 Item = dict[str, Any]
+Wanted = TypeVar("Wanted")
+Told = TypeVar("Told", Result, Heard)
 
 
 class Prober:
@@ -50,13 +57,13 @@ class Prober:
         wanted = list(probes)
         if listen:
             await self.listen_for(wanted)
+        return await self._insist(wanted, lambda each, at_once: self._probe(each, patience, at_once))
+
+    async def _probe(self, wanted: list[Probe], patience: float, at_once: int) -> list[Result]:
         items = [self._item(each) for each in wanted]
-        reports = await self._batches("probe", [each.source for each in wanted], items, patience)
+        reports = await self._batches("probe", [each.source for each in wanted], items, patience, at_once)
         seen = await self.seen((each.destination, _key(item)) for each, item in zip(wanted, items, strict=True))
-        return [
-            _result(probe, report, arrived)
-            for probe, report, arrived in zip(wanted, reports, seen, strict=True)
-        ]  # fmt: skip
+        return [_result(probe, report, arrived) for probe, report, arrived in zip(wanted, reports, seen, strict=True)]
 
     async def listen_for(self, probes: Iterable[Probe]) -> None:
         """Open whatever ports these probes go to."""
@@ -90,7 +97,7 @@ class Prober:
         wanted = list(probes)
         await self.listen_for(wanted)
         items = [{**self._item(each), "key": self.nonce()} for each in wanted]
-        reports = await self._batches("probe", [each.source for each in wanted], items, patience)
+        reports = await self._batches("probe", [each.source for each in wanted], items, patience, AT_ONCE)
         return [
             Flow(item["key"], probe, report[2], Outcome(report[0]), report[1])
             for probe, item, report in zip(wanted, items, reports, strict=True)
@@ -98,11 +105,13 @@ class Prober:
 
     async def send(self, flows: Iterable[Flow], *, back: bool = False, patience: float = PATIENCE) -> list[Heard]:
         """Ask along each flow whether it still carries packets: from its opener or, ``back``, from its other end."""
-        wanted = list(flows)
+        return await self._insist(list(flows), lambda each, at_once: self._send(each, patience, at_once, back=back))
+
+    async def _send(self, wanted: list[Flow], patience: float, at_once: int, *, back: bool) -> list[Heard]:
         items = [self._question(flow, back=back) for flow in wanted]
         askers = [flow.probe.destination if back else flow.probe.source for flow in wanted]
         targets = [flow.probe.source if back else flow.probe.destination for flow in wanted]
-        reports = await self._batches("ask", askers, items, patience)
+        reports = await self._batches("ask", askers, items, patience, at_once)
         seen = await self.seen((target, item["nonce"]) for target, item in zip(targets, items, strict=True))
         return [
             Heard(flow, Outcome(report[0]), report[1], delivered=bool(arrived))
@@ -124,6 +133,7 @@ class Prober:
         Raises ``LabError`` where a server could not keep up and so does not know.
         """
         asked = list(wanted)
+        await drained()
         keys: dict[str, list[str]] = {}
         for name, key in asked:
             if name in self._ends:
@@ -187,15 +197,31 @@ class Prober:
             "back": back,
         }
 
-    async def _batches(self, op: str, names: list[str], items: list[Item], patience: float) -> list[list[Any]]:
+    async def _insist(
+        self, wanted: list[Wanted], ask: Callable[[list[Wanted], int], Awaitable[list[Told]]]
+    ) -> list[Told]:
+        """Ask; where the machine itself dropped packets meanwhile, ask again about whatever met silence."""
+        before = dropped()
+        results = await ask(wanted, AT_ONCE)
+        for _ in range(TRIES):
+            silent = [place for place, each in enumerate(results) if each.outcome is Outcome.TIMED_OUT]
+            if not silent or before == (before := dropped()):
+                break
+            for place, again in zip(silent, await ask([wanted[place] for place in silent], CAREFUL), strict=True):
+                results[place] = again
+        return results
+
+    async def _batches(
+        self, op: str, names: list[str], items: list[Item], patience: float, at_once: int
+    ) -> list[list[Any]]:
         """Have each node do its items, some hundred at a time; return the reports in the order of the items."""
         reports: list[list[Any]] = [[] for _ in items]
         places: dict[str, list[int]] = {}
         for place, name in enumerate(names):
             places.setdefault(name, []).append(place)
         while places:
-            now = {name: each[:AT_ONCE] for name, each in places.items()}
-            places = {name: each[AT_ONCE:] for name, each in places.items() if each[AT_ONCE:]}
+            now = {name: each[:at_once] for name, each in places.items()}
+            places = {name: each[at_once:] for name, each in places.items() if each[at_once:]}
             answers = await self._one_batch(
                 op, {name: [items[n] for n in each] for name, each in now.items()}, patience
             )
@@ -215,7 +241,8 @@ class Prober:
         return dict(zip(begun, answers, strict=True))
 
     async def _settle_down(self) -> None:
-        for _ in range(2):
+        for _ in range(STEPS):
+            await drained()
             waits: list[Awaitable[Any]] = [each.ask("sync") for each in list(self._ends.values())]
             await asyncio.gather(*waits)
 

@@ -4,6 +4,7 @@ Requests and answers are JSON, each after its length as four bytes, big end firs
 ``op``; its answer has the same ``id`` and either ``ok`` or ``error``. Nothing is ever sent that was not asked for.
 """
 
+import fcntl
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ from stockade.testing.probe.rawdesk import Association, Desk
 from stockade.testing.probe.talk import NOT_SENT, Ask, Waiting
 
 NLMSG_ERROR = 2
+SIOCGIFFLAGS, RUNNING = 0x8913, 0x40
 
 Item = dict[str, Any]
 Open = Dial | Association | None
@@ -43,7 +45,7 @@ class Server:
         self._ops: dict[str, Callable[[Item], object]] = {
             "sysctl": self._sysctl, "netlink": self._netlink, "listen": self._listen, "unlisten": self._unlisten,
             "close": self._close, "inject": self._inject, "seen": self._seen, "clear": self._clear,
-            "sync": self._sync, "finish": self._finish,
+            "sync": self._sync, "finish": self._finish, "down": self._down,
         }  # fmt: skip
         control.setblocking(False)
         self.loop.watch(control.fileno(), self._ready)
@@ -120,6 +122,11 @@ class Server:
                 if code := _acknowledged(link):
                     refused.append([number, code])
         return refused
+
+    def _down(self, request: Item) -> object:
+        """Return which of these interfaces do not carry packets yet."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            return [name for name in request["links"] if not _flags(any_socket, name) & RUNNING]
 
     def _listen(self, request: Item) -> object:
         for protocol, port, address in request["ports"]:
@@ -263,6 +270,11 @@ class Batch:
 
     def _impatient(self) -> None:
         self.server.still_waiting(self.id, self.left)
+
+
+def _flags(any_socket: socket.socket, name: str) -> int:
+    answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16sH14x", name.encode(), 0))
+    return int(struct.unpack_from("=H", answer, 16)[0])
 
 
 def _acknowledged(link: socket.socket) -> int:

@@ -1,0 +1,45 @@
+"""Whether packets between namespaces are still under way: they wait in each processor's backlog, and nowhere else.
+
+A packet is usually delivered while it is being sent; on a busy machine the kernel puts that off. Reads
+``/proc/net/softnet_stat``; changes nothing.
+"""
+
+import asyncio
+from pathlib import Path
+
+STATISTICS = Path("/proc/net/softnet_stat")
+DROPPED, WAITING = 1, 11
+ROUNDS, PAUSE = 3, 0.0003
+LONGEST = 2000
+"""Looks, at most: others on the machine may never let its backlog run empty."""
+BLIND = 0.02
+"""Seconds to wait on a kernel older than 5.14, which does not tell."""
+
+
+async def drained() -> None:
+    """Return when every packet that was under way has arrived or been dropped."""
+    empty = 0
+    for _ in range(LONGEST):
+        under_way = waiting()
+        if under_way is None:
+            await asyncio.sleep(BLIND)
+            return
+        empty = empty + 1 if under_way == 0 else 0
+        if empty == ROUNDS:
+            return
+        await asyncio.sleep(PAUSE)
+
+
+def waiting() -> int | None:
+    """Return how many packets wait on all processors; None where the kernel does not tell."""
+    rows = _rows()
+    return sum(row[WAITING] for row in rows) if all(len(row) > WAITING for row in rows) else None
+
+
+def dropped() -> int:
+    """Return how many packets the machine has dropped since it started because a backlog was full."""
+    return sum(row[DROPPED] for row in _rows())
+
+
+def _rows() -> list[list[int]]:
+    return [[int(word, 16) for word in line.split()] for line in STATISTICS.read_text(encoding="ascii").splitlines()]
