@@ -15,10 +15,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import msgspec
-
 from stockade.core.model.ids import Address
-from stockade.seams.kernel import Connection
+from stockade.seams.kernel import Connection, Fill
 
 NETLINK_NETFILTER = 12
 SUBSYSTEM = 1
@@ -41,14 +39,6 @@ FEW = 8
 PATIENCE = 5.0
 CHUNK = 1 << 18
 CLONE_NEWNET = 0x40000000
-
-
-class Fill(msgspec.Struct, frozen=True):
-    """Entries and their limit; ``lost``: how often, since the namespace began, an entry was refused or pushed out."""
-
-    entries: int
-    limit: int
-    lost: int
 
 
 class Conntrack:

@@ -208,8 +208,9 @@ class Agent:
     def _counters(self) -> Counters:
         intent = self.machine.realised
         rules = counted(intent, self._kernel.counters()) if intent else ()
-        tracked, limit = self._kernel.fill()
-        return Counters(self._host, rules, (("kernel", self.errors),), tracked, limit)
+        fill = self._kernel.fill()
+        lost = (("kernel", self.errors), ("tracking", fill.lost))
+        return Counters(self._host, rules, lost, fill.entries, fill.limit)
 
     async def _patiently(self, ask: Callable[[], Awaitable[int]]) -> int:
         while True:

@@ -123,7 +123,9 @@ async def stage() -> AsyncIterator[Stage]:
         state = Path(folder)
         async with Lab(SHOP) as lab, telling(state / "lab.sock") as teller:
             argv = [sys.executable, "-m", "stockade", "up", "--state", str(state), "--lab", str(state / "lab.sock")]
-            server = await lab.start(lab.host_name, [*argv, "--no-docker", "--host", SHOP.host])
+            outside = [plug.port for node in SHOP.nodes if node.outside for plug in lab.plugs(node.name)]
+            argv += ["--no-docker", "--host", SHOP.host, *(word for each in outside for word in ("--uplink", each))]
+            server = await lab.start(lab.host_name, argv)
             try:
                 client = Client(state / "api.sock")
                 await _answering(client)

@@ -23,15 +23,18 @@ from stockade.wire.api import Check
 class Sources:
     """The sources of one host, and the host itself as the kernel and they together show it."""
 
-    def __init__(self, host: HostId, settings: Settings, *, docker: bool | None, lab: Path | None) -> None:
+    def __init__(
+        self, host: HostId, settings: Settings, *, docker: bool | None, lab: Path | None, uplinks: tuple[str, ...]
+    ) -> None:
         self._host = host
+        self._watch = HostWatch(host, uplinks=uplinks)
         self._bridges: tuple[Bridge, ...] = ()
         self._moved = asyncio.Event()
         self.runtimes: tuple[Runtime, ...] = tuple(self._runtimes(settings, docker=docker, lab=lab))
 
     async def looks(self) -> AsyncIterator[HostObserved]:
         """Yield the host whenever something about it changed; the first time at once."""
-        async for host, itself in HostWatch(self._host).looks(lambda: self._bridges, self._moved):
+        async for host, itself in self._watch.looks(lambda: self._bridges, self._moved):
             yield HostObserved(host, itself)
 
     def _runtimes(self, settings: Settings, *, docker: bool | None, lab: Path | None) -> Sequence[Runtime]:

@@ -24,6 +24,9 @@ def up(
     docker: Annotated[bool | None, Parameter(help="Follow the Docker engine; by default where its socket is.")] = None,
     lab: Annotated[Path | None, Parameter(help="Follow a lab that tells on this socket.", show=False)] = None,
     host: Annotated[str | None, Parameter(help="This host's name in the inventory; by default the machine's.")] = None,
+    uplink: Annotated[
+        tuple[str, ...], Parameter(help="Interfaces that lead outside and look like an endpoint's: a veth, a tap.")
+    ] = (),
     readers: Annotated[tuple[str, ...], Parameter(help="Groups that may read over the API.")] = (),
     appliers: Annotated[tuple[str, ...], Parameter(help="Groups that may apply over the API.")] = (),
     common: Common = NO_FLAGS,
@@ -34,7 +37,9 @@ def up(
     """
     settings = resolve(common)
     _able()
-    return asyncio.run(_live(settings, docker=docker, lab=lab, host=host, readers=readers, appliers=appliers))
+    return asyncio.run(
+        _live(settings, docker=docker, lab=lab, host=host, uplinks=uplink, readers=readers, appliers=appliers)
+    )
 
 
 def _able() -> None:
@@ -53,6 +58,7 @@ async def _live(
     docker: bool | None,
     lab: Path | None,
     host: str | None,
+    uplinks: tuple[str, ...],
     readers: Sequence[str],
     appliers: Sequence[str],
 ) -> Exit:
@@ -74,7 +80,7 @@ async def _live(
     name = HostId(host or socket.gethostname())
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.socket.parent.mkdir(parents=True, exist_ok=True)
-    sources = Sources(name, settings, docker=docker, lab=lab)
+    sources = Sources(name, settings, docker=docker, lab=lab, uplinks=uplinks)
     shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
     tracking = Conntrack()
     kernel = NftKernel(settings.state / "nft.sock", tracking)
@@ -101,7 +107,8 @@ async def _live(
         await asyncio.wait((running, asyncio.create_task(ended.wait())), return_when=asyncio.FIRST_COMPLETED)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    kernel.close()
+    kernel.helper.close()
+    tracking.close()
     remark("Stockade has stopped. What was enforced stays in force; to open everything: stockade off")
     return Exit.DONE
 

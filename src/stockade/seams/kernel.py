@@ -26,6 +26,14 @@ class Connection(msgspec.Struct, frozen=True):
     id: int = 0
 
 
+class Fill(msgspec.Struct, frozen=True):
+    """Entries and their limit; ``lost``: how often, since the namespace began, an entry was refused or pushed out."""
+
+    entries: int
+    limit: int
+    lost: int = 0
+
+
 class KernelRefused(Exception):  # noqa: N818 - reads as what happened
     """The kernel did not take a transaction. Nothing of it is in force; what was there before still is."""
 
@@ -45,8 +53,8 @@ class Tracking(Protocol):
         """Delete one connection's entry; False where it is gone already."""
         ...
 
-    def fill(self) -> tuple[int, int]:
-        """Return how many connections are tracked, and how many may be."""
+    def fill(self) -> Fill:
+        """Return how full the table of tracked connections is."""
         ...
 
     def forget(self, addresses: Iterable[Address]) -> int:

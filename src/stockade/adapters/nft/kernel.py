@@ -4,34 +4,13 @@ tracks them. No logic: what to commit is decided elsewhere.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
 from stockade.adapters.nft.helper import Helper
 from stockade.adapters.nft.listing import parse
 from stockade.adapters.nft.netlink import Changes, read_counters
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.model.ids import Address
-from stockade.seams.kernel import Connection, KernelRefused
-
-
-class Tracking(Protocol):
-    """Connection tracking, as ``seams.kernel.Kernel`` asks for it."""
-
-    def connections(self, mark: int = 0, mask: int = 0) -> Iterable[Connection]:
-        """Walk the tracked connections whose ``mark & mask == mark``."""
-        ...
-
-    def mark(self, connection: Connection, mark: int) -> bool:
-        """Set a connection's mark; False where it is gone."""
-        ...
-
-    def end(self, connection: Connection) -> bool:
-        """Delete one connection's entry; False where it is gone already."""
-        ...
-
-    def forget(self, addresses: Iterable[Address]) -> int:
-        """Delete every entry that has one of these addresses at either end; return how many."""
-        ...
+from stockade.seams.kernel import Connection, Fill, KernelRefused, Tracking
 
 
 class NftKernel:
@@ -77,6 +56,10 @@ class NftKernel:
     def forget(self, addresses: Iterable[Address]) -> int:
         """Delete every entry that has one of these addresses at either end; return how many."""
         return self._tracking.forget(addresses)
+
+    def fill(self) -> Fill:
+        """Return how full the table of tracked connections is."""
+        return self._tracking.fill()
 
     def owned(self) -> dict[str, bool]:
         """Tell, for each family whose table is there, whether it is owned: other processes cannot touch it."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stockade.core import select
 from stockade.core.model.ids import HostId
-from stockade.core.model.inventory import Endpoint
+from stockade.core.model.inventory import Endpoint, Host
 from stockade.core.model.labels import NAME
 from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.packet import Judgement, Layer, Packet
@@ -61,7 +61,7 @@ def _judged(snapshot: Snapshot, one: Named, other: Named, on: Ports) -> Iterator
             destination=other.address,
             protocol=on.protocol,
             port=on.first,
-            interface=_interface(one) if here else "uplink",
+            interface=_interface(one) if here else _way_in(snapshot.hosts[host]),
         )
         for judgement in verdict(snapshot, packet).ends:
             yield host, judgement
@@ -70,6 +70,12 @@ def _judged(snapshot: Snapshot, one: Named, other: Named, on: Ports) -> Iterator
 def _interface(end: Named) -> str:
     endpoints: tuple[Endpoint, ...] = end.workload.seen.endpoints if end.workload else ()
     return next((each.port for each in endpoints if end.address in each.addresses), "")
+
+
+def _way_in(host: Host) -> str:
+    """Name an interface by which the outside is met."""
+    bridges = {bridge.name for bridge in host.bridges}
+    return next((each for each in host.interfaces if each not in bridges and each != "lo"), "lo")
 
 
 def _mode(snapshot: Snapshot, end: Named) -> Mode | None:
