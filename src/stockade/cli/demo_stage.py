@@ -1,6 +1,7 @@
 """The demo's stage: the shop's lab, a real ``stockade up`` in its host's namespace, and probes between its nodes."""
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -13,7 +14,7 @@ from stockade.cli.client import Client, Unreachable
 from stockade.cli.shop_lab import SHOP
 from stockade.core.model.net import Protocol
 from stockade.errors import StockadeError
-from stockade.testing.lab import Lab, Node
+from stockade.testing.lab import Command, Lab, Node
 from stockade.testing.lab.telling import Teller, telling
 from stockade.testing.probe.values import ECHO4, ECHO6, Probe, Result
 from stockade.wire.api import ExplainReply, StatusReply, WorkloadsReply
@@ -125,25 +126,33 @@ async def stage() -> AsyncIterator[Stage]:
             argv = [sys.executable, "-m", "stockade", "up", "--state", str(state), "--lab", str(state / "lab.sock")]
             outside = [plug.port for node in SHOP.nodes if node.outside for plug in lab.plugs(node.name)]
             argv += ["--no-docker", "--host", SHOP.host, *(word for each in outside for word in ("--uplink", each))]
-            server = await lab.start(lab.host_name, argv)
+            with (state / "up.log").open("wb") as log, Path(os.devnull).open("rb") as nothing:
+                server = await lab.start(lab.host_name, argv, streams=(nothing.fileno(), log.fileno(), log.fileno()))
             try:
                 client = Client(state / "api.sock")
-                await _answering(client)
+                await _answering(client, server, state / "up.log")
                 yield Stage(lab, teller, client, state)
             finally:
                 server.send_signal(15)
                 await server.wait(timeout=PATIENCE)
 
 
-async def _answering(client: Client) -> None:
-    for _ in range(int(PATIENCE / PAUSE)):
+async def _answering(client: Client, server: Command, log: Path) -> None:
+    """Wait until the server answers; where it ends or never does, say what it last said."""
+    deadline = time.monotonic() + PATIENCE
+    while server.status is None and time.monotonic() < deadline:
         try:
             await asyncio.to_thread(client.call, "status", StatusReply)
         except Unreachable:
             await asyncio.sleep(PAUSE)
         else:
             return
-    raise StockadeError(f"stockade up did not answer within {PATIENCE:.0f} s", kept="the lab is taken down")
+    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+    raise StockadeError(
+        f"stockade up did not answer within {PATIENCE:.0f} s" if server.status is None else "stockade up ended",
+        kept="the lab is taken down",
+        remedy=f"it last said: {' | '.join(said) or 'nothing'}",
+    )
 
 
 def _probe(one: str, other: str, protocol: Protocol, port: int, family: int) -> Probe:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
-from stockade.adapters.netlink import HostWatch, ports_of
+from stockade.adapters.netlink.host import HostWatch
+from stockade.adapters.netlink.links import ports_of
 from stockade.agent.values import HostObserved
 from stockade.cli.machine_checks import checks
 from stockade.cli.machine_facts import collect
