@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterator
 
 from stockade.core.compile.nft.inet import machines, owned, ports
-from stockade.core.compile.nft.judging import COUNTERS, NEIGHBOURS, Judging, exact
+from stockade.core.compile.nft.judging import COUNTERS, DISCOVERY, LISTENERS, Judging, exact
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
@@ -90,7 +90,7 @@ class _Wire:
         elements = frozenset(
             f'"{end.port}" . {end.mac} . {int(ipaddress.IPv6Address(address)):#034x}'
             for end in self.known
-            if end.mac
+            if end.mac and end.port
             for address in end.addresses
             if ":" in address
         )
@@ -175,11 +175,13 @@ class _Wire:
         yield rule(f"ether type arp meta mark & {MARKS.forged:#010x} == 0 accept")
         yield rule("oifname . ether daddr . ip daddr @own4 accept")
         yield rule("oifname . ether daddr . ip6 daddr @own6 accept")
-        yield rule(f"icmpv6 type {NEIGHBOURS} meta mark & {MARKS.forged:#010x} == 0 accept")
+        for message in (DISCOVERY, LISTENERS):
+            yield rule(f"{message} meta mark & {MARKS.forged:#010x} == 0 accept")
         yield rule("oifname != @closed ether type { ip, ip6 } meta pkttype { broadcast, multicast } accept")
         yield rule("counter name unjudged drop")
 
     def _unknown_out(self) -> Iterator[str]:
         if self.intent.births is Births.HOLD:
-            yield rule(f"icmpv6 type {NEIGHBOURS} accept")
+            yield rule(f"{DISCOVERY} accept")
+            yield rule(f"{LISTENERS} accept")
             yield rule("counter name held drop")

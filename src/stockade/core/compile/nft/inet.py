@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stockade.core.compile.nft.judging import NEIGHBOURS, Judging, address_type
+from stockade.core.compile.nft.judging import DISCOVERY, LISTENERS, Judging, address_type
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
@@ -79,13 +79,15 @@ class _Gate:
         yield rule("iifname @strict icmpv6 type nd-router-advert counter name forged drop")
         yield rule("iifname . ether saddr . ip saddr @own4 return")
         yield rule("iifname . ether saddr . ip6 saddr @own6 return")
-        yield rule(f"ip6 saddr :: iifname . ether saddr @macs icmpv6 type {NEIGHBOURS} return")
+        for message in (DISCOVERY, LISTENERS):
+            yield rule(f"ip6 saddr :: iifname . ether saddr @macs {message} return")
         yield rule("iifname @strict counter name forged drop")
         yield rule(f"meta mark set meta mark | {MARKS.forged:#010x}")
 
     def _held(self) -> Iterator[str]:
         """Nobody has labelled this endpoint: nothing but essential passes, to it or from it."""
-        yield rule(f"icmpv6 type {NEIGHBOURS} accept")
+        yield rule(f"{DISCOVERY} accept")
+        yield rule(f"{LISTENERS} accept")
         yield rule("counter name held drop")
 
     def _input(self) -> Iterator[str]:

@@ -23,8 +23,12 @@ from stockade.core.model.policy import Mode
 
 COUNTERS = (REFUSED, WOULD_REFUSE, "invalid", "midstream", "forged", "held", "unjudged")
 NOT_SYN = "tcp flags & (fin|syn|rst|ack) != syn"
-NEIGHBOURS = "{ 130, 131, 132, 133, 134, 135, 136, 143 }"
-"""ICMPv6 types of neighbour discovery and multicast listeners; bridge and routed ports vouch for who sends them."""
+DISCOVERY = "icmpv6 type { 133, 134, 135, 136 } ip6 hoplimit 255"
+"""Neighbour discovery, which no router passes on: with any other hop limit it has crossed one (RFC 4861, 7.1)."""
+LISTENERS = "icmpv6 type { 130, 131, 132, 143 } ip6 daddr ff00::/8"
+"""Multicast listener discovery, to a group: to anybody else it would be a way to talk (RFC 2710, 3810)."""
+MEMBERSHIP = "ip protocol 2 ip daddr 224.0.0.0/4"
+"""IGMP, likewise (RFC 2236, 3376)."""
 FORWARDED_FOR = "10s"
 """How long after a packet of a published connection's first leg the proxy may open the second."""
 
@@ -207,8 +211,9 @@ class Judging:
             )
             yield rule("ct state related meta l4proto { icmp, icmpv6 } goto strange")
         else:
-            yield rule(f"icmpv6 type {NEIGHBOURS} goto pass_p")
-        yield rule("ip protocol 2 goto pass_p")
+            yield rule(f"{DISCOVERY} goto pass_p")
+            yield rule(f"{LISTENERS} goto pass_p")
+        yield rule(f"{MEMBERSHIP} goto pass_p")
         for family in FAMILIES:
             source, destination = view.at("source", family), view.at("destination", family)
             yield rule(f"{source} . {destination} @self{family} goto pass_{view.letter}")
