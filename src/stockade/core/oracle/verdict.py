@@ -4,6 +4,7 @@ Written from ``docs/policy.md`` alone, slow and obvious; judged against it is ev
 Judges Stockade only: another table's drop is not seen here. Judges the ends at ``packet.host`` only.
 """
 
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from stockade.core.model.ids import RuleId, WorkloadId
@@ -188,10 +189,21 @@ class _Court:
         )
 
     def keeps_the_link(self) -> bool:
-        """Neighbour discovery, router solicitations, group membership."""
+        """Neighbour discovery that stays on its link; group membership, told to a group. Else it is a way to talk."""
+        to_a_group = ip_address(self.packet.destination).is_multicast
         if self.packet.protocol is Protocol.ICMPV6:
-            return self.packet.port >> 8 in (*NEIGHBOURS, *MEMBERSHIP)
-        return self.packet.protocol == IGMP
+            kind = self.packet.port >> 8
+            return (kind in NEIGHBOURS and self.stays_on_the_link()) or (kind in MEMBERSHIP and to_a_group)
+        return self.packet.protocol == IGMP and to_a_group
+
+    def stays_on_the_link(self) -> bool:
+        """No router passes neighbour discovery on (RFC 4861, 7.1)."""
+        source, destination = self.met.source, self.met.destination
+        address = ip_address(destination.address)
+        if address.is_multicast or address.is_link_local or source.own or destination.own:
+            return True
+        bridges = [end.endpoint.bridge if end.endpoint else "" for end in (source, destination)]
+        return bridges[0] != "" and bridges[0] == bridges[1]
 
     def asks_for_configuration(self) -> bool:
         """The host's own DHCP client; an endpoint's is judged like anything else."""
