@@ -342,7 +342,9 @@ def test_a_failsafe_session_passes_both_ways_and_no_other() -> None:
 
 @pytest.mark.parametrize("kind", [133, 135, 136, 130, 131, 132, 143])
 def test_what_a_link_needs_always_passes(kind: int) -> None:
-    assert ask(shop(), "web6", "api6", kind * 256, ICMPV6).allowed
+    discovers = kind in (133, 135, 136)
+    assert ask(shop(), "web6", "api6", kind * 256, ICMPV6).allowed is discovers  # membership is told to groups alone
+    assert not ask(shop(), "web6", "2001:db8:ffff::9", kind * 256, ICMPV6).allowed  # beyond the link it is only talk
     assert ask(shop(), "web6", "ff02::1:ff00:12", kind * 256, ICMPV6).allowed
     assert ask(shop(), "new6", "ff02::1", kind * 256, ICMPV6).allowed
     assert not ask(shop(), "web6", "api6", 128 * 256, ICMPV6).allowed
