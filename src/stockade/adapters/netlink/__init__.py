@@ -1,10 +1,27 @@
-"""The kernel's links and addresses: what interfaces this host has, whose ports they are, and the host itself.
+"""Links, addresses and network namespaces, as the kernel tells them; and what a host is, as far as it can be seen.
 
-Raw rtnetlink (``rtnetlink(7)``): a listing of 500 links costs milliseconds and no library stays resident. A change is
-only ever a reason to list again, so nothing is lost with a message that the kernel dropped.
+Reads only: it never changes a link, an address or a setting. Decodes route netlink itself: a burst of some hundred
+links is decoded in milliseconds, and an agent need not load a library for it.
 """
 
-from stockade.adapters.netlink.host import HostWatch, describe
-from stockade.adapters.netlink.links import InterfaceAddress, Link, addresses, links, open_socket, ports_of
+from stockade.adapters.netlink.facts import HostFacts, host_facts
+from stockade.adapters.netlink.inside import endpoints_of, ports_of
+from stockade.adapters.netlink.namespace import Namespace, NamespaceGone
+from stockade.adapters.netlink.values import AddressesSeen, LinkEvent, LinkGone, LinkSeen, LinksListed
+from stockade.adapters.netlink.watch import LinkWatch, list_links
 
-__all__ = ["HostWatch", "InterfaceAddress", "Link", "addresses", "describe", "links", "open_socket", "ports_of"]
+__all__ = [
+    "AddressesSeen",
+    "HostFacts",
+    "LinkEvent",
+    "LinkGone",
+    "LinkSeen",
+    "LinkWatch",
+    "LinksListed",
+    "Namespace",
+    "NamespaceGone",
+    "endpoints_of",
+    "host_facts",
+    "list_links",
+    "ports_of",
+]

@@ -239,9 +239,9 @@ class Lab:
         """Have a node answer there no longer. Connections that are there live on."""
         await self._prober.unlisten(name, [(protocol, port, address) for port in ports])
 
-    async def open(self, probes: Iterable[Probe], *, patience: float = PATIENCE) -> list[Flow]:
-        """Open connections and keep them open."""
-        return await self._prober.open(probes, patience=patience)
+    async def open(self, probes: Iterable[Probe], *, patience: float = PATIENCE, listen: bool = True) -> list[Flow]:
+        """Open connections and keep them open. ``listen``: to ports that are opened first."""
+        return await self._prober.open(probes, patience=patience, listen=listen)
 
     async def send(self, flows: Iterable[Flow], *, back: bool = False, patience: float = PATIENCE) -> list[Heard]:
         """Find out whether flows still carry packets, asked from their opener or (``back``) from their other end."""

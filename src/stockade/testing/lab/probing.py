@@ -92,10 +92,11 @@ class Prober:
 
     # Flows
 
-    async def open(self, probes: Iterable[Probe], *, patience: float = PATIENCE) -> list[Flow]:
+    async def open(self, probes: Iterable[Probe], *, patience: float = PATIENCE, listen: bool = True) -> list[Flow]:
         """Open connections and keep them (TCP, UDP, SCTP)."""
         wanted = list(probes)
-        await self.listen_for(wanted)
+        if listen:
+            await self.listen_for(wanted)
         items = [{**self._item(each), "key": self.nonce()} for each in wanted]
         reports = await self._batches("probe", [each.source for each in wanted], items, patience, AT_ONCE)
         return [
