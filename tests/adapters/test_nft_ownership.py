@@ -341,10 +341,10 @@ def test_a_helper_that_hangs_is_given_up_and_replaced(space: Room) -> None:
 
 
 def test_it_outlives_whoever_started_it(space: Room) -> None:
-    done = space.run(sys.executable, "-I", "-S", str(PROGRAM), str(space.socket))
+    done = space.run(sys.executable, "-I", str(PROGRAM), str(space.socket))
     assert (done.returncode, done.stderr) == (0, "")
     pid = space.helper_pid()
-    again = space.run(sys.executable, "-I", "-S", str(PROGRAM), str(space.socket))
+    again = space.run(sys.executable, "-I", str(PROGRAM), str(space.socket))
     assert (again.returncode, space.helper_pid()) == (0, pid)
     assert os.getsid(pid) == os.getpgid(pid) != os.getsid(0)
 
@@ -353,6 +353,22 @@ def test_release_leaves_no_process_and_no_file(space: Room, tmp_path: Path) -> N
     space.apply(shop())
     pid = space.helper_pid()
     space.kernel.helper.release()
+    until = time.monotonic() + 5
+    while alive(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not alive(pid)
+    assert list(tmp_path.iterdir()) == []
+    assert settled(shop(), space.kernel.observe())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_only_a_request_to_terminate_ends_it(space: Room, tmp_path: Path, number: int) -> None:
+    space.apply(shop())
+    pid = space.helper_pid()
+    os.kill(pid, number)
+    if number != signal.SIGTERM:
+        assert space.helper_pid() == pid
+        return
     until = time.monotonic() + 5
     while alive(pid) and time.monotonic() < until:
         time.sleep(0.01)

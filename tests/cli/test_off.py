@@ -79,6 +79,7 @@ import sys
 from pathlib import Path
 from stockade.adapters.nft import NftKernel
 kernel = NftKernel(Path(sys.argv[1]), None)
+kernel.commit("add table inet stockade\\n")
 kernel.commit("add chain inet stockade forward { type filter hook forward priority 0 ; policy drop ; }\\n")
 kernel.close()
 """

@@ -78,6 +78,7 @@ def daemon(path: Path, netns: str | None, ready: int) -> None:
         os.chdir("/")
         for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
             signal.signal(ignored, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
         place = Place(path)
         if not place.taken():
             say(ready, "ready")

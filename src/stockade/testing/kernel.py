@@ -20,7 +20,7 @@ import msgspec
 from stockade.core.compile.nft.ruleset import TABLE, Chain, ElementSet, Ruleset, Table
 from stockade.core.model.ids import Address
 from stockade.core.reconcile.references import chains_of, counters_of, key_of, sets_of, target
-from stockade.seams.kernel import Connection, KernelRefused
+from stockade.seams.kernel import Connection, Fill, KernelRefused
 
 DEEPEST = 16
 """How many chains deep the kernel follows jumps."""
@@ -30,7 +30,8 @@ FAMILIES = ("inet", "bridge")
 class FakeKernel:
     """Implements ``seams.kernel.Kernel``. ``strict``: adding what is there already is refused too.
 
-    ``batches`` are the transactions taken so far. ``owned``: our tables have a living owner, so that others get EPERM.
+    ``batches`` are the transactions taken so far; ``limit`` is how many connections have room. ``owned``: our tables
+    have a living owner, so that others get EPERM.
     """
 
     def __init__(self, *, owned: bool = True, strict: bool = False) -> None:
@@ -38,6 +39,8 @@ class FakeKernel:
         self.strict = strict
         self.batches: list[str] = []
         self.gone = False
+        self.limit = 65536
+        self.untracked = 0
         self._tables: dict[str, _Table] = {}
         self._tracked: dict[int, Connection] = {}
         self._next_id = 1
@@ -101,10 +104,18 @@ class FakeKernel:
             del self._tracked[number]
         return len(going)
 
+    def fill(self) -> Fill:
+        """Return how full the table of tracked connections is."""
+        self._alive()
+        return Fill(len(self._tracked), self.limit, self.untracked)
+
     # what happens to a kernel
 
     def track(self, connection: Connection) -> Connection:
-        """A connection begins; return it with the number that the kernel gave it."""
+        """A connection begins; return it with the number that the kernel gave it, or without where it has no room."""
+        if len(self._tracked) >= self.limit:
+            self.untracked += 1
+            return connection
         entry = msgspec.structs.replace(connection, id=self._next_id)
         self._next_id += 1
         self._tracked[entry.id] = entry
@@ -286,7 +297,7 @@ class _Table:
         there = self.elements[name]
         for element in _listed(rest):
             key = key_of(element)
-            if bool(self.sets[name].data) != (" : " in element):
+            if bool(self.sets[name].data) != (" : " in element) or not _fits(self.sets[name].key, key):
                 raise _RefusedError("Invalid argument")
             _new(key in there and (self.strict or there[key] != element))
             if key not in there:
@@ -303,7 +314,7 @@ class _Table:
 
     def add_chain(self, name: str, rest: str) -> None:
         hook = " ".join(rest.strip("{}").split())
-        _new(name in self.chains and (self.strict or self.chains[name][0] != hook))
+        _new(name in self.chains and (self.strict or (bool(hook) and self.chains[name][0] != hook)))
         self.chains.setdefault(name, (hook, []))
 
     def flush_chain(self, name: str, _rest: str) -> None:
@@ -314,8 +325,8 @@ class _Table:
 
     def delete_chain(self, name: str, _rest: str) -> None:
         _present(name in self.chains)
-        self.flush_chain(name, "")
         _free(self.held["chain"][name])
+        self.flush_chain(name, "")
         del self.chains[name]
 
     def add_rule(self, name: str, rest: str) -> None:
@@ -330,20 +341,16 @@ class _Table:
         self.chains[name][1].append(rest)
 
     def validate(self) -> None:
-        """What the kernel looks at when all commands are in: no loops, not too deep."""
-        depth: dict[str, int] = {}
-        for name in self.chains:
-            self._depth(name, depth, ())
+        """What the kernel looks at when all commands are in: from each base chain, no loop, and not too deep."""
         for name, (hook, _) in self.chains.items():
-            if hook and depth[name] > DEEPEST:
-                raise KernelRefused(f"chain {name}: Too many links")
+            if hook:
+                self._walk(name, ())
 
-    def _depth(self, name: str, depth: dict[str, int], above: tuple[str, ...]) -> int:
-        if name in above:
-            raise KernelRefused(f"chain {name}: Too many levels of symbolic links")
-        if name not in depth:
-            depth[name] = 1 + max((self._depth(each, depth, (*above, name)) for each in self._leads(name)), default=0)
-        return depth[name]
+    def _walk(self, name: str, above: tuple[str, ...]) -> None:
+        if name in above or len(above) >= DEEPEST:
+            raise KernelRefused(f"chain {name}: Too many links")
+        for each in sorted(self._leads(name)):
+            self._walk(each, (*above, name))
 
     def _leads(self, name: str) -> set[str]:
         rules = self.chains[name][1]
@@ -434,6 +441,25 @@ def _listed(rest: str) -> list[str]:
     if not inner:
         raise _RefusedError("syntax error")
     return inner.split(", ")
+
+
+_KINDS = {
+    "ipv4_addr": re.compile(r"[0-9./-]*\.[0-9./-]*"),
+    "ipv6_addr": re.compile(r"[0-9a-f:./-]*:[0-9a-f:./-]*"),
+    "ether_addr": re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}"),
+    "inet_service": re.compile(r"[0-9-]+"),
+    "ifname": re.compile(r'"[^"]{1,15}"'),
+}
+
+
+def _fits(kind: str, key: str) -> bool:
+    """Tell whether an element's key has the fields of its set. Expressions are not looked into."""
+    if kind.startswith("typeof "):
+        return True
+    kinds, parts = kind.split(" . "), key.split(" . ")
+    return len(kinds) == len(parts) and all(
+        each not in _KINDS or _KINDS[each].fullmatch(part) is not None for each, part in zip(kinds, parts, strict=True)
+    )
 
 
 def _apart(elements: Iterable[str]) -> None:

@@ -97,7 +97,7 @@ class Helper:
         return self._greet()
 
     def _start(self) -> dict[str, Any]:
-        command = [sys.executable, "-I", "-S", str(PROGRAM), str(self.path)]
+        command = [sys.executable, "-I", str(PROGRAM), str(self.path)]
         command += ["--netns", self.netns] if self.netns else []
         done = subprocess.run(
             command,

@@ -2,15 +2,21 @@
 tracks them. No logic: what to commit is decided elsewhere.
 """
 
+import contextlib
+import errno
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from stockade.adapters.nft.helper import Helper
-from stockade.adapters.nft.listing import parse
+from stockade.adapters.nft.listing import Torn, parse
 from stockade.adapters.nft.netlink import Changes, read_counters
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.model.ids import Address
 from stockade.seams.kernel import Connection, Fill, KernelRefused, Tracking
+
+READINGS, SETTLING = 20, 0.05
+"""How often, and after how many seconds, sets are read again that the kernel was still putting in order."""
 
 
 class NftKernel:
@@ -27,7 +33,11 @@ class NftKernel:
 
     def observe(self) -> Ruleset:
         """Return our tables as they are now. Dynamic sets come without elements."""
-        return parse(self.helper.call(do="list", families=["inet", "bridge"])["text"])
+        for _ in range(READINGS):
+            with contextlib.suppress(Torn):
+                return parse(self.helper.call(do="list", families=["inet", "bridge"])["text"])
+            time.sleep(SETTLING)
+        raise TimeoutError(errno.ETIMEDOUT, "the kernel's sets change faster than they can be read")
 
     def commit(self, batch: str) -> None:
         """Carry out one transaction of nft commands, all or nothing. Raises ``KernelRefused``.
@@ -70,3 +80,7 @@ class NftKernel:
         """Subscribe to changes that others make to our tables. Where they are owned there are none."""
         self.helper.ping()
         return Changes(lambda: self.helper.port, self._netns)
+
+    def close(self) -> None:
+        """Let go of the helper, which goes on."""
+        self.helper.close()

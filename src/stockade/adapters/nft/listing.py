@@ -2,7 +2,8 @@
 
 Why not nft's JSON: version 1.0.6 loses there what a set is declared by (``typeof``), that it is dynamic, and the width
 of raw payload in an element. Promises: whatever is listed gives a value; what is not ours to know (a foreign object,
-an option that we never set) shows as a difference or not at all. Never raises on what others wrote.
+an option that we never set) shows as a difference or not at all. Never raises on what others wrote; ``Torn`` where the
+kernel was moving a set's elements while they were read.
 """
 
 import ipaddress
@@ -24,8 +25,12 @@ _UNCOMPARED = ("size", "gc-interval")
 """What the kernel adds to a dynamic set by itself."""
 
 
+class Torn(Exception):  # noqa: N818 - reads as what happened
+    """A set lists an element twice: its hash table was being resized, and another element is missing. Read again."""
+
+
 def parse(listed: str) -> Ruleset:
-    """Return our tables as listed: inet first, then bridge."""
+    """Return our tables as listed: inet first, then bridge. Raises ``Torn``."""
     tables = {table.family: table for table in _tables(listed.split("\n"))}
     return Ruleset(tuple(tables[family] for family in ("inet", "bridge") if family in tables))
 
@@ -91,8 +96,16 @@ def _set(lines: list[str]) -> ElementSet:
     # An option that we never set makes the set another one than ours.
     flags.update(told)
     dynamic = "dynamic" in flags
-    elements = frozenset() if dynamic else frozenset(_elements(key, listed))
+    elements: frozenset[str] = frozenset() if dynamic else _whole(list(_elements(key, listed)))
     return ElementSet(key, data, tuple(sorted(flags)), timeout, comment, elements, dynamic)
+
+
+def _whole(elements: list[str]) -> frozenset[str]:
+    """A dump goes on where it was by count, so that in another order as many are met twice as are missed."""
+    found = frozenset(elements)
+    if len(found) < len(elements):
+        raise Torn
+    return found
 
 
 def _declaration(lines: list[str]) -> tuple[dict[str, str], str]:
