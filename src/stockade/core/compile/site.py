@@ -26,7 +26,7 @@ from stockade.core.model.intent import (
     PublishedPort,
 )
 from stockade.core.model.inventory import Attachment, Endpoint, Host, Published, Workload
-from stockade.core.model.net import Ports
+from stockade.core.model.net import Ports, Protocol, is_v6
 from stockade.core.model.policy import METADATA_SET, PER_HOST_SET, Where
 from stockade.core.model.snapshot import Snapshot
 
@@ -149,8 +149,6 @@ class Site:
 
     def published(self, ends: tuple[LocalEnd, ...]) -> tuple[PublishedPort, ...]:
         """Describe the ports of this host that lead to a workload, with the local senders that may go there."""
-        host = self.snapshot.workloads.get(self.host.workload)
-        own = tuple(sorted(address for address in met_at_home(host))) if host else ()
         found = []
         for port in self.host.published:
             if self.owners.of(port.to_address) != port.workload:
@@ -160,7 +158,9 @@ class Site:
                 PublishedPort(
                     protocol=port.protocol,
                     port=port.port,
-                    addresses=(Address(port.address),) if port.address else own,
+                    addresses=tuple(
+                        sorted(at for at in self.doors(port) if self.through(port.protocol, at, port.port) is port)
+                    ),
                     to_address=port.to_address,
                     to_port=port.to_port,
                     program=program.id if program else None,
@@ -168,6 +168,22 @@ class Site:
                 )
             )
         return tuple(sorted(found, key=lambda each: (each.protocol, each.port, each.addresses)))
+
+    def doors(self, port: Published) -> tuple[Address, ...]:
+        """Return the addresses at which a published port is met."""
+        if port.address:
+            return (Address(port.address),)
+        host = self.snapshot.workloads.get(self.host.workload)
+        return tuple(met_at_home(host)) if host else ()
+
+    def through(self, protocol: Protocol, address: Address, number: int) -> Published:
+        """Return what one address's port leads to: what names the address, else what is of its family, else any."""
+        means = [
+            each
+            for each in self.host.published
+            if (each.protocol, each.port) == (protocol, number) and address in self.doors(each)
+        ]
+        return min(means, key=lambda each: (each.address == "", is_v6(each.to_address) != is_v6(address)))
 
     def senders(self, port: Published, ends: tuple[LocalEnd, ...]) -> tuple[Address, ...]:
         """Return the addresses of the local endpoints whose own end lets them reach a published workload."""

@@ -1,0 +1,1 @@
+"""Random worlds on the real kernel."""
