@@ -314,6 +314,21 @@ def test_without_root_a_process_is_started_again_with_its_arguments():
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("prefix", [(), NO_ROOT], ids=["as-it-is", "without-root"])
+def test_another_terminal_can_run_commands_in_a_node(prefix):
+    script = SCRIPT.replace("print(*namespaces", "print(*lab.inside('api', stranger=True)")
+    owner = subprocess.Popen([*prefix, sys.executable, "-c", script, "wait"], stdout=subprocess.PIPE, text=True)
+    try:
+        words = owner.stdout.readline().split()
+        seen = subprocess.run([*words, "ip", "-br", "-4", "address"], capture_output=True, text=True, check=True)
+        assert "10.1.0.11/24" in seen.stdout
+    finally:
+        owner.kill()
+        owner.wait()
+        owner.stdout.close()
+
+
+@pytest.mark.real
 def test_a_kernel_that_forbids_namespaces_is_told_apart():
     script = (
         "from stockade.testing.lab import enter\ntry:\n  enter()\nexcept Exception as e:\n  print(e, '|', e.remedy)"

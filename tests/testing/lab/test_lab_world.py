@@ -68,6 +68,18 @@ def test_without_rules_everybody_reaches_everybody(bridge_nf):
     in_lab(Topology(WORLD.bridges, WORLD.nodes, bridge_nf=bridge_nf), scenario)
 
 
+def test_a_matrix_tries_everybody_to_everybody():
+    async def scenario(lab):
+        await lab.nft(without("inet", "iifname br0 oifname br0 udp dport 8080 drop"))
+        found = await lab.matrix(("web", "api", "lab"))
+        assert set(found) == {(a, b) for a in ("web", "api", "lab") for b in ("web", "api", "lab") if a != b}
+        assert [each.reached for each in found["web", "api"]] == [True, False, True]
+        assert all(each.reached for pair, cell in found.items() if "lab" in pair for each in cell)
+        assert len(await lab.matrix(on=[(Protocol.SCTP, 99)], family=6)) == 4 * 3
+
+    in_lab(SMALL, scenario)
+
+
 def test_other_addresses_of_the_world_answer_too():
     async def scenario(lab):
         probes = [to("web", "net", Protocol.TCP, address="8.8.8.8"), to("web", "lab", Protocol.UDP, address="10.2.0.1")]

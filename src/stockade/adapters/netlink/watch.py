@@ -47,6 +47,7 @@ class LinkWatch:
                 if problem.errno != errno.ENOBUFS:
                     raise _unreadable(problem) from problem
                 self.lost += 1
+                self._drain()
                 self._list()
                 continue
             for event in self._heard(data):
@@ -65,6 +66,17 @@ class LinkWatch:
         """Begin to list everything anew, from nothing, so that what is gone is not kept."""
         self._coming = _State()
         self._socket.send(self._listing.begin())
+
+    def _drain(self) -> None:
+        """Read until nothing is left. Until then the kernel goes on dropping, and says so only once (af_netlink.c)."""
+        while True:
+            try:
+                self._socket.recv(LARGEST)
+            except BlockingIOError:
+                return
+            except OSError as problem:
+                if problem.errno != errno.ENOBUFS:
+                    raise _unreadable(problem) from problem
 
     def _heard(self, data: bytes) -> Iterator[LinkEvent]:
         for message in wire.messages(data):

@@ -1,13 +1,14 @@
 """Whether packets between namespaces are still under way: they wait in each processor's backlog, and nowhere else.
 
-A packet is usually delivered while it is being sent; on a busy machine the kernel puts that off. Reads
-``/proc/net/softnet_stat``; changes nothing.
+A packet is usually delivered while it is being sent; on a busy machine the kernel puts that off. And whether the kernel
+has had to give up on some, for reasons that are the machine's and no policy's. Reads ``/proc/net``; changes nothing.
 """
 
 import asyncio
 from pathlib import Path
 
 STATISTICS = Path("/proc/net/softnet_stat")
+NEIGHBOURS = (Path("/proc/net/stat/arp_cache"), Path("/proc/net/stat/ndisc_cache"))
 DROPPED, WAITING = 1, 11
 ROUNDS, PAUSE = 3, 0.0003
 LONGEST = 2000
@@ -39,6 +40,19 @@ def waiting() -> int | None:
 def dropped() -> int:
     """Return how many packets the machine has dropped since it started because a backlog was full."""
     return sum(row[DROPPED] for row in _rows())
+
+
+def refused_neighbours() -> int:
+    """Return how often the machine has had no room for a neighbour; 0 where this namespace is not told."""
+    return sum(_refused(path) for path in NEIGHBOURS)
+
+
+def _refused(path: Path) -> int:
+    try:
+        head, *rows = (line.split() for line in path.read_text(encoding="ascii").splitlines())
+        return sum(int(row[head.index("table_fulls")], 16) for row in rows)
+    except (OSError, ValueError):
+        return 0
 
 
 def _rows() -> list[list[int]]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from stockade.testing.lab.topology import LabError
 
 NEEDED = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}
+EVERYBODY = ["0", "0", "4294967295"]
+"""The map of user ids of the machine itself: each is itself."""
 ENTERED = "STOCKADE_LAB_ENTERED"
 """Set in the environment of a process that has been started again, so that it never tries twice."""
 
@@ -38,6 +40,11 @@ def enter() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execvpe("unshare", command, {**os.environ, ENTERED: "1"})
+
+
+def entered() -> bool:
+    """Tell whether this process lives in a user namespace."""
+    return Path("/proc/self/uid_map").read_text(encoding="ascii").split() != EVERYBODY
 
 
 def able() -> bool:

@@ -20,6 +20,7 @@ from stockade.core.model.event import LabelsSet
 from stockade.core.model.inventory import BridgeState, Host, Published, Sighting
 from stockade.core.model.net import Protocol, is_v6
 from stockade.testing.lab import facts, wiring
+from stockade.testing.lab.entry import entered
 from stockade.testing.lab.layout import Layout, Plug, bridge_mac
 from stockade.testing.lab.namespaces import Command, Done, Namespace, Namespaces
 from stockade.testing.lab.probing import PATIENCE, Prober
@@ -180,9 +181,15 @@ class Lab:
         """Return the path of a node's network namespace."""
         return str(self._end(name).path)
 
-    def inside(self, name: str) -> list[str]:
-        """Return the words before a command that run it in a node. Such a command is not the lab's: end it yourself."""
-        return ["nsenter", f"--net={self.netns(name)}", "--"]
+    def inside(self, name: str, *, stranger: bool = False) -> list[str]:
+        """Return the words before a command that run it in a node. Such a command is not the lab's: end it yourself.
+
+        ``stranger``: for a process that did not ``enter`` as this one did, such as one in another terminal.
+        """
+        words = ["nsenter", f"--net={self.netns(name)}"]
+        if stranger and entered():
+            words += [f"--user=/proc/{self.pid(name)}/ns/user", "--preserve-credentials"]
+        return [*words, "--"]
 
     def address(self, name: str, family: int = 4) -> str:
         """Return a node's first address of a family."""
@@ -230,6 +237,24 @@ class Lab:
     async def probe(self, probes: Iterable[Probe], *, patience: float = PATIENCE, listen: bool = True) -> list[Result]:
         """Try all of these at once; return their results in the same order. ``listen`` opens the ports probed."""
         return await self._prober.probe(probes, patience=patience, listen=listen)
+
+    async def matrix(
+        self,
+        names: Iterable[str] = (),
+        on: Iterable[tuple[Protocol, int]] = ((Protocol.TCP, 8080), (Protocol.UDP, 8080), (Protocol.ICMP, 0)),
+        *,
+        family: int = 4,
+        patience: float = PATIENCE,
+    ) -> dict[tuple[str, str], tuple[Result, ...]]:
+        """Try everybody to everybody: for each (source, destination) the results in the order of ``on``.
+
+        All nodes where no ``names`` are given. The host is among them; a node is not tried to itself.
+        """
+        who, what = tuple(names) or self.names, tuple(on)
+        pairs = [(source, destination) for source in who for destination in who if source != destination]
+        probes = [Probe(*pair, protocol, port, family) for pair in pairs for protocol, port in what]
+        results = iter(await self.probe(probes, patience=patience))
+        return {pair: tuple(next(results) for _ in what) for pair in pairs}
 
     async def listen(self, name: str, protocol: Protocol, *ports: int, address: str = "") -> None:
         """Have a node answer on ports (a probe does that by itself)."""

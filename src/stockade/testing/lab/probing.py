@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from stockade.core.model.net import PORTED, Protocol
-from stockade.testing.lab.backlog import drained, dropped
+from stockade.testing.lab.backlog import drained, dropped, refused_neighbours
 from stockade.testing.lab.namespaces import Namespace
 from stockade.testing.lab.topology import LabError
 from stockade.testing.probe.values import ECHO4, ECHO6, Flow, Heard, Observed, Outcome, Probe, Result
@@ -202,8 +202,13 @@ class Prober:
         self, wanted: list[Wanted], ask: Callable[[list[Wanted], int], Awaitable[list[Told]]]
     ) -> list[Told]:
         """Ask; where the machine itself dropped packets meanwhile, ask again about whatever met silence."""
-        before = dropped()
+        before, room = dropped(), refused_neighbours()
         results = await ask(wanted, AT_ONCE)
+        if refused_neighbours() != room or any(each.detail == "ENOBUFS" for each in results):
+            raise LabError(
+                "the kernel has no room for so many neighbours, so that probes would seem denied",
+                remedy="probe fewer pairs, or raise net.ipv4.neigh.default.gc_thresh3 (and ipv6's) on this machine",
+            )
         for _ in range(TRIES):
             silent = [place for place, each in enumerate(results) if each.outcome is Outcome.TIMED_OUT]
             if not silent or before == (before := dropped()):
