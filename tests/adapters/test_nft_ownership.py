@@ -186,7 +186,7 @@ def test_lost_changes_are_told(space: Room) -> None:
     space.nft("add table inet stockade")
     changes = space.kernel.ruleset_changes()
     try:
-        changes._socket.setsockopt(socket.SOL_SOCKET, 33, 4096)
+        changes._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         lines = "".join(f"add chain inet stockade x{n}\n" for n in range(3000))
         subprocess.run(
             ["nsenter", f"--net={space.netns}", "nft", "-f", "-"], input=lines, text=True, check=True, timeout=60

@@ -159,7 +159,7 @@ def test_one_world_becomes_the_next_as_in_memory(space: Room) -> None:
         for seed in (before, after):
             intents = compile_snapshot(world(seed))
             wanted = render(intents[min(intents)])
-            assert space.apply(wanted) <= 2
+            space.apply(wanted)
             assert differences(space.kernel.observe(), in_memory(wanted)) == [], f"seeds {before} {after}"
 
 

@@ -40,6 +40,8 @@ FAMILIES = {"inet": 1, "bridge": 7}
 LARGEST = 64 << 20
 """Bytes of one request or reply."""
 CLIENTS = 32
+SEND_ROOM = 8 << 20
+"""Bytes of one transaction that are asked for; the kernel gives twice net.core.wmem_max at most."""
 PATIENCE = 5.0
 """Seconds for the kernel to answer a message of ours."""
 INHERITANCE_ROUNDS, INHERITANCE_PAUSE = 20, 0.05
@@ -307,6 +309,8 @@ class Nft:
         # A second descriptor of the same socket. It stays non-blocking: a blocking one makes libnftables hang.
         self.socket = socket.socket(fileno=os.dup(found[0]))
         os.set_blocking(self.socket.fileno(), False)
+        # Without root's power over buffers libnftables leaves this one as small as it was made.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_ROOM)
         self.sequence = 0x5EED0000
         self.state("inet")
         self.port: int = self.socket.getsockname()[0]

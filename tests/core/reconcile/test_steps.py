@@ -18,6 +18,7 @@ from stockade.core.reconcile.operations import (
     FillChain,
     FlushChain,
 )
+from stockade.core.reconcile.steps import PIECE
 from stockade.seams.kernel import KernelRefused
 from stockade.testing.kernel import FakeKernel
 
@@ -241,3 +242,22 @@ def test_the_kernel_in_memory_refuses_the_wrong_order() -> None:
         with pytest.raises(KernelRefused):
             kernel.commit(f"add chain inet stockade fine\n{wrong}\n")
         assert kernel.observe() == before
+
+
+def test_much_is_made_in_pieces_and_switched_at_once() -> None:
+    """No piece is larger than a socket's buffer takes without root; and only the last step is felt."""
+    addresses = frozenset(f"10.0.{n >> 8}.{n & 255}" for n in range(20_000))
+    ways = ElementSet("ipv4_addr", data="verdict", elements=frozenset(f"{each} : goto web_1" for each in addresses))
+    long = Chain("", tuple(rule(f"ip saddr 10.0.0.0/8 th dport {n} accept") for n in range(5000)))
+    chains = {"forward": FORWARD, "web_1": Chain("", (rule("accept"),)), "long": long}
+    wanted = Ruleset((Table("inet", sets={"ingress": ways}, chains=chains),))
+    planned = steps(wanted, Ruleset())
+    assert len(planned) > 5
+    assert all(len(text(step)) < 2 * PIECE for step in planned)
+    kernel = FakeKernel(strict=True)
+    for step in planned[:-1]:
+        kernel.commit(text(step))
+        assert not any(chain.hook for chain in kernel.observe().tables[0].chains.values())
+    kernel.commit(text(planned[-1]))
+    assert kernel.observe() == Ruleset((Table("inet", sets={"ingress": ways}, chains=dict(sorted(chains.items()))),))
+    assert settled(wanted, kernel.observe())

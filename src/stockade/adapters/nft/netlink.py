@@ -5,19 +5,16 @@ author.
 """
 
 import contextlib
-import ctypes
 import os
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import msgspec
 
+from stockade.adapters.nft.namespace import open_socket
 from stockade.core.compile.nft.ruleset import TABLE
 
-NETLINK_NETFILTER = 12
 SUBSYSTEM = 10
 GETOBJ, NEWOBJ, NEWGEN = 19, 18, 15
 GROUP = 7
@@ -32,7 +29,6 @@ FAMILIES = {1: "inet", 7: "bridge"}
 ATTEMPTS = 10
 PATIENCE = 5.0
 ROOM = 1 << 21
-CLONE_NEWNET = 0x40000000
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -138,36 +134,6 @@ def _counter(content: bytes) -> tuple[str, int, int]:
     data = attributes(told.get(OBJ_DATA, b""))
     name = told.get(OBJ_NAME, b"").rstrip(b"\0").decode(errors="replace")
     return name, int.from_bytes(data[COUNTER_PACKETS], "big"), int.from_bytes(data[COUNTER_BYTES], "big")
-
-
-def open_socket(netns: str | None = None) -> socket.socket:
-    """Return a netfilter netlink socket of a network namespace (its file), or of the calling thread's own."""
-    if netns is None:
-        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-    found: list[socket.socket] = []
-    failed: list[OSError] = []
-
-    def within() -> None:
-        try:
-            _enter(netns)
-            found.append(open_socket())
-        except OSError as problem:
-            failed.append(problem)
-
-    # A thread of its own, since its namespace does not come back.
-    thread = threading.Thread(target=within)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return found[0]
-
-
-def _enter(netns: str) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    with Path(netns).open("rb") as file:
-        if libc.setns(file.fileno(), CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), netns)
 
 
 def attribute(kind: int, content: bytes) -> bytes:

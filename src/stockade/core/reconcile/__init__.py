@@ -1,4 +1,4 @@
-"""Desired × observed → ordered operations, as values, in at most two steps; ``text`` spells a step for nft."""
+"""Desired × observed → ordered operations, as values: make, then switch; ``text`` spells a step for nft."""
 
 from stockade.core.reconcile.operations import Operation, Step
 from stockade.core.reconcile.spelling import Unspeakable, text

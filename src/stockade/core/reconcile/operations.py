@@ -91,7 +91,7 @@ class FlushChain(msgspec.Struct, frozen=True, tag=True):
 
 
 class FillChain(msgspec.Struct, frozen=True, tag=True):
-    """Rules for a chain that has none, in order."""
+    """Rules at the end of a chain that was empty when the step began, or that nothing leads to yet; in order."""
 
     family: str
     name: str

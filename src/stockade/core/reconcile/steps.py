@@ -8,6 +8,9 @@ Why two: the kernel gives a packet that is under way the rules of the generation
 answers with the elements of now. A packet that began just before the moment may therefore be led into a chain that is
 empty for it. So a chain that a map will lead to must exist, complete, one transaction earlier.
 
+The first step is cut into pieces where it is large: nothing in force reaches any of it, so it need not come at once,
+and a transaction has to fit into a socket's buffer (without root, twice net.core.wmem_max: 416 KiB by default).
+
 Promises: the result depends on the two values alone; ``apply(steps(d, o), o)`` is ``d``; a table is never deleted in
 order to be made again. Chains are compared by their rules' comments, so a rule of ours must carry one; dynamic sets by
 declaration.
@@ -39,7 +42,10 @@ from stockade.core.reconcile.references import chains_of, sets_of, targets_of
 
 
 def steps(desired: Ruleset, observed: Ruleset) -> tuple[Step, ...]:
-    """Return the transactions that lead from ``observed`` to ``desired``: none, one or two, in this order."""
+    """Return the transactions that lead from ``observed`` to ``desired``, in this order.
+
+    None, one or two; more where there is much to make. Only the last changes what is in force.
+    """
     there = {table.family: table for table in observed.tables}
     wanted = {table.family: table for table in desired.tables}
     make: list[Operation] = []
@@ -51,7 +57,11 @@ def steps(desired: Ruleset, observed: Ruleset) -> tuple[Step, ...]:
         change = _Change(wanted[family], there.get(family))
         make += change.make()
         switch += change.switch()
-    return tuple(tuple(step) for step in (make, switch) if step)
+    return (*_pieces(make), *((tuple(switch),) if switch else ()))
+
+
+PIECE = 96 << 10
+"""Characters of text in one piece of the first step, about; netlink takes three to four bytes for each."""
 
 
 def settled(desired: Ruleset, observed: Ruleset) -> bool:
@@ -65,6 +75,47 @@ def distrust(observed: Ruleset) -> Ruleset:
     For tables that others can write: a rule that was replaced by another with the same comment looks as before.
     """
     return Ruleset(tuple(_distrusted(table) for table in observed.tables))
+
+
+def _pieces(make: list[Operation]) -> Iterator[Step]:
+    held: list[Operation] = []
+    weight = 0
+    for operation in make:
+        for part, more in _parts(operation):
+            if held and weight + more > PIECE:
+                yield tuple(held)
+                held, weight = [], 0
+            held.append(part)
+            weight += more
+    if held:
+        yield tuple(held)
+
+
+def _parts(operation: Operation) -> Iterator[tuple[Operation, int]]:
+    """Yield an operation, cut where it is larger than a piece, with how many characters it takes."""
+    match operation:
+        case AddElements(family=family, name=name, elements=lines):
+            for part, weight in _runs(lines, len(", ")):
+                yield AddElements(family, name, part), weight
+        case FillChain(family=family, name=name, rules=lines):
+            for part, weight in _runs(lines, len("add rule bridge stockade \n") + len(name)):
+                yield FillChain(family, name, part), weight
+        case _:
+            yield operation, PLAIN
+
+
+def _runs(lines: tuple[str, ...], each: int) -> Iterator[tuple[tuple[str, ...], int]]:
+    start = weight = 0
+    for at, line in enumerate(lines):
+        if at > start and weight + len(line) + each > PIECE:
+            yield lines[start:at], weight
+            start, weight = at, 0
+        weight += len(line) + each
+    yield lines[start:], weight
+
+
+PLAIN = 80
+"""Characters of an operation that is a line."""
 
 
 def _distrusted(table: Table) -> Table:
