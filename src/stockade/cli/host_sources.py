@@ -7,8 +7,7 @@ from pathlib import Path
 
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
-from stockade.adapters.netlink.host import HostWatch
-from stockade.adapters.netlink.links import ports_of
+from stockade.adapters.netlink import HostWatch, peers_by_mac
 from stockade.agent.values import HostObserved
 from stockade.cli.machine_checks import checks
 from stockade.cli.machine_facts import collect
@@ -53,7 +52,7 @@ class Sources:
             found.append(
                 DockerRuntime(
                     self._host,
-                    ports_of=ports_of,
+                    ports_of=peers_by_mac,
                     clock=SystemClock(),
                     jitter=random.random,
                     socket=str(path),

@@ -5,6 +5,7 @@ links is decoded in milliseconds, and an agent need not load a library for it.
 """
 
 from stockade.adapters.netlink.facts import HostFacts, host_facts
+from stockade.adapters.netlink.host import HostWatch, describe, peers_by_mac
 from stockade.adapters.netlink.inside import endpoints_of, ports_of
 from stockade.adapters.netlink.namespace import Namespace, NamespaceGone
 from stockade.adapters.netlink.values import AddressesSeen, LinkEvent, LinkGone, LinkSeen, LinksListed
@@ -13,6 +14,7 @@ from stockade.adapters.netlink.watch import LinkWatch, list_links
 __all__ = [
     "AddressesSeen",
     "HostFacts",
+    "HostWatch",
     "LinkEvent",
     "LinkGone",
     "LinkSeen",
@@ -20,8 +22,10 @@ __all__ = [
     "LinksListed",
     "Namespace",
     "NamespaceGone",
+    "describe",
     "endpoints_of",
     "host_facts",
     "list_links",
+    "peers_by_mac",
     "ports_of",
 ]

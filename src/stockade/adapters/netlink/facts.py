@@ -56,7 +56,7 @@ def host_facts(
         Host(
             host,
             workload,
-            interfaces=tuple(sorted(each.name for each in links.links if _is_own(each, own))),
+            interfaces=tuple(sorted(each.name for each in links.links if is_own(each, own))),
             bridges=tuple(_bridges(links, own, dict(realms), state)),
             resolvers=tuple(sorted(_resolvers(resolvers))),
             failsafe=tuple(sorted(sessions)),
@@ -104,13 +104,15 @@ def _bridges(
             bridge.name,
             realms.get(bridge.name, Realm("")),
             links.of(bridge.index).subnets,
-            tuple(sorted(each.name for each in ports if _is_own(each, uplinks))),
+            tuple(sorted(each.name for each in ports if is_own(each, uplinks))),
             state,
         )
 
 
-def _is_own(link: LinkSeen, uplinks: frozenset[str]) -> bool:
-    return not link.leads_elsewhere or link.name in uplinks
+def is_own(link: LinkSeen, uplinks: frozenset[str]) -> bool:
+    """Tell whether an interface is the host's own and no workload's port: a veth to elsewhere, a tap on a bridge."""
+    a_port = link.leads_elsewhere or (link.kind == "tun" and link.master != 0)
+    return not a_port or link.name in uplinks
 
 
 def _own_addresses(links: LinksListed) -> set[Address]:
