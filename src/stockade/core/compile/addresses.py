@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from stockade.core.model.ids import Address, HostId, Prefix, WorkloadId
 from stockade.core.model.inventory import Attachment, Endpoint, Workload
@@ -27,11 +28,19 @@ def own_addresses(endpoint: Endpoint) -> tuple[Address, ...]:
     return endpoint.addresses
 
 
+def is_link_local(address: Address) -> bool:
+    """Tell whether an address (canonical text) is of 169.254.0.0/16 or fe80::/10."""
+    return address.startswith(("fe8", "fe9", "fea", "feb") if ":" in address else "169.254.")
+
+
 def met_everywhere(workload: Workload) -> Iterator[Address]:
-    """Yield the addresses by which every host meets a workload: those in the realm that hosts share."""
+    """Yield the addresses by which every host meets a workload: those in the realm that hosts share.
+
+    Link-local addresses mean nothing beyond their link, and so are met at home alone.
+    """
     for endpoint in workload.seen.endpoints:
         if not endpoint.realm:
-            yield from endpoint.addresses
+            yield from (each for each in endpoint.addresses if not is_link_local(each))
 
 
 def met_at_home(workload: Workload) -> Iterator[Address]:
@@ -70,6 +79,12 @@ def claims(workloads: Iterable[tuple[WorkloadId, Iterable[Address]]]) -> dict[Ad
 
 def disjoint(cidrs: Iterable[Prefix], excepted: Iterable[Prefix]) -> tuple[Prefix, ...]:
     """Return the fewest prefixes that cover ``cidrs`` less ``excepted``, IPv4 first, ascending."""
+    return _disjoint(tuple(cidrs), tuple(excepted))
+
+
+@lru_cache(maxsize=1024)
+def _disjoint(cidrs: tuple[Prefix, ...], excepted: tuple[Prefix, ...]) -> tuple[Prefix, ...]:
+    """Remembered: the same network sets are asked for again with every plan, explanation and host."""
     remaining = list(_collapsed(cidrs))
     for hole in _collapsed(excepted):
         kept: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []

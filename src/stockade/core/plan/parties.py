@@ -2,11 +2,13 @@
 
 import ipaddress
 from collections.abc import Mapping
+from functools import cached_property
 
 import msgspec
 
-from stockade.core.compile.addresses import disjoint, inside
+from stockade.core.compile.addresses import disjoint
 from stockade.core.compile.population import Population
+from stockade.core.compile.ranges import Ranges
 from stockade.core.compile.rulebook import Rulebook, rulebook
 from stockade.core.model.ids import HostId, Prefix
 from stockade.core.model.intent import Line, Program
@@ -60,15 +62,17 @@ class World:
 
     def party_at(self, address: str, text: str = "") -> Party:
         """Return a party for one address outside the inventory."""
-        found = frozenset(
-            name for name, prefixes in self.prefixes.items() if inside(address, map(ipaddress.ip_network, prefixes))
-        )
+        found = frozenset(name for name, ranges in self._ranges.items() if address in ranges)
         return Party(text or address, networks=found)
 
-    @property
+    @cached_property
     def prefixes(self) -> Mapping[str, tuple[Prefix, ...]]:
         """The prefixes of every network set, metadata's only in its own."""
         return {name: _prefixes(self.book, name, self.snapshot.hosts) for name in self.book.networks}
+
+    @cached_property
+    def _ranges(self) -> Mapping[str, Ranges]:
+        return {name: Ranges(prefixes) for name, prefixes in self.prefixes.items()}
 
     def judged(self, workload: Workload) -> bool:
         """Tell whether an enforcement point of ours carries a workload."""
