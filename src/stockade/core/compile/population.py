@@ -10,11 +10,13 @@ from stockade.core.compile.rulebook import Clause, Rulebook, Term
 from stockade.core.compile.text import digest
 from stockade.core.model.ids import HostId, ProgramId, WorkloadId
 from stockade.core.model.intent import Line, Program
-from stockade.core.model.inventory import Host, Workload
+from stockade.core.model.inventory import Attachment, Host, Workload
 from stockade.core.model.labels import NAME, Labels
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
 from stockade.core.model.selector import Selector
+
+CARRIED = (Attachment.BRIDGED, Attachment.ROUTED, Attachment.HOST)
 
 Identity = tuple[tuple[tuple[str, str], ...], str]
 """What policy sees of a workload: the labels it mentions, as pairs, and, where it mentions names, the name."""
@@ -95,13 +97,18 @@ class Population:
         """Return the workloads that a term means."""
         numbers = self.matching.members(self.matching.number[term.selector])
         found = [workload for number in numbers for workload in self.members[number].values()]
-        return [each for each in found if each.seen.host not in self.hosts] if term.adrift else found
+        return [each for each in found if self._adrift(each)] if term.adrift else found
 
     def means(self, term: Term, workload: Workload) -> bool:
         """Tell whether a term means one workload."""
-        if not workload.known or (term.adrift and workload.seen.host in self.hosts):
+        if not workload.known or (term.adrift and not self._adrift(workload)):
             return False
         return select.matches(term.selector, workload.labels, workload.name)
+
+    def _adrift(self, workload: Workload) -> bool:
+        """Tell whether no host of ours judges at any of a workload's own ends."""
+        carried = any(endpoint.attachment in CARRIED for endpoint in workload.seen.endpoints)
+        return workload.seen.host not in self.hosts or not carried
 
     def _place(self, workload: Workload) -> int:
         identity = (self._seen_by_policy(workload.labels), workload.name if self.named else "")

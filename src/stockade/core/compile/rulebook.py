@@ -35,7 +35,7 @@ STRICTNESS = {mode: rank for rank, mode in enumerate(Mode)}
 
 
 class Term(msgspec.Struct, frozen=True):
-    """The workloads that a line's peers are. ``adrift``: only those that no host of ours carries."""
+    """The workloads that a line's peers are. ``adrift``: only those at none of whose ends a host of ours judges."""
 
     selector: Selector
     adrift: bool = False

@@ -27,9 +27,10 @@ from stockade.core.model.intent import (
 )
 from stockade.core.model.inventory import Attachment, Endpoint, Host, Published, Workload
 from stockade.core.model.net import Ports, Protocol, is_v6
-from stockade.core.model.policy import METADATA_SET, PER_HOST_SET, Where
+from stockade.core.model.policy import METADATA_SET, PER_HOST_SET, Births, Where
 from stockade.core.model.snapshot import Snapshot
 
+LOOPBACKS = (Address("127.0.0.1"), Address("::1"))
 JUDGED_HERE = (Attachment.BRIDGED, Attachment.ROUTED, Attachment.HOST)
 
 
@@ -54,6 +55,7 @@ class Site:
         self.owners = Owners(shared, local)
         self.shared = shared
         self.fingerprint = fingerprint
+        self.births = births(book, snapshot.workloads.get(host.workload))
 
     def intent(self) -> Intent:
         """Put the intent together."""
@@ -65,7 +67,7 @@ class Site:
             host=self.host.id,
             revision=self.snapshot.revision,
             version=self.snapshot.version,
-            births=births(self.book, self.snapshot.workloads.get(self.host.workload)),
+            births=self.births,
             ends=ends,
             programs=programs,
             peers=self.peers(lines),
@@ -128,6 +130,8 @@ class Site:
             for address in met_at_home(workload) if at_home else met_everywhere(workload):
                 if self.owners.of(address) == workload.id:
                     found.add(address)
+            if workload.id == self.host.workload and self.host.published:
+                found.update(LOOPBACKS)  # by which the host reaches what it publishes
         return tuple(sorted(found))
 
     def networks(self, lines: Iterable[Line]) -> tuple[PrefixSet, ...]:
@@ -140,7 +144,8 @@ class Site:
         used = [ipaddress.ip_network(prefix) for each in networks for prefix in each.prefixes]
         if not used:
             return ()
-        claimed = {*self.shared, *self.owners.local}
+        strangers = (address for endpoint in self.host.unknown for address in own_addresses(endpoint))
+        claimed = {*self.shared, *self.owners.local, *strangers}
         return tuple(sorted(address for address in claimed if inside(address, used)))
 
     def inside(self) -> tuple[Prefix, ...]:
@@ -151,9 +156,8 @@ class Site:
         """Describe the ports of this host that lead to a workload, with the local senders that may go there."""
         found = []
         for port in self.host.published:
-            if self.owners.of(port.to_address) != port.workload:
-                continue  # nobody is behind it: the port is the host's own
-            program = self.population.program(port.workload)
+            target = self.behind(port)
+            program = self.population.program(target.id) if target else None
             found.append(
                 PublishedPort(
                     protocol=port.protocol,
@@ -164,17 +168,29 @@ class Site:
                     to_address=port.to_address,
                     to_port=port.to_port,
                     program=program.id if program else None,
-                    senders=self.senders(port, ends),
+                    senders=self.senders(port, target, ends),
+                    proxied=port.proxied,
+                    held=program is None and self.births is Births.HOLD and port.to_address in self.placed(),
                 )
             )
         return tuple(sorted(found, key=lambda each: (each.protocol, each.port, each.addresses)))
+
+    def behind(self, port: Published) -> Workload | None:
+        """Return the workload of this host behind a published port; None where the address is nobody's or elsewhere."""
+        owner = self.owners.of(port.to_address)
+        return next((each for each in self.local if each.id == owner), None)
+
+    def placed(self) -> set[Address]:
+        """Return every address that some endpoint of this host says is its own, labelled or not."""
+        endpoints = [endpoint for workload in self.local for endpoint in workload.seen.endpoints]
+        return {address for each in (*endpoints, *self.host.unknown) for address in own_addresses(each)}
 
     def doors(self, port: Published) -> tuple[Address, ...]:
         """Return the addresses at which a published port is met."""
         if port.address:
             return (Address(port.address),)
         host = self.snapshot.workloads.get(self.host.workload)
-        return tuple(met_at_home(host)) if host else ()
+        return (*dict.fromkeys(met_at_home(host)), *LOOPBACKS) if host else LOOPBACKS
 
     def through(self, protocol: Protocol, address: Address, number: int) -> Published:
         """Return what one address's port leads to: what names the address, else what is of its family, else any."""
@@ -185,15 +201,15 @@ class Site:
         ]
         return min(means, key=lambda each: (each.address == "", is_v6(each.to_address) != is_v6(address)))
 
-    def senders(self, port: Published, ends: tuple[LocalEnd, ...]) -> tuple[Address, ...]:
+    def senders(self, port: Published, target: Workload | None, ends: tuple[LocalEnd, ...]) -> tuple[Address, ...]:
         """Return the addresses of the local endpoints whose own end lets them reach a published workload."""
-        target = self.snapshot.workloads.get(port.workload)
         wanted = Ports(port.protocol, port.to_port, port.to_port)
         found: set[Address] = set()
         for end in ends:
             program = self.population.program(end.workload) if end.workload else None
             if program is None or self.sends(program, target, wanted):
                 found.update(end.addresses)
+                found.update(LOOPBACKS if end.attachment is Attachment.HOST else ())
         return tuple(sorted(found))
 
     def sends(self, program: Program, target: Workload | None, wanted: Ports) -> bool:

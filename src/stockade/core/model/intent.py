@@ -75,7 +75,7 @@ class PublishedPort(msgspec.Struct, frozen=True):
     """A port of this host behind which a local proxy forwards to ``to_address``:``to_port``.
 
     ``program`` judges at the real endpoint; ``senders`` are the addresses of local endpoints whose own end lets them
-    reach it.
+    reach it. Where it is not ``proxied``, destination translation alone leads there.
     """
 
     protocol: Protocol
@@ -85,6 +85,9 @@ class PublishedPort(msgspec.Struct, frozen=True):
     to_port: int
     program: ProgramId | None
     senders: tuple[Address, ...] = ()
+    proxied: bool = True
+    held: bool = False
+    """Nobody has labelled the endpoint behind it, and this host holds births."""
 
 
 class AddressSet(msgspec.Struct, frozen=True):

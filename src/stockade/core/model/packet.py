@@ -32,7 +32,8 @@ class Packet(msgspec.Struct, frozen=True):
     ``source``, ``destination`` and ``port`` are the *connection's*: as its first packet carried them, before any
     translation; for a reply or an ICMP error they stay those of the connection it belongs to. ``port`` is the
     destination port, or for ICMP ``type * 256 + code``. ``interface`` is the host's interface by which this packet
-    entered (empty: the host itself sent it). ``sender_mac`` and ``sender_address`` are what this very packet
+    entered (empty: the host itself sent it), ``leaving`` the one by which it would go on (empty: the host itself takes
+    it, or nobody knows). ``sender_mac`` and ``sender_address`` are what this very packet
     carries as its source; empty means the true ones of the endpoint at ``interface``. ``kept`` says that an allow
     with ``established: keep`` admitted the connection; ``older`` that it is older than tracking, so that its
     direction is not known.
@@ -50,6 +51,7 @@ class Packet(msgspec.Struct, frozen=True):
     sender_address: str = ""
     kept: bool = False
     older: bool = False
+    leaving: str = ""
 
 
 class Direction(str, enum.Enum):

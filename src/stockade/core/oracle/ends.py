@@ -44,13 +44,18 @@ class End(NamedTuple):
 
 
 class Meeting(NamedTuple):
-    """A packet after destination translation, both its ends, and the endpoint by whose port it entered, if any."""
+    """A packet after destination translation, both its ends, and the endpoints by whose ports it comes and goes.
+
+    ``astray``: it would be delivered where its destination does not live, or where nobody says that it does.
+    """
 
     packet: Packet
     source: End
     destination: End
     entered: End | None
     forged: bool
+    leaving: End | None = None
+    astray: bool = False
 
 
 def meet(snapshot: Snapshot, host: Host, packet: Packet) -> Meeting:
@@ -59,16 +64,31 @@ def meet(snapshot: Snapshot, host: Host, packet: Packet) -> Meeting:
     source, destination = _at(snapshot, host, real.source), _at(snapshot, host, real.destination)
     entered = _entered(snapshot, host, packet.interface)
     answering = packet.state is PacketState.REPLY
-    sender = destination if answering else source
+    sender, receiver = (destination, source) if answering else (source, destination)
+    leaving = _entered(snapshot, host, packet.leaving)
+    astray = leaving is not None and not _lives_at(receiver, leaving)
     forged = not _vouched(snapshot, host, real, sender, entered)
     if packet.state is PacketState.RELATED:
-        return Meeting(real, source, destination, entered, forged)  # any router may report on a connection
+        return Meeting(real, source, destination, entered, forged, leaving)  # any router may report on a connection
     if entered and not entered.known:
         sender = entered._replace(address=sender.address, vouched=not forged)  # unknown, whatever it says
     elif forged:
         sender = End(sender.address, claimed=True, vouched=False)
     source, destination = (source, sender) if answering else (sender, destination)
-    return Meeting(real, source, destination, entered, forged)
+    return Meeting(real, source, destination, entered, forged, leaving, astray)
+
+
+def _lives_at(end: End, leaving: End) -> bool:
+    """Tell whether an address is the one workload's behind a port, and met there. A group lives everywhere."""
+    if is_group(end.address):
+        return True
+    mine = leaving.endpoint is not None and end.address in own_addresses(leaving.endpoint)
+    return mine and end.workload is not None and end.workload is leaving.workload
+
+
+def is_group(address: Address) -> bool:
+    """Tell whether an address is many receivers': multicast, or everybody."""
+    return ip_address(address).is_multicast or address == "255.255.255.255"
 
 
 def reversed_packet(packet: Packet) -> Packet:
@@ -143,7 +163,7 @@ def _at(snapshot: Snapshot, host: Host, address: Address) -> End:
         (workload, endpoint)
         for workload in snapshot.workloads.values()
         for endpoint in _endpoints(workload)
-        if (endpoint.realm == "" or workload.seen.host == host.id) and address in own_addresses(endpoint)
+        if _met(workload.seen.host == host.id, endpoint, address) and address in own_addresses(endpoint)
     ]
     claims.sort(key=lambda claim: not _here(host, *claim))
     here = bool(claims) and _here(host, *claims[0])
@@ -161,9 +181,14 @@ def _at_unknown(snapshot: Snapshot, host: Host, address: Address) -> End:
         each.id
         for each in snapshot.hosts.values()
         for endpoint in each.unknown
-        if (endpoint.realm == "" or each.id == host.id) and address in own_addresses(endpoint)
+        if _met(each.id == host.id, endpoint, address) and address in own_addresses(endpoint)
     ]
     return End(address, claimed=bool(where), here=host.id in where)
+
+
+def _met(at_home: bool, endpoint: Endpoint, address: Address) -> bool:
+    """At home all addresses are met; elsewhere those of the realm that hosts share. Link-local ones stay at home."""
+    return at_home or (endpoint.realm == "" and not ip_address(address).is_link_local)
 
 
 def _here(host: Host, workload: Workload, endpoint: Endpoint) -> bool:
@@ -199,10 +224,13 @@ def _vouched(snapshot: Snapshot, host: Host, packet: Packet, sender: End, entere
     if packet.sender_mac and endpoint.mac and packet.sender_mac != endpoint.mac:
         return False
     carried_address = packet.sender_address or ("" if packet.state in _UNSAID else packet.source)
-    return carried_address in ("", *own_addresses(endpoint)) or _nameless(packet, carried_address)
+    if carried_address == "" or nameless(packet, carried_address):
+        return True
+    # What two claim is nobody's, and so not this endpoint's either.
+    return _lives_at(_at(snapshot, host, Address(carried_address)), entered)
 
 
-def _nameless(packet: Packet, address: str) -> bool:
+def nameless(packet: Packet, address: str) -> bool:
     """Duplicate-address detection and membership reports come from the unspecified address (RFC 4862, 3590)."""
     if packet.protocol is Protocol.ICMPV6:
         return address == "::" and packet.port >> 8 in (*NEIGHBOURS, *MEMBERSHIP)

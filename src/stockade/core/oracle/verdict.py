@@ -27,7 +27,17 @@ from stockade.core.model.policy import (
     End as RuleEnd,
 )
 from stockade.core.model.snapshot import Snapshot
-from stockade.core.oracle.ends import CARRIED, IGMP, MEMBERSHIP, NEIGHBOURS, End, Meeting, meet, reversed_packet
+from stockade.core.oracle.ends import (
+    CARRIED,
+    IGMP,
+    MEMBERSHIP,
+    NEIGHBOURS,
+    End,
+    Meeting,
+    meet,
+    nameless,
+    reversed_packet,
+)
 from stockade.core.oracle.matching import asks_for_trust, in_network_set, on, selects
 from stockade.core.oracle.modes import ENFORCING, births, deciding_mode, enforced, mode, quarantines
 
@@ -86,7 +96,7 @@ class _Court:
 
     def verdict(self) -> Verdict:
         source, destination = self.met.source, self.met.destination
-        at_the_port = self.forged() or self.held()
+        at_the_port = self.forged() or self.held() or self.astray()
         ends = (
             (at_the_port,)
             if at_the_port
@@ -114,6 +124,28 @@ class _Court:
             return None
         return Judgement(self.sending_end(), _id(entered.workload), False, Layer.HELD)
 
+    def astray(self) -> Judgement | None:
+        """Nothing is delivered where its destination does not live, if either of the two is under enforcement.
+
+        Behind the port of an endpoint that nobody has labelled yet nobody lives, as far as is known.
+        """
+        leaving, source, receiver = self.met.leaving, self.met.source, self.met.destination
+        if self.packet.state is PacketState.REPLY:
+            source, receiver = receiver, source
+        if leaving is None:
+            return None
+        if leaving.known is None:
+            if not self.holds() or self.essential():
+                return None
+            return Judgement(self.receiving_end(), _id(leaving.workload), False, Layer.HELD)
+        careful = (leaving.known, *((receiver.known, source.known) if receiver.here and receiver.known else ()))
+        if not self.met.astray or not any(each and enforced(self.snapshot, each) for each in careful):
+            return None
+        return Judgement(self.receiving_end(), leaving.known.id, False, Layer.FORGED)
+
+    def receiving_end(self) -> Direction:
+        return Direction.EGRESS if self.packet.state is PacketState.REPLY else Direction.INGRESS
+
     def holds(self) -> bool:
         return births(self.snapshot, self.host.id) is Births.HOLD
 
@@ -128,7 +160,9 @@ class _Court:
             return Judgement(direction, _id(mine.workload), True, Layer.ESSENTIAL)
         if mine.known is None:
             # Nobody has labelled it: no rule speaks of it, and only the host's own setting can hold it.
-            return Judgement(direction, _id(mine.workload), False, Layer.HELD) if self.holds() else None
+            # The host itself is never held: nobody could label anything any more.
+            held = self.holds() and not mine.own
+            return Judgement(direction, _id(mine.workload), False, Layer.HELD) if held else None
         return self.ladder(direction, mine.known, mine, other)
 
     def ladder(self, direction: Direction, workload: Workload, mine: End, other: End) -> Judgement:
@@ -189,12 +223,21 @@ class _Court:
         )
 
     def keeps_the_link(self) -> bool:
-        """Neighbour discovery that stays on its link; group membership, told to a group. Else it is a way to talk."""
+        """Neighbour discovery that stays on its link; group membership, told to a group. Else it is a way to talk.
+
+        Only of those who belong to the link: what nobody vouches for is judged like anything else.
+        """
+        if not (self.sender_belongs() or nameless(self.packet, self.packet.sender_address or self.packet.source)):
+            return False
         to_a_group = ip_address(self.packet.destination).is_multicast
         if self.packet.protocol is Protocol.ICMPV6:
             kind = self.packet.port >> 8
             return (kind in NEIGHBOURS and self.stays_on_the_link()) or (kind in MEMBERSHIP and to_a_group)
         return self.packet.protocol == IGMP and to_a_group
+
+    def sender_belongs(self) -> bool:
+        """Tell whether a frame comes from where it says. Whose link nobody has reported belongs nowhere yet."""
+        return not self.met.forged
 
     def stays_on_the_link(self) -> bool:
         """No router passes neighbour discovery on (RFC 4861, 7.1)."""
@@ -238,9 +281,10 @@ class _Court:
 
     def carried(self, end: End) -> bool:
         """Tell whether some host of ours judges at this end."""
-        if end.here or end.workload is None or end.endpoint is None:
+        if end.here or end.workload is None:
             return end.here
-        return end.workload.seen.host in self.snapshot.hosts and end.endpoint.attachment in CARRIED
+        attached = any(each.attachment in CARRIED for each in end.workload.seen.endpoints)
+        return end.workload.seen.host in self.snapshot.hosts and attached
 
     def spares(self, exception: QuarantineException, far: End, *, inward: bool) -> bool:
         """``from`` spares connections to the quarantined workload, ``to`` those from it."""

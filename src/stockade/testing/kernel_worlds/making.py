@@ -124,7 +124,9 @@ def _dealt_modes(ground: Ground, random: Random, seed: int) -> tuple[Enforcement
         hand = [mode for _ in range(2) for mode in random.sample(list(Mode), 4)]
         dealt |= dict(zip(group, hand, strict=False))
     found = [
-        EnforcementMode(f"dealt-{mode.value}", In("name", tuple(sorted(n for n, m in dealt.items() if m is mode))), mode)
+        EnforcementMode(
+            f"dealt-{mode.value}", In("name", tuple(sorted(n for n, m in dealt.items() if m is mode))), mode
+        )
         for mode in Mode
     ]
     return tuple(sorted((policies.DEFAULT, *found), key=lambda each: each.name))
@@ -134,7 +136,9 @@ def _with_births(ground: Ground, random: Random, made: PolicySet) -> PolicySet:
     """Half of all worlds say what becomes of births; the others leave it to what follows from their modes."""
     if not chance(random, 0.5):
         return made
-    says = EnforcementMode("births", ALL, Mode.VISIBILITY, priority=-100, births=random.choice((Births.PASS, Births.HOLD)))
+    says = EnforcementMode(
+        "births", ALL, Mode.VISIBILITY, priority=-100, births=random.choice((Births.PASS, Births.HOLD))
+    )
     itself = Equal("name", ground.lab.host_name)
     modes = [*made.modes, replace(says, select=itself)]
     return replace(made, modes=tuple(sorted(modes, key=lambda each: each.name)))

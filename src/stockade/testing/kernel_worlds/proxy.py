@@ -62,6 +62,16 @@ class Proxy:
         inner = socket.socket(listener.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         inner.connect_ex(to)
         outer.setblocking(False)
+        # Nothing is read before the second connection stands: whoever is kept waiting here would keep all others so.
+        self.ready.register(inner, selectors.EVENT_WRITE, lambda: self.connected(outer, inner))
+
+    def connected(self, outer: socket.socket, inner: socket.socket) -> None:
+        """The second connection stands, or was refused."""
+        self.ready.unregister(inner)
+        if inner.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            outer.close()
+            inner.close()
+            return
         self.watch(outer, lambda: self.relay(outer, inner))
         self.watch(inner, lambda: self.relay(inner, outer))
 
@@ -69,11 +79,7 @@ class Proxy:
         """Pass on what was said; when one end is over so is the other."""
         try:
             data = source.recv(WIDEST)
-            if data:
-                target.setblocking(True)
-                target.settimeout(2)
-                target.sendall(data)
-                target.setblocking(False)
+            if data and target.send(data) == len(data):
                 return
         except BlockingIOError:
             return

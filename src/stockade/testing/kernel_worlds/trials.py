@@ -35,6 +35,9 @@ from stockade.testing.kernel_worlds.making import workload_of
 from stockade.testing.probe.values import Outcome, Probe, Result
 
 Name = str
+LOOPBACKS = ("127.0.0.1", "::1")
+NOBODY_ANSWERS = ("icmp 3/1", "icmpv6 1/3")
+"""What a sender's own stack says when no neighbour answers: in the network there was silence."""
 
 
 class Path(str, enum.Enum):
@@ -100,7 +103,7 @@ class Trial(msgspec.Struct, frozen=True):
     @property
     def loopback(self) -> bool:
         """Whether it goes to the host's loopback address: its first part never leaves the host."""
-        return self.judged.destination in ("127.0.0.1", "::1")
+        return self.judged.destination in LOOPBACKS
 
 
 def existing_cells() -> list[Cell]:
@@ -252,11 +255,12 @@ class Trials:
             self.host, sender, address, spoken, port, sport or (40_000 if protocol in PORTED else 0),
             PacketState.UNTRACKED if untracked else PacketState.NEW, source.port,
         )  # fmt: skip
-        back = replace(judged, state=PacketState.REPLY, interface=destination.port)
+        through_proxy = door is not None and door.engine and (path is Path.PUBLISHED_SAME or address in LOOPBACKS)
+        if not through_proxy:
+            judged = replace(judged, leaving=destination.port)
+        back = replace(judged, state=PacketState.REPLY, interface=destination.port, leaving=source.port)
         if untracked:
-            back = replace(
-                judged, source=address, destination=sender, port=sport, source_port=port, interface=destination.port
-            )
+            back = replace(back, source=address, destination=sender, port=sport, source_port=port, state=judged.state)
         cell = None
         if source.mode and destination.mode:
             cell = Cell(family, protocol, path, source.mode, destination.mode)
@@ -286,6 +290,7 @@ def disagreement(trial: Trial, result: Result) -> str:
         arrived = result.delivered or trial.proxied
         return "" if arrived and result.answered == trial.returns else "the oracle allows it"
     silent = result.outcome in (Outcome.TIMED_OUT, Outcome.NOT_SENT) or trial.loopback
+    silent = silent or (trial.path is Path.BRIDGED and result.detail in NOBODY_ANSWERS)
     return "" if silent and not result.answered and not result.delivered else "the oracle denies it"
 
 

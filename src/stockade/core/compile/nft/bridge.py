@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterator
 
 from stockade.core.compile.nft.inet import machines, owned, ports
-from stockade.core.compile.nft.judging import COUNTERS, DISCOVERY, LISTENERS, Judging, exact
+from stockade.core.compile.nft.judging import COUNTERS, DISCOVERY, LISTENERS, MEMBERSHIP, Judging, exact
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
@@ -46,7 +46,9 @@ class _Wire:
         self.intent = intent
         self.ends = [end for end in intent.ends if end.attachment is Attachment.BRIDGED]
         self.known = [end for end in self.ends if end.program]
+        self.reported = [end for end in self.ends if end.workload]
         self.strict = [end for end in self.known if judging.enforced(end)]
+        self.guarded = [end for end in intent.ends if judging.enforced(end)]
         self.closed = [end for end in self.known if judging.closed(end)]
         self.host_closed = any(judging.closed(end) for end in intent.ends if end.attachment is Attachment.HOST)
         self.judged_here = sorted(b.name for b in intent.bridges if b.state is BridgeState.BRIDGE)
@@ -59,12 +61,12 @@ class _Wire:
             "closed": ports(end.port for end in self.closed),
             "uplinks": ports({port for bridge in self.intent.bridges for port in bridge.uplinks}),
             "judged_here": ports(end.port for end in self.ends if end.bridge in here),
-            "macs": machines(self.known),
+            "macs": machines(self.reported),
             "claims": self._claims(),
         }
         for family in FAMILIES:
-            found[f"own{family}"] = owned(self.known, family)
-            found[f"guarded{family}"] = exact(family, (a for end in self.strict for a in end.addresses))
+            found[f"own{family}"] = owned(self.reported, family)
+            found[f"guarded{family}"] = exact(family, (a for end in self.guarded for a in end.addresses))
             found[f"locals{family}"] = exact(family, (a for end in self.known for a in end.addresses))
         return found
 
@@ -77,6 +79,7 @@ class _Wire:
             "uplink_in": Chain(rules=tuple(self._uplink_in())),
             "forged": Chain(rules=tuple(self._forged())),
             "unknown_in": Chain(rules=tuple(self._unknown_in())),
+            "stranger_in": Chain(rules=tuple(self._stranger_in())),
             "forwarding": Chain(AFTER_INET, tuple(self._forward())),
             "judged_only": Chain(rules=tuple(self._judged_only())),
             "incoming": Chain(UPWARDS, tuple(self._input())),
@@ -89,7 +92,7 @@ class _Wire:
         """Which IPv6 address a port may claim in neighbour discovery; read from the message itself, as a number."""
         elements = frozenset(
             f'"{end.port}" . {end.mac} . {int(ipaddress.IPv6Address(address)):#034x}'
-            for end in self.known
+            for end in self.reported
             if end.mac and end.port
             for address in end.addresses
             if ":" in address
@@ -135,8 +138,19 @@ class _Wire:
         yield rule(f"meta mark set meta mark | {MARKS.forged:#010x} accept")
 
     def _unknown_in(self) -> Iterator[str]:
+        """Nobody has labelled it: it may be a neighbour, as itself; the rest waits or is a stranger's."""
+        own = "arp htype 1 arp ptype ip iifname . ether saddr @macs"
+        yield rule(f"ether type arp {own} iifname . arp saddr ether . arp saddr ip @own4 accept")
+        yield rule(f"ether type arp {own} iifname . arp saddr ether @macs arp saddr ip 0.0.0.0 accept")
+        yield rule(f"ip6 saddr :: icmpv6 type {SELF_SIGNED} accept")
+        yield rule("icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @claims goto stranger_in")
+        for message in (DISCOVERY, LISTENERS):
+            yield rule(f"{message} iifname . ether saddr . ip6 saddr @own6 accept")
+        yield rule(f"{MEMBERSHIP} iifname . ether saddr . ip saddr @own4 accept")
+        yield rule("goto stranger_in")
+
+    def _stranger_in(self) -> Iterator[str]:
         if self.intent.births is Births.HOLD:
-            yield rule(f"ip6 saddr :: icmpv6 type {SELF_SIGNED} accept")
             yield rule("counter name held drop")
         yield rule(f"meta mark set meta mark | {MARKS.forged:#010x} accept")
 
@@ -167,21 +181,24 @@ class _Wire:
         yield rule("oifname @uplinks accept")
         yield rule("oifname @strict goto deliver")
         for family, ip in ((4, "ip"), (6, "ip6")):
-            yield rule(f"{ip} daddr @guarded{family} oifname . ether daddr . {ip} daddr != @own{family} drop")
+            astray = f"oifname . ether daddr . {ip} daddr != @own{family} counter name unjudged drop"
+            yield rule(f"{ip} daddr @guarded{family} {astray}")
+            yield rule(f"{ip} saddr @guarded{family} {ip} daddr @locals{family} {astray}")
         yield rule("oifname != @known goto unknown_out")
 
     def _deliver(self) -> Iterator[str]:
-        """Only what is addressed to an enforcing endpoint reaches it, and neighbour discovery from vouched senders."""
+        """Only what is addressed to an enforcing endpoint reaches it; a closed one meets vouched neighbours alone."""
         yield rule(f"ether type arp meta mark & {MARKS.forged:#010x} == 0 accept")
+        yield rule("ether type arp oifname != @closed accept")
         yield rule("oifname . ether daddr . ip daddr @own4 accept")
         yield rule("oifname . ether daddr . ip6 daddr @own6 accept")
-        for message in (DISCOVERY, LISTENERS):
+        for message in (DISCOVERY, LISTENERS, MEMBERSHIP):
             yield rule(f"{message} meta mark & {MARKS.forged:#010x} == 0 accept")
         yield rule("oifname != @closed ether type { ip, ip6 } meta pkttype { broadcast, multicast } accept")
         yield rule("counter name unjudged drop")
 
     def _unknown_out(self) -> Iterator[str]:
         if self.intent.births is Births.HOLD:
-            yield rule(f"{DISCOVERY} accept")
-            yield rule(f"{LISTENERS} accept")
+            for message in ("ether type arp", DISCOVERY, LISTENERS, MEMBERSHIP):
+                yield rule(f"{message} meta mark & {MARKS.forged:#010x} == 0 accept")
             yield rule("counter name held drop")

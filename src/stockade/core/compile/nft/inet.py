@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 
-from stockade.core.compile.nft.judging import DISCOVERY, LISTENERS, Judging, address_type
+from stockade.core.compile.nft.judging import DISCOVERY, LISTENERS, MEMBERSHIP, Judging, address_type
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
 from stockade.core.compile.nft.view import FAMILIES
 from stockade.core.model.intent import Intent, LocalEnd
 from stockade.core.model.inventory import Attachment
+from stockade.core.model.net import is_v6
 from stockade.core.model.policy import Births
 
 LAYOUT = "stockade layout 1"
@@ -33,6 +34,7 @@ class _Gate:
         self.intent = intent
         self.judging = judging
         self.routed = [end for end in intent.ends if end.attachment is Attachment.ROUTED]
+        self.reported = [end for end in self.routed if end.workload]
 
     def sets(self) -> dict[str, ElementSet]:
         known = [end for end in self.routed if end.program]
@@ -45,14 +47,18 @@ class _Gate:
             "routed": ports(end.port for end in known),
             "strict": ports(end.port for end in known if self.judging.enforced(end)),
             "interfaces": ports({*self.intent.interfaces, *bridges, *(end.port for end in known)}),
-            **{f"own{family}": owned(known, family) for family in FAMILIES},
-            "macs": machines(known),
+            "closed": ports(end.port for end in known if self.judging.closed(end)),
+            **{f"own{family}": owned(self.reported, family) for family in FAMILIES},
+            **{f"home{family}": homes(known, family) for family in FAMILIES},
+            "macs": machines(self.reported),
         }
 
     def chains(self) -> dict[str, Chain]:
         found = self.judging.chains()
         found["vouch"] = Chain(rules=tuple(self._vouch()))
+        found["unknown_in"] = Chain(rules=tuple(self._unknown_in()))
         found["held"] = Chain(rules=tuple(self._held()))
+        found["to_routed"] = Chain(rules=tuple(self._to_routed()))
         bases = {
             "prerouting": (VOUCH, self._prerouting()),
             "forwarding": (FILTER.format("forward"), self._hook(leaves=True)),
@@ -67,10 +73,7 @@ class _Gate:
         yield rule("iifname @routed jump vouch")
         for family, ip in ((4, "ip"), (6, "ip6")):
             yield rule(f"iifname @outside {ip} saddr @local{family} meta mark set meta mark | {MARKS.forged:#010x}")
-        if self.intent.births is Births.HOLD:
-            yield rule("iifname != @interfaces goto held")
-        else:
-            yield rule(f"iifname != @interfaces meta mark set meta mark | {MARKS.forged:#010x}")
+        yield rule("iifname != @interfaces goto unknown_in")
 
     def _vouch(self) -> Iterator[str]:
         """An endpoint's packets carry its own MAC and address; routers' and DHCP servers' never come from one."""
@@ -84,11 +87,31 @@ class _Gate:
         yield rule("iifname @strict counter name forged drop")
         yield rule(f"meta mark set meta mark | {MARKS.forged:#010x}")
 
+    def _unknown_in(self) -> Iterator[str]:
+        """Nobody has labelled this endpoint: it may be a neighbour, as itself; the rest waits or is a stranger's."""
+        for message in (DISCOVERY, LISTENERS):
+            yield rule(f"ip6 saddr :: {message} accept")
+            yield rule(f"{message} iifname . ether saddr . ip6 saddr @own6 accept")
+        yield rule(f"{MEMBERSHIP} iifname . ether saddr . ip saddr @own4 accept")
+        if self.intent.births is Births.HOLD:
+            yield rule("counter name held drop")
+        yield rule(f"meta mark set meta mark | {MARKS.forged:#010x}")
+
     def _held(self) -> Iterator[str]:
-        """Nobody has labelled this endpoint: nothing but essential passes, to it or from it."""
-        yield rule(f"{DISCOVERY} accept")
-        yield rule(f"{LISTENERS} accept")
+        """Nothing but essential goes to an endpoint that nobody has labelled."""
+        for message in (DISCOVERY, LISTENERS, MEMBERSHIP):
+            yield rule(f"{message} accept")
         yield rule("counter name held drop")
+
+    def _to_routed(self) -> Iterator[str]:
+        """To an enforcing endpoint goes only what is addressed to it; to a group, not where strangers are refused."""
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            yield rule(f"oifname . {ip} daddr @home{family} return")
+        for message in (DISCOVERY, LISTENERS, MEMBERSHIP):
+            yield rule(f"{message} return")
+        yield rule("oifname != @closed ip daddr { 224.0.0.0/4, 255.255.255.255 } return")
+        yield rule("oifname != @closed ip6 daddr ff00::/8 return")
+        yield rule("counter name unjudged drop")
 
     def _input(self) -> Iterator[str]:
         """The host's own DHCP client hears its servers; a router or a neighbour that is forged is not heard."""
@@ -107,6 +130,8 @@ class _Gate:
         """Lead a packet to its judgement. Should none be given, what may be policed is dropped."""
         if leaves and self.intent.births is Births.HOLD:
             yield rule("oifname != @interfaces goto held")
+        if leaves:
+            yield rule("oifname @strict jump to_routed")
         yield rule("ct state invalid goto strange")
         yield rule(f"meta mark & {MARKS.forged:#010x} != 0 goto forged_in")
         yield rule("ct state untracked goto judge_p")
@@ -130,6 +155,18 @@ def owned(ends: list[LocalEnd], family: int) -> ElementSet:
         if (":" in address) == (family == 6)
     )
     return ElementSet(f"ifname . ether_addr . {address_type(family)}", elements=elements)
+
+
+def homes(ends: list[LocalEnd], family: int) -> ElementSet:
+    """Return which address lives behind which port."""
+    elements = frozenset(
+        f'"{end.port}" . {address}'
+        for end in ends
+        if end.port
+        for address in end.addresses
+        if is_v6(address) == (family == 6)
+    )
+    return ElementSet(f"ifname . {address_type(family)}", elements=elements)
 
 
 def machines(ends: list[LocalEnd]) -> ElementSet:

@@ -6,6 +6,7 @@ chains serve the inet family and, where a bridge is judged there, the bridge fam
 """
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from stockade.core.compile.decide import closed, enforces
 from stockade.core.compile.nft.marks import MARKS
@@ -17,7 +18,7 @@ from stockade.core.compile.text import digest
 from stockade.core.model.ids import ProgramId
 from stockade.core.model.intent import Intent, LocalEnd, PublishedPort
 from stockade.core.model.inventory import Attachment
-from stockade.core.model.net import PORTED
+from stockade.core.model.net import PORTED, Protocol
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
 
@@ -29,6 +30,7 @@ LISTENERS = "icmpv6 type { 130, 131, 132, 143 } ip6 daddr ff00::/8"
 """Multicast listener discovery, to a group: to anybody else it would be a way to talk (RFC 2710, 3810)."""
 MEMBERSHIP = "ip protocol 2 ip daddr 224.0.0.0/4"
 """IGMP, likewise (RFC 2236, 3376)."""
+LOOPBACKS = ("127.0.0.1", "::1")
 FORWARDED_FOR = "10s"
 """How long after a packet of a published connection's first leg the proxy may open the second."""
 
@@ -59,6 +61,8 @@ class Judging:
         }
         self.here = [end for end in intent.ends if end.program]
         self.published = [(port, "pub_" + digest(repr(port))) for port in intent.published]
+        self.legs = {(leg := _leg_of(port)): "leg_" + digest(repr(leg)) for port in intent.published if port.proxied}
+        self.host_known = any(end.attachment is Attachment.HOST for end in self.here)
 
     def sets(self) -> dict[str, ElementSet]:
         """Return every set and map that judging looks at."""
@@ -90,7 +94,10 @@ class Judging:
         found["forged_in"] = _chain(self._forged_in())
         for port, name in self.published:
             found[name] = _chain(self._published(port))
-            found[f"note_{name}"] = _chain(self._note(port))
+            if port.proxied:
+                found[f"note_{name}"] = _chain(self._note(port))
+        for leg, name in self.legs.items():
+            found[name] = _chain(self._leg(leg, name))
         return found
 
     def enforced(self, end: LocalEnd) -> bool:
@@ -180,8 +187,11 @@ class Judging:
             found[f"published_{tail}"] = ElementSet(
                 kind, data="verdict", elements=frozenset(f"{key} : goto {name}" for key, name in keys)
             )
+            proxied = {name for port, name in at if port.proxied}
             found[f"noted_{tail}"] = ElementSet(
-                kind, data="verdict", elements=frozenset(f"{key} : goto note_{name}" for key, name in keys)
+                kind,
+                data="verdict",
+                elements=frozenset(f"{key} : goto note_{name}" for key, name in keys if name in proxied),
             )
             closed_ports = [
                 f"{address} . {port.port}"
@@ -190,7 +200,15 @@ class Judging:
                 for address in of_family(port.addresses, family)
             ]
             found[f"pubclosed_{tail}"] = ElementSet(kind, elements=frozenset(closed_ports))
-            found[f"forwarded_{tail}"] = ElementSet(kind, flags=("dynamic", "timeout"), dynamic=True)
+        for name in self.legs.values():
+            found[f"{name}_{family}"] = ElementSet(kind, flags=("dynamic", "timeout"), dynamic=True)
+        for protocol in {leg.protocol for leg in self.legs}:
+            legs = frozenset(
+                f"{leg.to_address} . {leg.to_port} : jump {name}"
+                for leg, name in self.legs.items()
+                if leg.protocol is protocol and of_family([leg.to_address], family)
+            )
+            found[f"legs_{NAMES[protocol]}{family}"] = ElementSet(kind, data="verdict", elements=legs)
         for port, name in self.published:
             found[f"{name}_{family}"] = exact(family, port.senders)
             found[f"{name}_own{family}"] = exact(family, self._owner(port))
@@ -214,6 +232,8 @@ class Judging:
             yield rule(f"{DISCOVERY} goto pass_p")
             yield rule(f"{LISTENERS} goto pass_p")
         yield rule(f"{MEMBERSHIP} goto pass_p")
+        if tracked:
+            yield from self._lookups(view, "published")
         for family in FAMILIES:
             source, destination = view.at("source", family), view.at("destination", family)
             yield rule(f"{source} . {destination} @self{family} goto pass_{view.letter}")
@@ -224,20 +244,27 @@ class Judging:
             )
         if tracked:
             yield from self._second_leg()
-            yield from self._lookups(view, "published")
         yield from self._dispatch(view, "source", "egress")
 
     def _second_leg(self) -> Iterator[str]:
-        """A proxy's second leg passes where its first was just judged; the workload's quarantine ends it."""
-        for protocol in sorted({port.protocol for port, _ in self.published}):
+        """A proxy's second leg passes where its first was just judged.
+
+        Once begun it goes on as long as its first leg does; under the workload's quarantine only while that is spared.
+        """
+        for protocol in sorted({leg.protocol for leg in self.legs}):
             for family in FAMILIES:
-                at = CONNECTION.at("destination", family)
-                to = f"{CONNECTION.at('source', family)} @host{family} {at} != @cut{family}"
-                yield rule(f"{to} ct mark & {MARKS.proxied:#010x} != 0 goto pass_c")
-                yield rule(
-                    f"{to} ct state new meta l4proto {NAMES[protocol]} {at} . {CONNECTION.port} "
-                    f"@forwarded_{NAMES[protocol]}{family} ct mark set ct mark | {MARKS.proxied:#010x} goto pass_c"
-                )
+                at, name = CONNECTION.at("destination", family), NAMES[protocol]
+                to = f"{CONNECTION.at('source', family)} @host{family} meta l4proto {name} {at}"
+                yield rule(f"{to} != @cut{family} ct mark & {MARKS.proxied:#010x} != 0 goto pass_c")
+                yield rule(f"{to} . {CONNECTION.port} vmap @legs_{name}{family}")
+
+    def _leg(self, leg: "Leg", name: str) -> Iterator[str]:
+        """Whether a first leg was let pass lately, in this very program's time."""
+        for family in FAMILIES:
+            at = f"meta l4proto {NAMES[leg.protocol]} {CONNECTION.at('destination', family)} . {CONNECTION.port}"
+            proxied = f"ct mark set ct mark | {MARKS.proxied:#010x}"
+            yield rule(f"ct state new {at} @{name}_{family} {proxied} goto pass_c")
+            yield rule(f"ct mark & {MARKS.proxied:#010x} != 0 {at} @{name}_{family} goto pass_c")
 
     def _lookups(self, view: View, name: str) -> Iterator[str]:
         """Verdict maps from (host's address, published port); none where nothing is published."""
@@ -262,6 +289,7 @@ class Judging:
     def _pass(self, view: View) -> Iterator[str]:
         if view is CONNECTION:
             yield from self._lookups(view, "noted")
+            yield rule(f"meta mark & {MARKS.keeping:#010x} != 0 ct mark set ct mark | {MARKS.kept:#010x}")
             yield rule(f"ct mark & {MARKS.admitted:#010x} == 0 ct mark set ct mark | {MARKS.admitted:#010x}")
         yield rule(f"meta mark set meta mark | {MARKS.judged:#010x} accept")
 
@@ -298,7 +326,12 @@ class Judging:
             source = CONNECTION.at("source", family)
             yield rule(f"{source} @{name}_own{family} goto pass_c")
             yield rule(f"{source} @local{family} {source} != @{name}_{family} counter name {REFUSED} goto refuse_c")
+            if self.host_known and not any(each in LOOPBACKS for each in port.senders):
+                yield rule(f"{source} @host{family} counter name {REFUSED} goto refuse_c")
         chains = self.compiled.get((port.program or ProgramId(""), Direction.INGRESS, "c"))
+        if port.held:
+            yield rule("counter name held goto refuse_c")
+            return
         if chains and port.protocol in PORTED:
             yield rule(f"goto {chains.slice_for(port.protocol, port.to_port)}")
         else:
@@ -306,12 +339,25 @@ class Judging:
 
     def _note(self, port: PublishedPort) -> Iterator[str]:
         """Let the proxy open its second leg for a little while."""
-        name = NAMES[port.protocol]
         family = 6 if ":" in port.to_address else 4
         key = f"{port.to_address} . {port.to_port} timeout {FORWARDED_FOR}"
-        yield rule(f"meta l4proto {name} update @forwarded_{name}{family} {{ {key} }}")
+        yield rule(f"meta l4proto {NAMES[port.protocol]} update @{self.legs[_leg_of(port)]}_{family} {{ {key} }}")
+        yield rule(f"meta mark & {MARKS.keeping:#010x} != 0 ct mark set ct mark | {MARKS.kept:#010x}")
         yield rule(f"ct mark & {MARKS.admitted:#010x} == 0 ct mark set ct mark | {MARKS.admitted:#010x}")
         yield rule(f"meta mark set meta mark | {MARKS.judged:#010x} accept")
+
+
+class Leg(NamedTuple):
+    """A proxy's way inwards. What opens it is forgotten when the workload's program changes: its name does then."""
+
+    protocol: Protocol
+    to_address: str
+    to_port: int
+    program: ProgramId | None
+
+
+def _leg_of(port: PublishedPort) -> Leg:
+    return Leg(port.protocol, port.to_address, port.to_port, port.program)
 
 
 def exact(family: int, addresses: Iterable[str]) -> ElementSet:

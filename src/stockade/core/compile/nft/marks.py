@@ -7,12 +7,14 @@ import msgspec
 
 
 class Marks(msgspec.Struct, frozen=True):
-    """Single bits. ``judged`` and ``forged`` live on packets, the others on connections."""
+    """Single bits. ``judged``, ``forged`` and ``keeping`` live on packets, the others on connections."""
 
     judged: int = 0x1000_0000
     """The inet family let it pass: bridge forward drops what comes without."""
     forged: int = 0x2000_0000
     """Its source is not its endpoint's own: its sender counts as unknown."""
+    keeping: int = 0x4000_0000
+    """An allow with ``established: keep`` spoke of it; its connection is kept if the other end lets it pass too."""
     admitted: int = 0x0100_0000
     """The connection was let pass when a packet of it was last judged: ICMP errors about it may pass."""
     kept: int = 0x0200_0000
@@ -27,7 +29,7 @@ class Marks(msgspec.Struct, frozen=True):
     @property
     def packet(self) -> int:
         """All bits used of a packet's mark."""
-        return self.judged | self.forged
+        return self.judged | self.forged | self.keeping
 
     @property
     def living(self) -> int:
