@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from msgspec.structs import replace
 
 from stockade.cli.exits import Exit
 from stockade.cli.files import read_files
@@ -17,6 +18,9 @@ from stockade.core.model.policy import Where
 from stockade.core.plan.values import Change, ConnectionChange, HalfOpen, Plan
 from stockade.wire.api import PlanReply, PlanRequest
 
+MANY = "identities"
+Signed = tuple[str, str, ConnectionChange]
+"""A sign, a style, a change."""
 SHOWN = 40
 """Connections listed unless all are asked for."""
 
@@ -99,6 +103,7 @@ def _connections(it: Plan, *, every: bool) -> View:
         return
     yield line()
     yield line(bold("Connections"))
+    changes = changes if every else list(_gathered(changes))
     shown = changes if every else changes[:SHOWN]
     laid = rows_of((_change_row(sign, style, each) for sign, style, each in shown), indent="  ")
     for (_, _, each), lines in zip(shown, laid, strict=True):
@@ -108,6 +113,29 @@ def _connections(it: Plan, *, every: bool) -> View:
         yield from (line(f"      {source} → {destination}") for source, destination in each.pairs)
     if len(changes) > len(shown):
         yield line(f"  … and {len(changes) - len(shown)} more: --all lists them")
+
+
+def _gathered(changes: Iterable[Signed]) -> Iterator[Signed]:
+    """Where a mode's default opened or closed the same for several, tell it once: by destination, then by source."""
+    held = list(changes)
+    for mine, other in (("destination", "source"), ("source", "destination")):
+        groups: dict[tuple[object, ...], list[Signed]] = {}
+        for place, (sign, style, each) in enumerate(held):
+            alone = each.rule is not None or each.pairs or MANY in getattr(each, other)
+            key = (place,) if alone else (sign, getattr(each, mine), each.on)
+            groups.setdefault(key, []).append((sign, style, each))
+        held = [_told_once(group, other) for group in groups.values()]
+    yield from held
+
+
+def _told_once(group: list[Signed], field: str) -> Signed:
+    sign, style, each = group[0]
+    if len(group) == 1:
+        return group[0]
+    names = [getattr(one, field) for _, _, one in group]
+    counted = {"source": "sources", "destination": "destinations"}[field]
+    total = sum(getattr(one, counted) for _, _, one in group)
+    return sign, style, replace(each, **{field: f"{len(names)} {MANY}", counted: total})
 
 
 def _change_row(sign: str, style: str, each: ConnectionChange) -> tuple[Span | str, ...]:

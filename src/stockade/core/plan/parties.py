@@ -38,10 +38,14 @@ class Party(msgspec.Struct, frozen=True):
 class World:
     """A snapshot as parties. ``keys`` are dimensions to tell apart beyond the policy's own."""
 
-    def __init__(self, snapshot: Snapshot, keys: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, snapshot: Snapshot, keys: frozenset[str] = frozenset(), samples: Mapping[str, str] | None = None
+    ) -> None:
+        """``samples`` are more networks to tell apart: a name, and an address that stands for it."""
         self.snapshot = snapshot
         self.book = rulebook(snapshot.policy, snapshot.lapsed)
         self.population = Population(self.book, snapshot.workloads.values(), snapshot.hosts, keys)
+        self.samples = {**(samples or {}), **self._samples()}
         self.parties = {party.text: party for party in (*self._identities(), *self._networks(), Party(UNKNOWN))}
 
     def speaks(self, line: Line, party: Party) -> bool:
@@ -95,20 +99,18 @@ class World:
         ]
 
     def _networks(self) -> list[Party]:
-        """Network sets that rules name, and the world; each stands for its first address."""
+        return [self.party_at(address, f"networks({name})") for name, address in sorted(self.samples.items())]
+
+    def _samples(self) -> dict[str, str]:
+        """The network sets that rules name, and the world; each stands for its first address."""
         used = {
             name
             for clause in self.book.clauses
             if clause.line.peers.networks
             for name in clause.line.peers.name.split(",")
         }
-        parties = []
-        prefixes = self.prefixes
-        for name in sorted({*used, *(each for each in ("world",) if each in prefixes)}):
-            if prefixes.get(name):
-                sample = str(ipaddress.ip_network(prefixes[name][0])[0])
-                parties.append(self.party_at(sample, f"networks({name})"))
-        return parties
+        named = {name: self.prefixes.get(name, ()) for name in (*used, "world")}
+        return {name: str(ipaddress.ip_network(found[0])[0]) for name, found in named.items() if found}
 
     def _text(self, workload: Workload) -> str:
         """An identity in words: the labels that policy can tell apart; whether we judge it is part of who it is."""

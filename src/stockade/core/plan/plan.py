@@ -24,9 +24,9 @@ from stockade.core.policy import content_hash
 
 def plan(active: Snapshot, draft: Snapshot, *, pairs: int = 20, unenforceable: tuple[Problem, ...] = ()) -> Plan:
     """Compare two snapshots that differ in policy. ``pairs`` bounds the pairs of names that each connection lists."""
-    before = World(active)
-    after = World(draft, before.population.keys)
-    before = World(active, after.population.keys)
+    first = World(active)
+    after = World(draft, first.population.keys, first.samples)
+    before = World(active, after.population.keys, after.samples)
     gained, lost = _connections(before, after, pairs)
     old, new = compile_snapshot(active), compile_snapshot(draft)
     return Plan(
