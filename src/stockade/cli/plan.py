@@ -121,7 +121,7 @@ def _gathered(changes: Iterable[Signed]) -> Iterator[Signed]:
     for mine, other in (("destination", "source"), ("source", "destination")):
         groups: dict[tuple[object, ...], list[Signed]] = {}
         for place, (sign, style, each) in enumerate(held):
-            alone = each.rule is not None or each.pairs or MANY in getattr(each, other)
+            alone = each.rule is not None or each.pairs or MANY in each.source or MANY in each.destination
             key = (place,) if alone else (sign, getattr(each, mine), each.on)
             groups.setdefault(key, []).append((sign, style, each))
         held = [_told_once(group, other) for group in groups.values()]
