@@ -37,7 +37,7 @@ def test_every_line_is_one_object(stream: io.StringIO, tmp_path: Path) -> None:
             await applied(installation)
 
     run(scenario())
-    logging.getLogger("uvicorn.error").warning("from %s\nover two lines", "elsewhere")
+    logging.getLogger("somebody.else").warning("from %s\nover two lines", "elsewhere")
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [each["event"] for each in lines] == ["assigned", "apply", "assigned", "from elsewhere\nover two lines"]
     assert all(each["level"] in ("info", "warning") and each["timestamp"].endswith("Z") for each in lines)
