@@ -170,7 +170,7 @@ class Site:
                     program=program.id if program else None,
                     senders=self.senders(port, target, ends),
                     proxied=port.proxied,
-                    held=program is None and self.births is Births.HOLD and port.to_address in self.placed(),
+                    held=program is None and self.births is Births.HOLD and self.unlabelled(port, target),
                 )
             )
         return tuple(sorted(found, key=lambda each: (each.protocol, each.port, each.addresses)))
@@ -180,10 +180,11 @@ class Site:
         owner = self.owners.of(port.to_address)
         return next((each for each in self.local if each.id == owner), None)
 
-    def placed(self) -> set[Address]:
-        """Return every address that some endpoint of this host says is its own, labelled or not."""
-        endpoints = [endpoint for workload in self.local for endpoint in workload.seen.endpoints]
-        return {address for each in (*endpoints, *self.host.unknown) for address in own_addresses(each)}
+    def unlabelled(self, port: Published, target: Workload | None) -> bool:
+        """Tell whether an endpoint of this host is behind a published port, and nobody has labelled it."""
+        if target is not None or self.owners.claimed(port.to_address):
+            return target is not None and not target.known and target.id != self.host.workload
+        return any(port.to_address in own_addresses(each) for each in self.host.unknown)
 
     def doors(self, port: Published) -> tuple[Address, ...]:
         """Return the addresses at which a published port is met."""

@@ -168,7 +168,7 @@ def _at(snapshot: Snapshot, host: Host, address: Address) -> End:
     claims.sort(key=lambda claim: not _here(host, *claim))
     here = bool(claims) and _here(host, *claims[0])
     if len({workload.id for workload, _ in claims}) > 1:
-        return End(address, claimed=True, here=here)  # claimed by two: nobody's
+        return End(address, claimed=True)  # claimed by two: nobody's
     if claims:
         own = _own(snapshot, host, address)
         return End(address, *claims[0], claimed=True, here=here, own=own)

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,15 +24,16 @@ from stockade.agent.machine import changed_hands
 from stockade.agent.sweep import look_ahead, sweep
 from stockade.core.compile.compiler import compile_snapshot
 from stockade.core.compile.nft.render import render
-from stockade.core.model.ids import HostId
+from stockade.core.model.ids import Address, HostId
 from stockade.core.model.intent import Intent
 from stockade.core.model.inventory import Published
-from stockade.core.model.net import Protocol
+from stockade.core.model.net import PORTED, Protocol
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.reconcile import steps, text
 from stockade.testing.kernel_worlds import proxy
 from stockade.testing.lab import Lab, Link, Node, Topology, bridged, lab_bridge, outside, routed, workload_id
 from stockade.testing.lab.namespaces import Command
+from stockade.testing.probe.values import Probe
 
 FRONT, BACK = "br0", "br1"
 ON_FRONT = ("web-1", "api-1", "db-1", "cache", "batch", "mail")
@@ -45,6 +46,8 @@ STRAYS = ("stray", "stray-vm")
 """Links that are seen and whose workloads nobody reports."""
 RESOLVERS = ("192.168.7.53", "fd00:7::35")
 
+RETRANS = "25"
+"""Milliseconds between two questions for a neighbour; after three it counts as failed."""
 UNTRACKED_PORTS = (1900, 1999)
 """UDP ports, either end, that a foreign rule takes from connection tracking."""
 
@@ -63,11 +66,11 @@ DOORS = tuple(
     Door(protocol, port + 1000 * place, to, to_port, engine)
     for place, to in enumerate((ON_FRONT[0], ON_BACK[0]))
     for protocol, port, to_port, engine in (
-        (Protocol.TCP, 28080, 8080, True),
-        (Protocol.TCP, 28443, 80, False),
-        (Protocol.UDP, 28053, 53, True),
-        (Protocol.UDP, 28054, 1000, False),
-        (Protocol.SCTP, 23868, 3868, False),
+        (Protocol.TCP, 18080, 8080, True),
+        (Protocol.TCP, 18443, 80, False),
+        (Protocol.UDP, 18053, 53, True),
+        (Protocol.UDP, 18054, 1000, False),
+        (Protocol.SCTP, 13868, 3868, False),
     )
 )
 """This kernel has no SCTP sockets, so nobody can proxy SCTP."""
@@ -75,7 +78,7 @@ DOORS = tuple(
 
 def topology(name: str = "lab", *, realms: bool = False, bridge_nf: bool = True) -> Topology:
     """Return the ground's plan. ``realms``: each bridge is a network of its own, as a container engine's are."""
-    many = Node("mail", (Link(FRONT, ("10.1.0.80", "10.1.0.81", "fd00:1::80", "fd00:1::81")),))
+    many = Node("mail", (Link(FRONT, tuple(map(Address, ("10.1.0.80", "10.1.0.81", "fd00:1::80", "fd00:1::81")))),))
     return Topology(
         bridges=(
             lab_bridge(FRONT, "10.1.0.0/24", "fd00:1::/64", realm=f"{name}/{FRONT}" if realms else ""),
@@ -115,6 +118,7 @@ class Ground:
             netns = self.lab.netns(self.lab.host_name)
             self.tracking = Conntrack(netns)
             self.kernel = NftKernel(Path(self._folder.name) / "nft.sock", self.tracking, netns=netns)
+            await self._ask_neighbours_again()
             if self.doors:
                 await self.lab.nft("\n".join(self._foreign()))
                 await self._start_proxy()
@@ -137,6 +141,16 @@ class Ground:
         await self.lab.close()
         self._folder.cleanup()
 
+    async def listen_for(self, probes: Iterable[Probe]) -> None:
+        """Have whatever is probed answer, ports published apart: behind those somebody listens already."""
+        doors = {(door.protocol, door.port) for door in self.doors}
+        wanted: dict[tuple[str, Protocol], set[int]] = {}
+        for each in probes:
+            if each.protocol in PORTED and (each.protocol, each.port) not in doors:
+                wanted.setdefault((each.destination, each.protocol), set()).add(each.port)
+        for (name, protocol), ports in wanted.items():
+            await self.lab.listen(name, protocol, *sorted(ports))
+
     def published(self) -> tuple[Published, ...]:
         """Return the doors in the model's words, one for each family."""
         return tuple(
@@ -144,7 +158,7 @@ class Ground:
                 door.protocol,
                 door.port,
                 workload_id(self.lab.topology, door.to),
-                self.lab.address(door.to, family),
+                Address(self.lab.address(door.to, family)),
                 door.to_port,
                 proxied=door.engine,
             )
@@ -181,6 +195,19 @@ class Ground:
             for table in ("ip foreign", "ip6 foreign", "inet foreign")
         ]
         return "".join(said)
+
+    async def _ask_neighbours_again(self) -> None:
+        """A neighbour that did not answer under one policy is asked again soon: the next policy may let it."""
+        lab = self.lab
+        for name in lab.names:
+            links = ["default", *(plug.interface for plug in lab.plugs(name))]
+            if name == lab.host_name:
+                ports = (plug.port for node in lab.names for plug in lab.plugs(node) if not plug.bridge)
+                links = ["default", FRONT, BACK, *ports]
+            settings = [
+                (f"net/{ip}/neigh/{link}/retrans_time_ms", RETRANS) for ip in ("ipv4", "ipv6") for link in links
+            ]
+            await lab.sysctl(name, settings)
 
     # A container engine's part, and others'
 
@@ -222,7 +249,7 @@ class Ground:
             for family in (4, 6)
         ]
         said, say = os.pipe()
-        with open(os.devnull, "r+b") as null:
+        with Path(os.devnull).open("r+b") as null:
             command = [sys.executable, "-I", "-S", str(proxy.__file__), json.dumps(ports)]
             streams = (null.fileno(), say, null.fileno())
             self._proxy = await self.lab.start(self.lab.host_name, command, streams=streams)

@@ -6,18 +6,19 @@ and what is denied are met about equally often.
 
 import enum
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from random import Random
 
 import msgspec
 from msgspec.structs import replace
 
-from stockade.core.model.ids import HostId
+from stockade.core.model.ids import Address, HostId
 from stockade.core.model.net import PORTED, Protocol
 from stockade.core.model.packet import Packet, PacketState
 from stockade.core.model.policy import Mode
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.oracle import verdict
-from stockade.core.oracle.modes import mode
+from stockade.core.oracle.modes import mode, quarantines
 from stockade.testing.kernel_worlds.ground import (
     BACK,
     FRONT,
@@ -37,7 +38,7 @@ from stockade.testing.probe.values import Outcome, Probe, Result
 Name = str
 LOOPBACKS = ("127.0.0.1", "::1")
 NOBODY_ANSWERS = ("icmp 3/1", "icmpv6 1/3")
-"""What a sender's own stack says when no neighbour answers: in the network there was silence."""
+"""What the sender's own stack, or its router, says when no neighbour answers: as for any address of nobody's."""
 
 
 class Path(str, enum.Enum):
@@ -92,6 +93,8 @@ class Trial(msgspec.Struct, frozen=True):
     door: Door | None = None
     passes: bool = True
     returns: bool = True
+    strangers: bool = False
+    """One of its ends is no neighbour of a host that refuses strangers, and so finds no way through it."""
 
     @property
     def proxied(self) -> bool:
@@ -160,10 +163,14 @@ class Trials:
         pairs = list(self._pairs(path))
         for protocol in PROTOCOLS:
             for family in (4, 6):
-                for group in _by_modes(pairs, lambda pair: (pair[0].mode, pair[1].mode)):
+                for group in _by_modes(pairs):
                     for _ in range(self._times()):
-                        yield self._better([self._direct(path, *self.random.choice(group), protocol, family)
-                                            for _ in range(2)])  # fmt: skip
+                        source, destination = self.random.choice(group)
+                        other, further = self.random.choice(group)
+                        yield self._better([
+                            self._direct(path, source, destination, protocol, family),
+                            self._direct(path, other, further, protocol, family),
+                        ])  # fmt: skip
 
     def _pairs(self, path: Path) -> Iterator[tuple[Spot, Spot]]:
         every = {name: self.spot(name) for name in self.spots}
@@ -219,7 +226,7 @@ class Trials:
             target = self.spot(door.to)
             senders = self._senders(path, target)
             for family in (4, 6):
-                for group in _by_modes([(each, target) for each in senders], lambda pair: (pair[0].mode, pair[1].mode)):
+                for group in _by_modes([(each, target) for each in senders]):
                     for _ in range(self._times()):
                         yield self._published(path, self.random.choice(group)[0], door, family)
 
@@ -252,7 +259,7 @@ class Trials:
         spoken = Protocol.ICMPV6 if protocol is Protocol.ICMP and family == 6 else protocol
         probe = Probe(source.name, destination.name, spoken, port, family, address, sender, sport)
         judged = Packet(
-            self.host, sender, address, spoken, port, sport or (40_000 if protocol in PORTED else 0),
+            self.host, Address(sender), Address(address), spoken, port, sport or (40_000 if protocol in PORTED else 0),
             PacketState.UNTRACKED if untracked else PacketState.NEW, source.port,
         )  # fmt: skip
         through_proxy = door is not None and door.engine and (path is Path.PUBLISHED_SAME or address in LOOPBACKS)
@@ -265,12 +272,40 @@ class Trials:
         if source.mode and destination.mode:
             cell = Cell(family, protocol, path, source.mode, destination.mode)
         passes = verdict(self.snapshot, judged).allowed
-        returns = passes and verdict(self.snapshot, back).allowed
-        return Trial(path, probe, judged, back, cell, door, passes, returns)
+        arrives = passes and verdict(self.snapshot, replace(judged, leaving=destination.port)).allowed
+        returns = arrives and verdict(self.snapshot, back).allowed
+        real = self.ground.lab.address(door.to, family) if door else address
+        strangers = path is not Path.BRIDGED and self.estranged((source, sender), (destination, real))
+        return Trial(path, probe, judged, back, cell, door, passes, returns, strangers)
+
+    def estranged(self, *ends: tuple[Spot, str]) -> bool:
+        """Tell whether the host refuses strangers as neighbours, and one of these (place, address) is one."""
+        return self._refuses_strangers and not all(self._belongs(*end) for end in ends)
+
+    @cached_property
+    def _refuses_strangers(self) -> bool:
+        itself = self.snapshot.workloads.get(self.snapshot.hosts[self.host].workload)
+        full = itself is not None and itself.known and mode(self.snapshot, itself) is Mode.FULL
+        return full or bool(quarantines(self.snapshot, itself if itself and itself.known else None))
+
+    def _belongs(self, spot: Spot, address: str) -> bool:
+        """Tell whether a place's address is its workload's own, as was reported; the host's and the outside's are."""
+        if not spot.port or spot.name in OUTSIDE:
+            return True
+        found = workload_of(self.ground, self.snapshot, spot.name)
+        workload = self.snapshot.workloads[found] if found else None
+        ends = [each for each in workload.seen.endpoints if each.port == spot.port] if workload else []
+        claims = [
+            each.id
+            for each in self.snapshot.workloads.values()
+            for endpoint in each.seen.endpoints
+            if address in endpoint.addresses
+        ]
+        return any(address in end.addresses for end in ends) and len(claims) == 1
 
     def _better(self, candidates: list[Trial]) -> Trial:
         """Choose so that as much is denied as is allowed."""
-        wanted = self._denied > self._allowed
+        wanted = self._denied > 1.5 * self._allowed
         chosen = next((each for each in candidates if each.passes == wanted), candidates[0])
         self._allowed += chosen.passes
         self._denied += not chosen.passes
@@ -287,10 +322,12 @@ SERVICES = {
 def disagreement(trial: Trial, result: Result) -> str:
     """Say how the kernel differs from the oracle; empty where it does not."""
     if trial.passes:
+        if trial.strangers:
+            return ""
         arrived = result.delivered or trial.proxied
         return "" if arrived and result.answered == trial.returns else "the oracle allows it"
     silent = result.outcome in (Outcome.TIMED_OUT, Outcome.NOT_SENT) or trial.loopback
-    silent = silent or (trial.path is Path.BRIDGED and result.detail in NOBODY_ANSWERS)
+    silent = silent or result.detail in NOBODY_ANSWERS
     return "" if silent and not result.answered and not result.delivered else "the oracle denies it"
 
 
@@ -303,8 +340,9 @@ def _each(sources: list[Spot], destinations: list[Spot]) -> Iterator[tuple[Spot,
         yield from ((source, each) for each in destinations if each.name != source.name)
 
 
-def _by_modes(pairs, key):  # type: ignore[no-untyped-def]
-    groups: dict = {}
+def _by_modes(pairs: Iterable[tuple[Spot, Spot]]) -> list[list[tuple[Spot, Spot]]]:
+    """Group pairs by the modes of their two ends."""
+    groups: dict[tuple[Mode | None, Mode | None], list[tuple[Spot, Spot]]] = {}
     for pair in pairs:
-        groups.setdefault(key(pair), []).append(pair)
+        groups.setdefault((pair[0].mode, pair[1].mode), []).append(pair)
     return list(groups.values())

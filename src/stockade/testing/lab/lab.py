@@ -291,6 +291,10 @@ class Lab:
         """Return the frames with a nonce, or of ``protocol/source port``, that have arrived at a node."""
         return (await self._prober.seen([(name, key)]))[0]
 
+    async def seen_all(self, wanted: Iterable[tuple[str, str]]) -> list[list[Observed]]:
+        """Return the same for many (node, key) at once."""
+        return await self._prober.seen(wanted)
+
     async def clear(self) -> None:
         """Have every node forget what has arrived at it so far."""
         await self._prober.clear()

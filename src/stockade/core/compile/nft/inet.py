@@ -118,7 +118,7 @@ class _Gate:
         yield rule("iifname @outside udp sport 67 udp dport 68 accept")
         yield rule("iifname @outside udp sport 547 udp dport 546 accept")
         if any(self.judging.closed(end) for end in self.intent.ends if end.attachment is Attachment.HOST):
-            yield rule(f"meta mark & {MARKS.forged:#010x} != 0 counter name forged drop")
+            yield rule(f"meta mark & {MARKS.forged:#010x} != 0 goto forged_up")
         yield from self._hook(leaves=False)
 
     def _output(self) -> Iterator[str]:

@@ -61,7 +61,7 @@ class Judging:
         }
         self.here = [end for end in intent.ends if end.program]
         self.published = [(port, "pub_" + digest(repr(port))) for port in intent.published]
-        self.legs = {(leg := _leg_of(port)): "leg_" + digest(repr(leg)) for port in intent.published if port.proxied}
+        self.legs = {leg: "leg_" + digest(repr((leg, ports))) for leg, ports in _legs(intent.published).items()}
         self.host_known = any(end.attachment is Attachment.HOST for end in self.here)
 
     def sets(self) -> dict[str, ElementSet]:
@@ -92,6 +92,7 @@ class Judging:
         found["midstream"] = _chain(self._midstream())
         found["strange"] = _chain(self._strange())
         found["forged_in"] = _chain(self._forged_in())
+        found["forged_up"] = _chain(self._forged_up())
         for port, name in self.published:
             found[name] = _chain(self._published(port))
             if port.proxied:
@@ -196,7 +197,7 @@ class Judging:
             closed_ports = [
                 f"{address} . {port.port}"
                 for port, _ in at
-                if port.program and closed(self.programs.get(port.program))
+                if port.held or (port.program and closed(self.programs.get(port.program)))
                 for address in of_family(port.addresses, family)
             ]
             found[f"pubclosed_{tail}"] = ElementSet(kind, elements=frozenset(closed_ports))
@@ -310,14 +311,24 @@ class Judging:
 
     def _forged_in(self) -> Iterator[str]:
         """The sender counts as unknown: ends that refuse strangers drop it."""
+        yield from self._forged_at_doors()
         for family, ip in ((4, "ip"), (6, "ip6")):
             yield rule(f"{ip} daddr @closed{family} counter name forged drop")
-            for protocol in sorted({port.protocol for port, _ in self.published}):
-                name = NAMES[protocol]
-                yield rule(
-                    f"meta l4proto {name} {ip} daddr . {name} dport @pubclosed_{name}{family} counter name forged drop"
-                )
+            yield rule(f"ct state new {NOT_SYN} {ip} daddr @enforced{family} counter name midstream drop")
         yield rule("goto pass_p")
+
+    def _forged_up(self) -> Iterator[str]:
+        """The same at a host that refuses strangers: what it publishes is for the workload behind to refuse."""
+        yield from self._forged_at_doors()
+        yield rule("counter name forged drop")
+
+    def _forged_at_doors(self) -> Iterator[str]:
+        for protocol in sorted({port.protocol for port, _ in self.published}):
+            for family, ip in ((4, "ip"), (6, "ip6")):
+                name = NAMES[protocol]
+                at = f"meta l4proto {name} {ip} daddr . {name} dport"
+                yield rule(f"{at} @pubclosed_{name}{family} counter name forged drop")
+                yield rule(f"{at} vmap @noted_{name}{family}")
 
     def _published(self, port: PublishedPort) -> Iterator[str]:
         """A connection to a published port is judged as one to the workload behind it, already at the host's input."""
@@ -348,16 +359,23 @@ class Judging:
 
 
 class Leg(NamedTuple):
-    """A proxy's way inwards. What opens it is forgotten when the workload's program changes: its name does then."""
+    """A proxy's way inwards. What opens it is forgotten when who may come changes: the name of its set does then."""
 
     protocol: Protocol
     to_address: str
     to_port: int
-    program: ProgramId | None
 
 
 def _leg_of(port: PublishedPort) -> Leg:
-    return Leg(port.protocol, port.to_address, port.to_port, port.program)
+    return Leg(port.protocol, port.to_address, port.to_port)
+
+
+def _legs(published: Iterable[PublishedPort]) -> dict[Leg, list[PublishedPort]]:
+    found: dict[Leg, list[PublishedPort]] = {}
+    for port in published:
+        if port.proxied:
+            found.setdefault(_leg_of(port), []).append(port)
+    return found
 
 
 def exact(family: int, addresses: Iterable[str]) -> ElementSet:
