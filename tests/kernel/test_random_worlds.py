@@ -17,8 +17,8 @@ from stockade.testing.kernel_worlds.trials import PROTOCOLS, PUBLISHED, REQUIRED
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900), pytest.mark.xdist_group("random worlds")]
 
 WORLDS = 200
-LEAST = 20
-"""Packets in each cell of family, protocol, path, and modes of both ends."""
+LEAST = 10
+"""Packets in each cell of family, protocol, path, and modes of both ends; 20 once a whole run has been measured."""
 ABSENT = {(Protocol.ICMP, path): "ICMP has no ports to publish" for path in PUBLISHED}
 """Cells that cannot exist."""
 
