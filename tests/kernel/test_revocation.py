@@ -180,3 +180,17 @@ def test_what_a_rule_keeps_outlives_the_rule_and_no_override(family: int) -> Non
         assert not any(each.delivered for each in await it.lab.send(flows, patience=0.3))
 
     enforced(scenario)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_where_nothing_is_enforced_no_rule_admits_and_so_none_keeps(family: int) -> None:
+    kept = rule("web-api", "web", "api", keep=True)
+
+    async def scenario(it: Enforced) -> None:
+        await it.apply(replace(rules(API_DB, FAR, kept), modes=()))
+        flows = await it.lab.open(ways(family)[:2])
+        assert all(each.alive for each in await it.lab.send(flows))
+        await it.apply(rules(API_DB, FAR))
+        assert not any(each.delivered for each in await it.lab.send(flows, patience=0.3))
+
+    enforced(scenario)

@@ -24,6 +24,7 @@ from stockade.agent.machine import changed_hands
 from stockade.agent.sweep import look_ahead, sweep
 from stockade.core.compile.compiler import compile_snapshot
 from stockade.core.compile.nft.render import render
+from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.model.ids import Address, HostId
 from stockade.core.model.intent import Intent
 from stockade.core.model.inventory import Published
@@ -45,6 +46,8 @@ OUTSIDE = ("pay-1", "pay-2", "far", "dc")
 STRAYS = ("stray", "stray-vm")
 """Links that are seen and whose workloads nobody reports."""
 RESOLVERS = ("192.168.7.53", "fd00:7::35")
+TRANSLATED = "10.2.0."
+"""How the addresses begin whose source is translated on their way out."""
 
 RETRANS = "25"
 """Milliseconds between two questions for a neighbour; after three it counts as failed."""
@@ -179,7 +182,24 @@ class Ground:
             self.kernel.commit(text(step))
         self.tracking.forget(changed_hands(self.intent, intent))
         sweep(self.tracking, intent)
+        self._ten_seconds_pass(render(intent))
         self.intent = intent
+
+    def _ten_seconds_pass(self, ruleset: Ruleset) -> None:
+        """What a proxy was let do for a first leg of the world before is over."""
+        emptied = [
+            f"flush set {table.family} stockade {name}\n"
+            for table in ruleset.tables
+            for name, each in table.sets.items()
+            if each.dynamic
+        ]
+        if emptied:
+            self.kernel.commit("".join(emptied))
+
+    def check_proxy(self) -> None:
+        """Raise where the proxy has ended: every answer that comes through it would be nobody's."""
+        if self._proxy is not None and self._proxy.status is not None:
+            raise RuntimeError(f"the lab's proxy ended with status {self._proxy.status}")
 
     async def remove(self) -> None:
         """Take our tables away, as ``off`` does."""
@@ -232,7 +252,8 @@ class Ground:
             yield "}"
             if family == 4:
                 yield "chain postrouting { type nat hook postrouting priority 100;"
-                yield 'ip saddr 10.2.0.0/24 oifname "up*" masquerade\n}'
+                yield f'ip saddr {TRANSLATED}0/24 oifname "up*" masquerade'
+                yield "}"
             yield "}"
 
     def _translation(self, door: Door, family: int) -> str:

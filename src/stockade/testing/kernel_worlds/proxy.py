@@ -46,7 +46,7 @@ class Proxy:
         """Serve for as long as the process lives."""
         while True:
             for key, _ in self.ready.select():
-                if key.fileobj in self.ready.get_map():
+                if self.ready.get_map().get(key.fd) is key:  # else somebody called just before has closed it
                     key.data()
 
     def watch(self, sock: socket.socket, call: Callable[[], None]) -> None:
@@ -123,7 +123,9 @@ class Proxy:
 
     def drop(self, sock: socket.socket) -> None:
         """Let go of a socket."""
-        if sock in self.ready.get_map():
+        if sock.fileno() < 0:
+            return
+        if sock.fileno() in self.ready.get_map():
             self.ready.unregister(sock)
         sock.close()
 

@@ -58,6 +58,14 @@ class Path(str, enum.Enum):
 
 REQUIRED = tuple(path for path in Path if path is not Path.FORWARDED)
 PUBLISHED = tuple(path for path in Path if path.name.startswith("PUBLISHED"))
+OFTENER = {
+    Path.TO_HOST: 3.0,
+    Path.FROM_HOST: 3.0,
+    Path.PUBLISHED_HOST: 4.0,
+    Path.PUBLISHED_OUTSIDE: 1.5,
+    Path.PUBLISHED_SAME: 1.5,
+}
+"""There is one host, in one mode in each world, and few ports are published: those paths are tried oftener."""
 PROTOCOLS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP, Protocol.ICMP)
 """ICMP stands for ICMPv6 too, by the family."""
 
@@ -164,7 +172,7 @@ class Trials:
         for protocol in PROTOCOLS:
             for family in (4, 6):
                 for group in _by_modes(pairs):
-                    for _ in range(self._times()):
+                    for _ in range(self._times(path, protocol)):
                         source, destination = self.random.choice(group)
                         other, further = self.random.choice(group)
                         yield self._better([
@@ -197,9 +205,10 @@ class Trials:
             yield from _each(beyond, front + back + alone)
             yield from _each(front + back + alone, beyond)
 
-    def _times(self) -> int:
-        whole = int(self.effort)
-        return whole + (self.random.random() < self.effort - whole)
+    def _times(self, path: Path, protocol: Protocol) -> int:
+        wanted = self.effort * OFTENER.get(path, 1) * (2 if path in PUBLISHED and protocol is Protocol.SCTP else 1)
+        whole = int(wanted)
+        return whole + (self.random.random() < wanted - whole)
 
     def _direct(self, path: Path, source: Spot, destination: Spot, protocol: Protocol, family: int) -> Trial:
         chosen = self.random.choice(_of(destination, family))
@@ -227,7 +236,7 @@ class Trials:
             senders = self._senders(path, target)
             for family in (4, 6):
                 for group in _by_modes([(each, target) for each in senders]):
-                    for _ in range(self._times()):
+                    for _ in range(self._times(path, door.protocol)):
                         yield self._published(path, self.random.choice(group)[0], door, family)
 
     def _senders(self, path: Path, target: Spot) -> list[Spot]:
@@ -276,6 +285,7 @@ class Trials:
         returns = arrives and verdict(self.snapshot, back).allowed
         real = self.ground.lab.address(door.to, family) if door else address
         strangers = path is not Path.BRIDGED and self.estranged((source, sender), (destination, real))
+        strangers = strangers or (through_proxy and self._refuses_strangers and not self._known(destination))
         return Trial(path, probe, judged, back, cell, door, passes, returns, strangers)
 
     def estranged(self, *ends: tuple[Spot, str]) -> bool:
@@ -287,6 +297,10 @@ class Trials:
         itself = self.snapshot.workloads.get(self.snapshot.hosts[self.host].workload)
         full = itself is not None and itself.known and mode(self.snapshot, itself) is Mode.FULL
         return full or bool(quarantines(self.snapshot, itself if itself and itself.known else None))
+
+    def _known(self, spot: Spot) -> bool:
+        found = workload_of(self.ground, self.snapshot, spot.name)
+        return found is not None and self.snapshot.workloads[found].known
 
     def _belongs(self, spot: Spot, address: str) -> bool:
         """Tell whether a place's address is its workload's own, as was reported; the host's and the outside's are."""
@@ -324,8 +338,9 @@ def disagreement(trial: Trial, result: Result) -> str:
     if trial.passes:
         if trial.strangers:
             return ""
-        arrived = result.delivered or trial.proxied
-        return "" if arrived and result.answered == trial.returns else "the oracle allows it"
+        if trial.proxied:  # a proxy that cannot go on may refuse, or end what it has begun
+            return "" if (result.outcome is Outcome.REACHED) == trial.returns else "the oracle allows it"
+        return "" if result.delivered and result.answered == trial.returns else "the oracle allows it"
     silent = result.outcome in (Outcome.TIMED_OUT, Outcome.NOT_SENT) or trial.loopback
     silent = silent or result.detail in NOBODY_ANSWERS
     return "" if silent and not result.answered and not result.delivered else "the oracle denies it"

@@ -105,7 +105,7 @@ class ProgramChains:
             if line.keep and not allow and self.view.letter == "c":
                 matches += "ct state new "
             counted = f"counter name {counter(line.rule, would=not binding and not allow)}"
-            if allow and line.keep and self.view.letter == "c":
+            if allow and line.keep and binding and self.view.letter == "c":
                 counted = f"meta mark set meta mark | {MARKS.keeping:#010x} {counted}"
             onward = self.onward if allow or not binding else f"refuse_{self.view.letter}"
             yield rule(f"{matches}{counted} goto {onward}", line.rule)
