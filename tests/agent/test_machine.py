@@ -3,33 +3,41 @@
 import msgspec
 import pytest
 
-from stockade.agent.machine import RESEND, RETRY, Machine, changed_hands
+from stockade.agent.enforcing import RETRY, RETRY_AT_MOST, owners_of
+from stockade.agent.machine import Machine, changed_hands
+from stockade.agent.telling import RESEND
 from stockade.agent.values import (
-    Acknowledged,
     Assigned,
     Command,
     Commit,
     Committed,
     Drifted,
+    Elapsed,
     Failed,
+    Forget,
+    Greeted,
+    Heard,
     HostObserved,
     Observe,
     Observed,
     Remark,
     Save,
     Say,
+    SetTimer,
     SourceSaid,
     Sweep,
-    Tick,
-    Wake,
+    Timer,
+    Unheard,
 )
 from stockade.core.compile.compiler import compile_snapshot
+from stockade.core.compile.decide import enforces
 from stockade.core.compile.nft.render import render
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.fold import fold
 from stockade.core.model.event import HostSeen, WorkloadGone, WorkloadSeen
-from stockade.core.model.ids import Revision
+from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
 from stockade.core.model.intent import Intent
+from stockade.core.model.policy import Births
 from stockade.seams.runtime import Gone, Listed, Lost, Seen
 from stockade.testing.inventories import HOST_A
 from stockade.testing.scenarios import container, host, host_itself
@@ -62,8 +70,15 @@ def listed(*sightings: object) -> SourceSaid:
     return SourceSaid("docker", Listed(tuple(Seen(each, 1.0) for each in sightings)))
 
 
-def whole(generation: int = 0) -> Machine:
-    return Machine(LOOK.host.id, ("docker",), generation)
+def whole(generation: int = 0, sources: tuple[str, ...] = ("docker",)) -> Machine:
+    """A machine that a controller has greeted."""
+    machine = Machine(LOOK.host.id, sources)
+    assert machine.handle(Greeted(generation), 0.0) == ()
+    return machine
+
+
+def heard(report: Report) -> Heard:
+    return Heard(report, report.generation)
 
 
 def through(machine: Machine, assigned: Intent, observed: Ruleset = NOTHING, now: float = 10.0) -> tuple[Command, ...]:
@@ -75,43 +90,101 @@ def through(machine: Machine, assigned: Intent, observed: Ruleset = NOTHING, now
     return commands
 
 
+# What goes up
+
+
 def test_nothing_is_reported_before_every_source_has_listed() -> None:
-    machine = whole()
+    machine = whole(generation=1, sources=("docker", "lab"))
     assert machine.handle(LOOK, 1.0) == ()
-    (report,) = reports(machine.handle(listed(WEB), 1.0))
-    assert (report.generation, len(report.events)) == (1, 3)
+    assert machine.handle(listed(WEB), 1.0) == ()
+    assert reports(machine.handle(SourceSaid("lab", Lost("not there yet")), 1.0)) == []
+    (report,) = reports(machine.handle(SourceSaid("lab", Listed(())), 1.0))
+    assert (report.generation, len(report.events)) == (2, 3)
     assert {type(event) for event in report.events} == {HostSeen, WorkloadSeen}
+
+
+def test_a_host_that_nobody_knows_is_reported_though_a_source_cannot_be_reached() -> None:
+    machine = whole(generation=0, sources=("docker", "lab"))
+    machine.handle(LOOK, 1.0)
+    machine.handle(SourceSaid("lab", Listed(())), 1.0)
+    (report,) = reports(machine.handle(SourceSaid("docker", Lost("no engine")), 1.0))
+    assert [type(event) for event in report.events] == [HostSeen, WorkloadSeen]
+
+
+def test_nothing_is_reported_before_a_controller_answers() -> None:
+    machine = Machine(LOOK.host.id, ("docker",))
+    machine.handle(LOOK, 1.0)
+    assert machine.handle(listed(WEB), 1.0) == ()
+    (report,) = reports(machine.handle(Greeted(7), 1.0))
+    assert (report.generation, report.whole) == (8, True)
 
 
 def test_one_report_is_under_way_and_the_next_holds_what_changed_meanwhile() -> None:
     machine = whole(generation=7)
     machine.handle(LOOK, 1.0)
-    assert reports(machine.handle(listed(WEB), 1.0))[0].generation == 8
+    (first,) = reports(machine.handle(listed(WEB), 1.0))
+    assert (first.generation, first.whole) == (8, True)
     assert reports(machine.handle(SourceSaid("docker", Seen(API, 2.0)), 2.0)) == []
     assert reports(machine.handle(SourceSaid("docker", Gone(WEB.id, 2.0)), 2.0)) == []
-    (report,) = reports(machine.handle(Acknowledged(8), 2.0))
-    assert report.generation == 9
+    (report,) = reports(machine.handle(heard(first), 2.0))
+    assert (report.generation, report.whole) == (9, False)
     assert report.events == (WorkloadGone(WEB.id), WorkloadSeen(API))
 
 
-def test_a_report_that_nobody_acknowledged_is_sent_again_the_same() -> None:
+@pytest.mark.parametrize("again", ["timer", "greeting"])
+def test_a_report_that_nobody_acknowledged_is_sent_again_the_same(again: str) -> None:
+    machine = whole()
+    machine.handle(LOOK, 1.0)
+    commands = machine.handle(listed(WEB), 1.0)
+    (first,) = reports(commands)
+    assert said(commands, SetTimer) == [SetTimer(Timer.REPORT, RESEND)]
+    assert machine.handle(Unheard(first), 1.0) == (SetTimer(Timer.REPORT, RESEND),)
+    event = Elapsed(Timer.REPORT) if again == "timer" else Greeted(0)
+    assert reports(machine.handle(event, 0.5)) == [first]
+    machine.handle(heard(first), 2.0)
+    assert machine.handle(Elapsed(Timer.REPORT), 3.0) == ()
+
+
+def test_a_report_whose_acknowledgement_was_lost_is_not_sent_again() -> None:
     machine = whole()
     machine.handle(LOOK, 1.0)
     (first,) = reports(machine.handle(listed(WEB), 1.0))
-    assert reports(machine.handle(Tick(), 1.0 + RESEND / 2)) == []
-    assert reports(machine.handle(Tick(), 1.0 + RESEND)) == [first]
+    assert machine.handle(Greeted(first.generation), 2.0) == ()
+
+
+@pytest.mark.parametrize("stored", [3, 12])
+def test_a_controller_that_was_set_back_or_heard_somebody_else_is_told_everything(stored: int) -> None:
+    machine = whole(generation=7)
+    machine.handle(LOOK, 1.0)
+    machine.handle(heard(reports(machine.handle(listed(WEB), 1.0))[0]), 1.0)
+    (report,) = reports(machine.handle(Greeted(stored), 2.0))
+    assert (report.generation, report.whole, len(report.events)) == (max(stored, 8) + 1, True, 3)
 
 
 def test_a_source_that_is_lost_loses_nobody_and_what_it_lists_no_more_is_gone() -> None:
     machine = whole()
     machine.handle(LOOK, 1.0)
-    machine.handle(listed(WEB, API), 1.0)
-    machine.handle(Acknowledged(1), 1.0)
+    machine.handle(heard(reports(machine.handle(listed(WEB, API), 1.0))[0]), 1.0)
     lost = machine.handle(SourceSaid("docker", Lost("hung up")), 2.0)
     assert [each.event for each in said(lost, Remark)] == ["source-lost"]
     assert reports(lost) == []
     (report,) = reports(machine.handle(listed(API), 3.0))
     assert report.events == (WorkloadGone(WEB.id),)
+
+
+def test_an_outcome_that_nobody_heard_is_sent_again_and_the_newest_only() -> None:
+    machine = whole()
+    (first,) = outcomes(through(machine, intent(revision=5)))
+    assert said(machine.handle(Unheard(first), 1.0), SetTimer) == [SetTimer(Timer.OUTCOME, RESEND)]
+    assert outcomes(machine.handle(Elapsed(Timer.OUTCOME), 1.0)) == [first]
+    (second,) = outcomes(through(machine, intent(2, revision=6)))
+    machine.handle(Heard(first, 0), 2.0)
+    assert outcomes(machine.handle(Greeted(0), 2.0)) == [second]
+    machine.handle(Heard(second, 0), 2.0)
+    assert machine.handle(Greeted(0), 3.0) == ()
+
+
+# What comes down
 
 
 def test_the_kernel_is_read_before_it_is_changed_and_the_outcome_told_after() -> None:
@@ -134,41 +207,131 @@ def test_the_kernel_is_read_before_it_is_changed_and_the_outcome_told_after() ->
 
 def test_what_is_in_force_already_is_adopted_without_a_word_to_the_kernel() -> None:
     machine = whole()
-    machine.handle(Assigned(Assignment(intent()), from_disk=True), 1.0)
+    machine.handle(from_disk(intent()), 1.0)
     commands = machine.handle(Observed(render(intent())), 1.0)
     assert said(commands, Commit) == []
     assert len(outcomes(commands)) == 1
 
 
-def test_an_older_assignment_changes_nothing() -> None:
+def from_disk(kept: Intent, before: Intent | None = None) -> Assigned:
+    return Assigned(Assignment(kept), from_disk=True, owners=tuple(sorted(owners_of(before or kept).items())))
+
+
+def test_nothing_is_programmed_before_an_assignment_is_there() -> None:
     machine = whole()
-    through(machine, intent(revision=5))
-    assert [type(each) for each in machine.handle(Assigned(Assignment(intent(2, revision=4))), 3.0)] == [Remark]
+    machine.handle(LOOK, 1.0)
+    machine.handle(listed(WEB), 1.0)
+    assert machine.handle(Drifted("somebody"), 2.0) == (
+        Remark("tampered", "somebody changed our tables; they are put right"),
+    )
+    assert machine.handle(Observed(NOTHING), 2.0) == ()
+
+
+@pytest.mark.parametrize("back", ["revision", "version"])
+def test_an_older_assignment_changes_nothing_and_is_shown(back: str) -> None:
+    machine = whole()
+    newest = msgspec.structs.replace(intent(revision=5), version=Version(3))
+    through(machine, newest)
+    older = {"revision": (4, 3), "version": (9, 2)}[back]
+    other = msgspec.structs.replace(intent(2, revision=older[0]), version=Version(older[1]))
+    commands = machine.handle(Assigned(Assignment(other)), 3.0)
+    assert said(commands, Observe) == []
+    assert "stays in force" in outcomes(commands)[0].error
+    assert machine.realised == newest
+
+
+def test_another_hosts_assignment_and_another_protocols_are_refused() -> None:
+    for wrong, word in (
+        (Assignment(msgspec.structs.replace(intent(), host=HostId("host-b"))), "host-b"),
+        (Assignment(intent(), protocol=99), "protocol 99"),
+    ):
+        (outcome,) = outcomes(commands := whole().handle(Assigned(wrong), 1.0))
+        assert word in outcome.error
+        assert said(commands, Save) == said(commands, Observe) == []
+
+
+def test_what_is_on_disk_does_not_replace_what_the_controller_said() -> None:
+    machine = whole()
+    machine.handle(Assigned(Assignment(intent(revision=5))), 1.0)
+    assert machine.handle(from_disk(intent(2, revision=4)), 1.0) == ()
+
+
+def test_a_newer_assignment_during_a_change_follows_it() -> None:
+    machine = whole()
+    machine.handle(Assigned(Assignment(intent())), 1.0)
+    commands = machine.handle(Observed(NOTHING), 1.0)
+    assert [type(each) for each in machine.handle(Assigned(Assignment(intent(2, 6))), 1.0)] == [Save]
+    while said(commands, Commit):
+        commands = machine.handle(Committed(), 1.0)
+    assert said(commands, Observe)
+    assert machine.realised == intent()
 
 
 def test_a_refusal_keeps_what_was_in_force_and_is_tried_again_later_and_later() -> None:
     machine = whole()
     machine.handle(Assigned(Assignment(intent())), 1.0)
-    machine.handle(Observed(NOTHING), 1.0)
-    commands = machine.handle(Failed("no space"), 1.0)
-    assert [each.error for each in outcomes(commands)] == ["no space"]
-    assert machine.realised is None
-    assert said(commands, Wake) == [Wake(1.0 + RETRY)]
-    assert machine.handle(Tick(), 1.0 + RETRY / 2) == ()
-    assert said(machine.handle(Tick(), 1.0 + RETRY), Observe)
-    machine.handle(Observed(NOTHING), 2.0)
-    assert said(machine.handle(Failed("no space"), 2.0), Wake) == [Wake(2.0 + 2 * RETRY)]
+    pauses = []
+    for _ in range(12):
+        machine.handle(Observed(NOTHING), 1.0)
+        commands = machine.handle(Failed("no space"), 1.0)
+        assert [each.error for each in outcomes(commands)] == ["no space"]
+        assert machine.realised is None
+        pauses += [each.seconds for each in said(commands, SetTimer) if each.timer is Timer.RETRY]
+        assert machine.handle(Elapsed(Timer.RETRY), 1.0) == (Observe(),)
+    assert pauses[:3] == [RETRY, 2 * RETRY, 4 * RETRY]
+    assert pauses[-1] == RETRY_AT_MOST
+    commands = machine.handle(Observed(render(intent())), 1.0)
+    assert [each.error for each in outcomes(commands)] == [""]
+    assert machine.handle(Elapsed(Timer.RETRY), 1.0) == ()
+
+
+def test_what_cannot_be_written_for_this_kernel_is_an_error_and_changes_nothing() -> None:
+    def planning(intent: Intent, observed: Ruleset) -> tuple[str, ...]:
+        raise ValueError("no such family")
+
+    machine = Machine(HOST_A, ("docker",), planning)
+    machine.handle(Greeted(0), 1.0)
+    machine.handle(Assigned(Assignment(intent())), 1.0)
+    commands = machine.handle(Observed(NOTHING), 1.0)
+    assert "no such family" in outcomes(commands)[0].error
+    assert said(commands, Commit) == []
 
 
 def test_drift_is_looked_into_and_repaired_without_a_new_outcome() -> None:
     machine = whole()
-    through(machine, intent())
+    machine.handle(Heard(outcomes(through(machine, intent()))[0], 0), 2.0)
     assert machine.handle(Drifted(), 5.0) == (Observe(),)
     assert said(machine.handle(Observed(NOTHING), 5.0), Commit)
     commands = machine.handle(Committed(), 5.0)
     while said(commands, Commit):
         commands = machine.handle(Committed(), 5.0)
     assert outcomes(commands) == []
+
+
+def test_a_repair_that_failed_and_then_did_not_is_told_both_times() -> None:
+    machine = whole()
+    through(machine, intent())
+    machine.handle(Drifted(), 5.0)
+    machine.handle(Observed(NOTHING), 5.0)
+    assert [each.error for each in outcomes(machine.handle(Failed("gone"), 5.0))] == ["gone"]
+    machine.handle(Elapsed(Timer.RETRY), 6.0)
+    assert [each.error for each in outcomes(machine.handle(Observed(render(intent())), 6.0))] == [""]
+
+
+def test_where_somebody_was_seen_no_rule_is_believed() -> None:
+    """A rule may have been replaced by another one with the same comment."""
+    machine = whole()
+    through(machine, intent())
+    remark, look = machine.handle(Drifted("nft (process 12)"), 5.0)
+    assert (type(remark), look) == (Remark, Observe())
+    (commit,) = said(machine.handle(Observed(render(intent())), 5.0), Commit)
+    assert "flush chain inet stockade forwarding" in commit.batch
+    machine.handle(Failed("gone"), 5.0)
+    machine.handle(Elapsed(Timer.RETRY), 6.0)
+    assert said(machine.handle(Observed(render(intent())), 6.0), Commit), "still not believed"
+    machine.handle(Committed(), 6.0)
+    machine.handle(Drifted(), 7.0)
+    assert said(machine.handle(Observed(render(intent())), 7.0), Commit) == []
 
 
 def test_drift_during_a_change_is_looked_into_afterwards() -> None:
@@ -181,29 +344,111 @@ def test_drift_during_a_change_is_looked_into_afterwards() -> None:
     assert said(commands, Observe)
 
 
-def test_a_birth_is_recorded_once_with_each_moment() -> None:
-    world = fold(world_events(1))
-    found = compile_snapshot(world)[HOST_A]
-    born = [world.workloads[end.workload] for end in found.ends if end.program and end.workload]
-    mine = [each.seen for each in born if each.seen.kind.value == "container"]
-    machine = Machine(HOST_A, ("docker",))
-    machine.handle(HostObserved(world.hosts[HOST_A], world.workloads[world.hosts[HOST_A].workload].seen), 1.0)
-    machine.handle(SourceSaid("docker", Listed(tuple(Seen(each, 1.0) for each in mine))), 2.0)
-    (outcome,) = outcomes(through(machine, found, now=3.0))
-    assert {each.workload for each in outcome.births} == {each.id for each in mine}
-    assert all((each.noticed, each.allowed, each.realised) == (2.0, 3.0, 3.0) for each in outcome.births)
-    assert outcomes(through(machine, msgspec.structs.replace(found, revision=Revision(9)), render(found), 4.0)) == []
-
-
 @pytest.mark.parametrize("seed", range(5))
-def test_addresses_that_change_hands_are_forgotten_with_the_switch(seed: int) -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+def test_addresses_that_change_hands_are_forgotten_with_the_switch(seed: int, restarted: bool) -> None:
     one, other = intent(seed, 5), intent(seed + 50, 6)
     machine = whole()
-    through(machine, one)
-    machine.handle(Assigned(Assignment(other)), 2.0)
+    if restarted:
+        machine.handle(from_disk(other, before=one), 2.0)
+    else:
+        through(machine, one)
+        machine.handle(Assigned(Assignment(other)), 2.0)
     commands = machine.handle(Observed(render(one)), 2.0)
     forgotten: tuple[str, ...] = ()
     while commits := said(commands, Commit):
         forgotten += commits[0].forget
         commands = machine.handle(Committed(), 2.0)
     assert forgotten == changed_hands(one, other)
+    assert forgotten
+    assert said(commands, Forget) == []
+    assert [each.owners for each in said(commands, Save)] == [tuple(sorted(owners_of(other).items()))]
+
+
+def test_an_address_that_only_changes_hands_is_forgotten_though_no_rule_changes() -> None:
+    one = intent()
+    end = next(each for each in one.ends if each.program and each.port)
+    reborn = msgspec.structs.replace(end, workload=WorkloadId("docker:host-a:reborn"))
+    other = msgspec.structs.replace(
+        one, ends=tuple(reborn if each == end else each for each in one.ends), revision=Revision(6), fingerprint="x"
+    )
+    machine = whole()
+    through(machine, one)
+    commands = through(machine, other, render(one))
+    assert said(commands, Forget) == [Forget(tuple(sorted(end.addresses)))]
+
+
+# Births
+
+
+WORLD = fold(world_events(1))
+HOME = HostObserved(WORLD.hosts[HOST_A], WORLD.workloads[WORLD.hosts[HOST_A].workload].seen)
+JUDGED = intent()
+BORN = tuple(
+    msgspec.structs.replace(WORLD.workloads[each].seen, created=1.5)
+    for each in sorted({end.workload for end in JUDGED.ends if end.program and end.port and end.workload})
+)
+
+
+def at_home(*there: object) -> Machine:
+    machine = Machine(HOST_A, ("docker",))
+    machine.handle(Greeted(0), 1.0)
+    machine.handle(HOME, 1.0)
+    machine.handle(listed(*there), 1.0)
+    return machine
+
+
+def test_a_birth_is_recorded_once_with_each_moment() -> None:
+    machine = at_home()
+    for each in BORN:
+        machine.handle(SourceSaid("docker", Seen(each, 2.0)), 2.0)
+    (outcome,) = outcomes(through(machine, JUDGED, now=3.0))
+    assert {each.workload for each in outcome.births} == {each.id for each in BORN}
+    assert all(
+        (each.created, each.noticed, each.allowed, each.realised) == (1.5, 2.0, 3.0, 3.0) for each in outcome.births
+    )
+    machine.handle(Heard(outcome, 0), 3.0)
+    assert outcomes(through(machine, msgspec.structs.replace(JUDGED, revision=Revision(9)), render(JUDGED), 4.0)) == []
+
+
+def test_who_is_denied_nothing_was_never_isolated_and_leaked_nothing() -> None:
+    programs = {program.id: program for program in JUDGED.programs}
+    enforced = {end.workload for end in JUDGED.ends if end.program and enforces(programs[end.program])}
+    passing = msgspec.structs.replace(JUDGED, births=Births.PASS)
+    for under in (Births.PASS, Births.HOLD):
+        machine = at_home()
+        through(machine, msgspec.structs.replace(JUDGED, births=under, ends=(), revision=Revision(1)), now=1.2)
+        for each in BORN:
+            machine.handle(SourceSaid("docker", Seen(each, 2.0)), 2.0)
+        (outcome,) = outcomes(through(machine, passing, now=3.0))
+        assert outcome.births
+        for each in outcome.births:
+            late = 3.0 if each.workload in enforced else None
+            assert each.isolated == (1.5 if under is Births.HOLD else late)
+
+
+def test_what_was_there_before_was_not_born() -> None:
+    machine = at_home(*BORN)
+    assert [each.births for each in outcomes(through(machine, JUDGED))] == [()]
+
+
+def test_what_was_born_while_no_agent_ran_was_born() -> None:
+    known = msgspec.structs.replace(JUDGED, ends=tuple(each for each in JUDGED.ends if each.workload != BORN[0].id))
+    machine = Machine(HOST_A, ("docker",))
+    machine.handle(from_disk(known), 1.0)
+    for event in (Greeted(0), HOME, listed(*BORN)):
+        machine.handle(event, 2.0)
+    machine.handle(Observed(render(known)), 2.0)
+    (outcome,) = outcomes(through(machine, msgspec.structs.replace(JUDGED, revision=Revision(6)), render(known)))
+    assert [each.workload for each in outcome.births] == [BORN[0].id]
+
+
+def test_births_that_nobody_heard_of_come_with_the_next_outcome() -> None:
+    machine = at_home()
+    machine.handle(SourceSaid("docker", Seen(BORN[0], 2.0)), 2.0)
+    (first,) = outcomes(through(machine, JUDGED))
+    (second,) = outcomes(through(machine, intent(2, 6)))
+    assert first.births
+    assert second.births == first.births
+    machine.handle(Heard(first, 0), 2.0)
+    assert [each.births for each in outcomes(machine.handle(Elapsed(Timer.OUTCOME), 3.0))] == [()]

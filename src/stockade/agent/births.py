@@ -1,7 +1,12 @@
-"""Birth records: when a workload was created, noticed, isolated, allowed and realised, one time each."""
+"""Birth records: when a workload was created, noticed, isolated, allowed and realised, one time each. Pure.
+
+What runs already when an agent first looks is no birth, unless the intent on disk does not know it: then it was born
+while no agent ran. Nobody was isolated, and nothing leaked, where policy denies its workload nothing.
+"""
 
 import msgspec
 
+from stockade.core.compile.decide import enforces
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.inventory import Sighting, WorkloadKind, WorkloadState
@@ -15,38 +20,48 @@ class BirthBook:
     def __init__(self) -> None:
         self._records: dict[WorkloadId, BirthRecord] = {}
         self._done: set[WorkloadId] = set()
+        self._looked = False
 
-    def notice(self, sightings: tuple[Sighting, ...], held: bool, now: float) -> None:
-        """Open a record for each running workload that is new. ``held``: the base drop holds the unknown already."""
+    def notice(self, sightings: tuple[Sighting, ...], intent: Intent | None, now: float) -> None:
+        """Open a record for each running workload that is new. ``intent``: what is in force, if anything is."""
+        if not self._looked:
+            self._looked = True
+            self._done = set(_there_already(sightings, intent))
         present = {each.id for each in sightings}
         self._done &= present
-        for each in sightings:
-            if each.kind is WorkloadKind.HOST or each.state is not WorkloadState.RUNNING or each.owner is not None:
-                continue
-            if each.id in self._done or each.id in self._records:
-                continue
-            created = each.created
-            isolated = (created if created is not None else now) if held else None
-            self._records[each.id] = BirthRecord(each.id, each.name, created, now, isolated)
         for gone in self._records.keys() - present:
             del self._records[gone]
+        for each in sightings:
+            if each.id not in self._done and each.id not in self._records and _born(each):
+                self._records[each.id] = _record(each, intent, now)
 
     def realise(self, intent: Intent, now: float) -> tuple[BirthRecord, ...]:
         """Close the records of workloads that an intent, now in force, knows; return them."""
+        programs = {program.id: program for program in intent.programs}
+        known = {end.workload: programs[end.program] for end in intent.ends if end.workload and end.program}
         closed = []
-        known = {end.workload for end in intent.ends if end.program is not None}
-        for id_ in sorted(self._records.keys() & known):
+        for id_ in sorted(self._records.keys() & known.keys()):
             record = self._records.pop(id_)
-            isolated = record.isolated if record.isolated is not None else now
+            isolated = now if record.isolated is None and enforces(known[id_]) else record.isolated
             closed.append(msgspec.structs.replace(record, isolated=isolated, allowed=now, realised=now))
             self._done.add(id_)
         return tuple(closed)
 
-    def held(self) -> tuple[BirthRecord, ...]:
-        """Return the records that are still open."""
-        return tuple(self._records[each] for each in sorted(self._records))
+
+def _born(sighting: Sighting) -> bool:
+    """Tell whether a workload can have a birth: one that runs, with a network namespace of its own."""
+    return sighting.kind is not WorkloadKind.HOST and sighting.state is WorkloadState.RUNNING and sighting.owner is None
 
 
-def holds(intent: Intent | None) -> bool:
-    """Tell whether an intent in force holds unknown endpoints."""
-    return intent is not None and intent.births is Births.HOLD
+def _there_already(sightings: tuple[Sighting, ...], intent: Intent | None) -> list[WorkloadId]:
+    """Return who was there before: by the intent, or where there is none, everybody."""
+    judged = {end.workload for end in intent.ends} if intent else set()
+    return [each.id for each in sightings if _born(each) and (not judged or not each.endpoints or each.id in judged)]
+
+
+def _record(sighting: Sighting, intent: Intent | None, now: float) -> BirthRecord:
+    """Where births are held the base drop isolates a workload before anybody has heard of it."""
+    created = sighting.created
+    held = intent is not None and intent.births is Births.HOLD
+    isolated = (created if created is not None else now) if held else None
+    return BirthRecord(sighting.id, sighting.name, created, now, isolated)

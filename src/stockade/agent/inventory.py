@@ -18,11 +18,13 @@ class Inventory:
         self._host: Host | None = None
         self._itself: Sighting | None = None
         self._listed: set[str] = set()
+        self._merged: tuple[Sighting, ...] | None = None
         self.lost: dict[str, str] = {}
 
     def hear(self, source: str, event: RuntimeEvent) -> None:
         """Take in what a source said."""
         said = self._said.setdefault(source, {})
+        self._merged = None
         match event:
             case Seen(sighting=sighting):
                 said[sighting.id] = event
@@ -37,11 +39,16 @@ class Inventory:
 
     def look(self, host: Host, itself: Sighting) -> None:
         """Take in the host as the kernel shows it."""
+        self._merged = None
         self._host, self._itself = host, itself
 
-    def complete(self, sources: Iterable[str]) -> bool:
-        """Tell whether the host was looked at and every source has listed, so that what is missing is gone."""
-        return self._host is not None and self._listed.issuperset(sources)
+    def complete(self, sources: Iterable[str], *, lost: bool = False) -> bool:
+        """Tell whether the host was looked at and every source has listed, so that what is missing is gone.
+
+        ``lost``: a source that said it cannot be reached is not waited for.
+        """
+        heard = self._listed.union(self.lost if lost else ())
+        return self._host is not None and heard.issuperset(sources)
 
     def truth(self) -> dict[str, Event]:
         """Return what is true now, one event an object, by a key that names the object."""
@@ -52,6 +59,11 @@ class Inventory:
 
     def sightings(self) -> tuple[Sighting, ...]:
         """Return each workload once; of two sources that see one, the first by name speaks for it."""
+        if self._merged is None:
+            self._merged = self._merge()
+        return self._merged
+
+    def _merge(self) -> tuple[Sighting, ...]:
         merged: dict[WorkloadId, Sighting] = {}
         for source in sorted(self._said):
             for id_, seen in sorted(self._said[source].items()):

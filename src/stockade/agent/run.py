@@ -1,59 +1,74 @@
 """The loop around ``machine``: sources, the kernel, the controller and the clock on one side, values on the other.
 
-Enforcement outlives this loop: stopping it, or killing it, changes nothing in the kernel.
+Enforcement outlives this loop: stopping it, or killing it, changes nothing in the kernel. What fails here is said
+aloud and tried again; no part that fails takes another with it.
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
 from stockade.agent.counting import counted
 from stockade.agent.machine import Machine
-from stockade.agent.state import AssignmentFile
-from stockade.agent.sweep import look_ahead, sweep
+from stockade.agent.state import AssignmentFile, Kept
+from stockade.agent.sweep import look_ahead, slices
+from stockade.agent.tampering import Changes, tampering
 from stockade.agent.values import (
-    Acknowledged,
     Assigned,
     Command,
     Commit,
     Committed,
     Drifted,
+    Elapsed,
     Failed,
+    Forget,
+    Greeted,
     Happening,
+    Heard,
     HostObserved,
     Observe,
     Observed,
     Remark,
     Save,
     Say,
+    SetTimer,
     SourceSaid,
     Sweep,
-    Tick,
+    Timer,
     Unheard,
-    Wake,
 )
 from stockade.core.model.ids import HostId
+from stockade.core.model.intent import Intent
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
 from stockade.seams.kernel import Kernel, KernelRefused
 from stockade.seams.link import ControllerLink
-from stockade.seams.runtime import Runtime
-from stockade.wire import Counters
+from stockade.seams.runtime import Lost, Runtime
+from stockade.wire import Counters, Outcome
 
 LOOK_AGAIN = 5.0
 """Seconds between looks at our tables where nobody tells of changes to them."""
+LOOK_ANYWAY = 30.0
+"""The same where somebody does."""
 COUNT_EVERY = 5.0
-RECONNECT = 1.0
+AGAIN, AGAIN_AT_MOST = 0.5, 15.0
+"""Seconds before a part that failed is begun again; doubled each time that it fails soon after."""
+NO_LOSSES: tuple[tuple[str, int], ...] = ()
 
 log: Any = structlog.get_logger("agent")
+T = TypeVar("T")
 
 
 class Agent:
-    """One host's agent, running. ``looks`` yields the host as the kernel shows it, first at once."""
+    """One host's agent, running. ``looks`` yields the host as the kernel shows it, first at once.
+
+    ``changes`` subscribes to what others do to our tables; without it they are looked at oftener. ``losses`` says
+    what the sources had to leave out, by their names.
+    """
 
     def __init__(
         self,
@@ -65,6 +80,8 @@ class Agent:
         link: ControllerLink,
         state: AssignmentFile,
         clock: Clock,
+        changes: Callable[[], Changes] | None = None,
+        losses: Callable[[], tuple[tuple[str, int], ...]] = lambda: NO_LOSSES,
     ) -> None:
         self._host = host
         self._runtimes = runtimes
@@ -73,70 +90,110 @@ class Agent:
         self._link = link
         self._state = state
         self._clock = clock
+        self._changes = changes
+        self._losses = losses
         self._happenings: asyncio.Queue[Happening] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._switched: Intent | None = None  # the newest intent that the kernel was given, as soon as it is
+        self._since = ""
         self.machine = Machine(host, tuple(each.name for each in runtimes))
         self.errors = 0
+        """How often the kernel refused, or could not be asked."""
+        self.unsaved = 0
+        """How often the last assignment could not be kept on disk."""
 
     async def run(self) -> None:
         """Run until cancelled. What is enforced stays enforced."""
-        generation = await self._patiently(self._link.generation)
-        self.machine = Machine(self._host, tuple(each.name for each in self._runtimes), generation)
-        if (last := await asyncio.to_thread(self._state.read)) is not None:
-            self._happenings.put_nowait(Assigned(last, from_disk=True))
-        self._background(self._follow_controller(last.intent.fingerprint if last else ""))
-        self._background(self._follow_host())
-        self._background(self._watch_tables())
-        for runtime in self._runtimes:
-            self._background(self._follow(runtime))
-        self._background(self._count())
+        await self._remember()
+        for name, part in self._parts():
+            self._background(self._always(name, part))
         try:
             while True:
-                happening = await self._happenings.get()
-                for command in self.machine.handle(happening, self._clock.now()):
-                    await self._carry_out(command)
+                await self._take(await self._happenings.get())
         finally:
             await self._stop()
 
+    async def _remember(self) -> None:
+        """Begin with what is on disk: no controller need answer for it."""
+        try:
+            kept = await asyncio.to_thread(self._state.read)
+        except OSError as problem:
+            log.warning("assignment-unreadable", detail=str(problem), remedy="what the kernel holds stays in force")
+            return
+        if kept is not None:
+            self._since = kept.assignment.intent.fingerprint
+            self._happen(Assigned(kept.assignment, from_disk=True, owners=kept.owners))
+
+    def _parts(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        yield "controller", self._follow_controller
+        yield "links", self._follow_host
+        for runtime in self._runtimes:
+            yield runtime.name, partial(self._follow, runtime)
+        yield "counters", self._count
+        yield "tables", self._look_again
+        if self._changes is not None:
+            yield "changes", self._watch
+
+    async def _take(self, happening: Happening) -> None:
+        try:
+            for command in self.machine.handle(happening, self._clock.now()):
+                await self._carry_out(command)
+        except Exception as problem:
+            kept = "what is enforced stays enforced"
+            log.error("not-handled", what=type(happening).__name__, detail=repr(problem), kept=kept, exc_info=True)
+
     async def _stop(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._worker.shutdown(wait=True)
+        await asyncio.to_thread(self._worker.shutdown, wait=True, cancel_futures=True)
 
     # Commands
 
     async def _carry_out(self, command: Command) -> None:
         match command:
             case Observe():
-                await self._ask_kernel(lambda: Observed(self._kernel.observe()))
+                self._background(self._ask_kernel(lambda: Observed(self._kernel.observe())))
             case Commit():
-                await self._ask_kernel(lambda: self._commit(command))
+                self._background(self._ask_kernel(lambda: self._commit(command)))
+            case Forget(addresses=addresses):
+                self._background(self._end("not-forgotten", lambda: self._kernel.forget(addresses)))
             case Sweep(intent=intent):
-                self._background(self._sweep(lambda: sweep(self._kernel, intent)))
-            case Say(message=message):
+                self._switched = intent
+                self._background(self._sweep(intent))
+            case Say():
                 self._background(self._say(command))
-                log.debug("say", kind=type(message).__name__)
-            case Save(assignment=assignment):
-                await self._save(lambda: self._state.write(assignment))
-            case Wake(at=at):
-                self._background(self._wake(at))
+            case Save(assignment=assignment, owners=owners):
+                await self._save(Kept(assignment, owners))
+            case SetTimer(timer=timer, seconds=seconds):
+                self._set(timer, seconds)
             case Remark(event=event, detail=detail):
                 log.warning(event, detail=detail)
 
+    async def _in_kernel(self, job: Callable[[], T]) -> T:
+        """Do one thing with the kernel, in its one thread, in the order in which they were asked for."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, job)
+
     async def _ask_kernel(self, job: Callable[[], Happening]) -> None:
-        """Do one thing with the kernel, in its one thread; a failure is an event like any other."""
+        """A failure is an event like any other."""
         try:
-            happened = await asyncio.get_running_loop().run_in_executor(self._worker, job)
+            happened = await self._in_kernel(job)
         except (KernelRefused, OSError, EOFError) as problem:
-            self.errors += 1
-            happened = Failed(str(problem))
-        self._happenings.put_nowait(happened)
+            happened = Failed(str(problem) or type(problem).__name__)
+        except Exception as problem:
+            log.error("kernel-adapter-failed", detail=repr(problem), exc_info=True)
+            happened = Failed(repr(problem))
+        self.errors += isinstance(happened, Failed)
+        self._happen(happened)
 
     def _commit(self, command: Commit) -> Happening:
         """Entries of addresses that change hands go first, and once more after: their owner may have been talking."""
         if command.ahead is not None:
+            self._switched = command.ahead
             look_ahead(self._kernel, command.ahead)
         if command.forget:
             self._kernel.forget(command.forget)
@@ -145,88 +202,131 @@ class Agent:
             self._kernel.forget(command.forget)
         return Committed()
 
-    async def _sweep(self, job: Callable[[], int]) -> None:
+    async def _end(self, otherwise: str, job: Callable[[], int]) -> int:
         try:
-            ended = await asyncio.get_running_loop().run_in_executor(self._worker, job)
-        except OSError as problem:
-            log.warning("not-swept", detail=str(problem))
-        else:
-            log.debug("swept", ended=ended)
+            return await self._in_kernel(job)
+        except (OSError, KernelRefused) as problem:
+            self.errors += 1
+            log.warning(otherwise, detail=str(problem), kept="their packets are judged as policy says now")
+            return 0
 
-    async def _save(self, job: Callable[[], None]) -> None:
+    async def _sweep(self, intent: Intent) -> None:
+        """Sweep slice by slice, so that a change need not wait for it, until the kernel is given another intent."""
+        ended, going = 0, slices(self._kernel, intent)
+        while (some := await self._end("not-swept", lambda: self._slice(going, intent))) >= 0:
+            ended += some
+        log.info("swept", ended=ended, version=intent.version, revision=intent.revision)
+
+    def _slice(self, going: Iterator[int], intent: Intent) -> int:
+        return next(going, -1) if self._switched is intent else -1
+
+    async def _save(self, kept: Kept) -> None:
         """A disk that is full costs the next start its head start, and nothing else."""
         try:
-            await asyncio.to_thread(job)
+            await asyncio.to_thread(self._state.write, kept)
         except OSError as problem:
-            log.error("assignment-not-kept", detail=str(problem), remedy="enforcement goes on; free some space")
+            self.unsaved += 1
+            kept_on = "enforcement goes on; a restart waits for the controller, and what the kernel holds stays"
+            log.error("assignment-not-kept", detail=str(problem), kept=kept_on, remedy="free some space")
+        else:
+            self._background(self._settle())
+
+    async def _settle(self) -> None:
+        try:
+            await asyncio.to_thread(self._state.settle)
+        except OSError as problem:
+            log.warning("assignment-not-settled", detail=str(problem))
 
     async def _say(self, command: Say) -> None:
+        message = command.message
+        if isinstance(message, Outcome):
+            log.info("outcome", version=message.version, revision=message.revision, error=message.error)
         try:
-            generation = await self._link.say(command.message)
+            self._happen(Heard(message, await self._link.say(message)))
         except (OSError, StockadeError) as problem:
-            log.warning("controller-unheard", detail=str(problem))
-            self._happenings.put_nowait(Unheard())
-        else:
-            self._happenings.put_nowait(Acknowledged(generation))
+            log.warning("controller-unheard", kind=type(message).__name__, detail=str(problem))
+            self._happen(Unheard(message))
 
-    async def _wake(self, at: float) -> None:
-        await asyncio.sleep(max(0.0, at - self._clock.now()))
-        self._happenings.put_nowait(Tick())
+    def _set(self, timer: Timer, seconds: float) -> None:
+        if running := self._timers.pop(timer, None):
+            running.cancel()
+        loop = asyncio.get_running_loop()
+        self._timers[timer] = loop.call_later(seconds, self._happen, Elapsed(timer))
 
     # Happenings
 
+    def _happen(self, happening: Happening) -> None:
+        self._happenings.put_nowait(happening)
+
     async def _follow(self, runtime: Runtime) -> None:
-        async for event in runtime.events():
-            self._happenings.put_nowait(SourceSaid(runtime.name, event))
+        try:
+            async for event in runtime.events():
+                self._happen(SourceSaid(runtime.name, event))
+        except Exception as problem:
+            self._happen(SourceSaid(runtime.name, Lost(str(problem) or type(problem).__name__)))
+            raise
 
     async def _follow_host(self) -> None:
         async for look in self._looks():
-            self._happenings.put_nowait(look)
+            self._happen(look)
 
-    async def _follow_controller(self, since: str) -> None:
-        while True:
-            try:
-                async for assignment in self._link.assignments(since):
-                    since = assignment.intent.fingerprint
-                    self._happenings.put_nowait(Assigned(assignment))
-            except OSError as problem:
-                log.warning("controller-away", detail=str(problem))
-            await asyncio.sleep(RECONNECT)
+    async def _follow_controller(self) -> None:
+        self._happen(Greeted(await self._link.generation()))
+        async for assignment in self._link.assignments(self._since):
+            self._since = assignment.intent.fingerprint
+            self._happen(Assigned(assignment))
 
-    async def _watch_tables(self) -> None:
+    async def _look_again(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_AGAIN)
-            self._happenings.put_nowait(Drifted())
+            await asyncio.sleep(LOOK_AGAIN if self._changes is None else LOOK_ANYWAY)
+            self._happen(Drifted())
+
+    async def _watch(self) -> None:
+        if self._changes is not None:
+            self._happen(Drifted())
+            async for by in tampering(self._changes):
+                self._happen(Drifted(by))
 
     async def _count(self) -> None:
         """Tell the controller, every few seconds, what the kernel counted and how full its connection table is."""
         while True:
             await asyncio.sleep(COUNT_EVERY)
-            with contextlib.suppress(OSError, KernelRefused, EOFError, StockadeError):
-                await self._link.say(await asyncio.get_running_loop().run_in_executor(self._worker, self._counters))
+            try:
+                await self._link.say(await self._in_kernel(self._counters))
+            except (OSError, KernelRefused, EOFError, StockadeError) as problem:
+                log.debug("not-counted", detail=str(problem))
 
     def _counters(self) -> Counters:
         intent = self.machine.realised
         rules = counted(intent, self._kernel.counters()) if intent else ()
         fill = self._kernel.fill()
-        lost = (("kernel", self.errors), ("tracking", fill.lost))
+        lost = (("kernel", self.errors), ("disk", self.unsaved), ("tracking", fill.lost), *self._losses())
         return Counters(self._host, rules, lost, fill.entries, fill.limit)
 
-    async def _patiently(self, ask: Callable[[], Awaitable[int]]) -> int:
+    # Parts
+
+    async def _always(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
+        """Run one part for ever. When it fails or ends, say so and begin it again, after longer and longer pauses."""
+        pause = AGAIN
         while True:
+            began = self._clock.monotonic()
             try:
-                return await ask()
-            except OSError as problem:
-                log.warning("controller-away", detail=str(problem))
-                await asyncio.sleep(RECONNECT)
+                await part()
+            except (OSError, StockadeError) as problem:
+                log.warning("part-interrupted", part=name, detail=str(problem))
+            except Exception as problem:
+                log.error("part-failed", part=name, detail=repr(problem), exc_info=True)
+            lasted = self._clock.monotonic() - began
+            pause = AGAIN if lasted > AGAIN_AT_MOST else min(pause * 2, AGAIN_AT_MOST)
+            await asyncio.sleep(pause)
 
-    def _background(self, work: "Awaitable[None]") -> None:
-        task = asyncio.ensure_future(work)
+    def _background(self, work: "Awaitable[object]") -> None:
+        task = asyncio.ensure_future(self._quietly(work))
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._tasks.discard)
 
-    def _done(self, task: "asyncio.Future[None]") -> None:
-        """A part that failed is said aloud; the others go on."""
-        self._tasks.discard(task)
-        if not task.cancelled() and (problem := task.exception()) is not None:
-            log.error("part-failed", detail=repr(problem))
+    async def _quietly(self, work: "Awaitable[object]") -> None:
+        try:
+            await work
+        except Exception as problem:
+            log.error("not-done", detail=repr(problem), exc_info=True)

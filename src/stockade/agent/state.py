@@ -5,9 +5,17 @@ from pathlib import Path
 
 import msgspec
 
+from stockade.agent.values import Owners
 from stockade.wire import PROTOCOL, Assignment
 
 NAME = "assignment"
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """The last assignment, and whose the local addresses were under what the kernel held then."""
+
+    assignment: Assignment
+    owners: Owners = ()
 
 
 class AssignmentFile:
@@ -16,26 +24,37 @@ class AssignmentFile:
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
 
-    def read(self) -> Assignment | None:
-        """Return the last assignment; None where there is none that this agent understands."""
+    def read(self) -> Kept | None:
+        """Return what was kept last; None where there is nothing that this agent understands."""
         try:
-            found = msgspec.msgpack.decode(self._path.read_bytes(), type=Assignment)
+            found = msgspec.msgpack.decode(self._path.read_bytes(), type=Kept)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        return found if found.protocol == PROTOCOL else None
+        return found if found.assignment.protocol == PROTOCOL else None
 
-    def write(self, assignment: Assignment) -> None:
-        """Replace it. ``OSError`` (a full disk) leaves the one that was there."""
+    def write(self, kept: Kept) -> None:
+        """Replace it, so that a killed process leaves the old one or the new one. See ``settle``.
+
+        ``OSError`` (a full disk): there is none then, rather than one that is older than what the kernel holds.
+        """
         new = self._path.with_suffix(".new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.msgpack.encode(assignment))
-                file.flush()
-                os.fsync(file.fileno())
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(msgspec.msgpack.encode(kept))
             new.replace(self._path)
-        finally:
+        except OSError:
             new.unlink(missing_ok=True)
+            self.remove()
+            raise
+
+    def settle(self) -> None:
+        """Have it outlive a power cut. Slow, and not waited for: with the power, what the kernel holds goes too."""
+        for path, how in ((self._path, os.O_RDONLY), (self._path.parent, os.O_RDONLY | os.O_DIRECTORY)):
+            descriptor = os.open(path, how)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def remove(self) -> None:
         """Forget it."""

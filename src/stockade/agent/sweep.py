@@ -1,6 +1,7 @@
 """Connections that no packet asks about: entries to end after a change, and those older than tracking."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from itertools import islice
 
 from stockade.core.compile.judge import Judge
 from stockade.core.compile.nft.marks import MARKS
@@ -9,6 +10,8 @@ from stockade.core.model.net import PORTED, Protocol
 from stockade.seams.kernel import Connection, Tracking
 
 ICMP = (Protocol.ICMP, Protocol.ICMPV6)
+SLICE = 5000
+"""Entries that are judged before somebody else may use the kernel."""
 
 
 def look_ahead(tracking: Tracking, intent: Intent) -> int:
@@ -16,9 +19,12 @@ def look_ahead(tracking: Tracking, intent: Intent) -> int:
 
     The mark lets them live on; it is taken from those that it no longer allows. Returns how many were marked.
     """
+    older = _of_unknown_direction(tracking)
+    if not older:
+        return 0
     judge = Judge(intent)
     kept = 0
-    for each in _of_unknown_direction(tracking):
+    for each in older:
         backwards = not _allowed(judge, each) and _allowed_backwards(judge, each)
         wanted = each.mark | MARKS.reverse if backwards else each.mark & ~MARKS.reverse
         if wanted != each.mark:
@@ -32,25 +38,36 @@ def sweep(tracking: Tracking, intent: Intent) -> int:
 
     Their packets are refused already; what goes here is what might still be related to them.
     """
+    return sum(slices(tracking, intent))
+
+
+def slices(tracking: Tracking, intent: Intent) -> Iterator[int]:
+    """Sweep in slices, yielding after each how many entries were ended in it."""
     judge = Judge(intent)
-    return sum(tracking.end(each) for each in tracking.connections() if not _lives(judge, each))
+    entries = iter(tracking.connections())
+    while some := list(islice(entries, SLICE)):
+        yield sum(tracking.end(each) for each in some if not _lives(judge, each))
 
 
 def _lives(judge: Judge, each: Connection) -> bool:
-    if not judge.judged(each.source, each.reply_source) or each.mark & (MARKS.living | MARKS.proxied):
+    """What the rules let live on is left to them: they see its next packet, and this does not know all they know."""
+    if not judge.judged(each.source, each.reply_source) or each.mark & MARKS.proxied:
         return True
-    return _allowed(judge, each)
+    living = bool(each.mark & MARKS.living)
+    if _allowed(judge, each, living=living):
+        return True
+    return bool(each.mark & MARKS.older) and _allowed_backwards(judge, each)
 
 
-def _of_unknown_direction(tracking: Tracking) -> Iterable[Connection]:
+def _of_unknown_direction(tracking: Tracking) -> list[Connection]:
     return list(tracking.connections(MARKS.older, MARKS.older))
 
 
-def _allowed(judge: Judge, each: Connection) -> bool:
+def _allowed(judge: Judge, each: Connection, *, living: bool = False) -> bool:
     """Judge a connection between its real ends: after destination, before source translation."""
     port = each.icmp if each.protocol in ICMP else each.reply_source_port if each.protocol in PORTED else 0
-    return judge.allowed(each.source, each.reply_source, each.protocol, port)
+    return judge.allowed(each.source, each.reply_source, each.protocol, port, begun=True, living=living)
 
 
 def _allowed_backwards(judge: Judge, each: Connection) -> bool:
-    return judge.allowed(each.reply_source, each.source, each.protocol, each.source_port)
+    return judge.allowed(each.reply_source, each.source, each.protocol, each.source_port, begun=True)

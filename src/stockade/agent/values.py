@@ -1,13 +1,30 @@
 """What happens to an agent, and what it wants done, as values."""
 
+import enum
+
 import msgspec
 
 from stockade.core.compile.nft.ruleset import Ruleset
-from stockade.core.model.ids import Address
+from stockade.core.model.ids import Address, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.inventory import Host, Sighting
 from stockade.seams.runtime import RuntimeEvent
-from stockade.wire import AgentMessage, Assignment
+from stockade.wire import AgentMessage, Assignment, Outcome, Report
+
+Owners = tuple[tuple[Address, WorkloadId], ...]
+"""Whose each local address is, sorted by address."""
+
+
+class Timer(enum.Enum):
+    """What is waited for. Setting a timer that runs sets it anew."""
+
+    REPORT = "report"
+    """Send the report again that nobody acknowledged."""
+    OUTCOME = "outcome"
+    """Send the outcome again that nobody heard."""
+    RETRY = "retry"
+    """Try again what the kernel refused."""
+
 
 # What happens
 
@@ -26,11 +43,21 @@ class HostObserved(msgspec.Struct, frozen=True):
     itself: Sighting
 
 
+class Greeted(msgspec.Struct, frozen=True):
+    """The controller answers, for the first time or again. It has stored reports up to this generation."""
+
+    generation: int
+
+
 class Assigned(msgspec.Struct, frozen=True):
-    """The controller, or the last assignment on disk, says what to enforce."""
+    """The controller, or the last assignment on disk, says what to enforce.
+
+    ``owners``: whose the local addresses were under what the kernel was last known to hold; from disk only.
+    """
 
     assignment: Assignment
     from_disk: bool = False
+    owners: Owners = ()
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -44,56 +71,69 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The kernel refused the transaction, or could not be asked. What was in force still is."""
+    """The kernel refused the transaction, or could not be asked. What was in force still is, or what was asked for."""
 
     error: str
 
 
 class Drifted(msgspec.Struct, frozen=True):
-    """Somebody else may have changed our tables."""
+    """It is time to look at our tables; ``by``: who was seen to change them, empty where nobody was."""
+
+    by: str = ""
 
 
-class Acknowledged(msgspec.Struct, frozen=True):
-    """The controller has stored reports up to this generation."""
+class Heard(msgspec.Struct, frozen=True):
+    """The controller took a message; it has stored reports up to this generation."""
 
+    message: AgentMessage
     generation: int
 
 
 class Unheard(msgspec.Struct, frozen=True):
     """The controller did not take a message."""
 
+    message: AgentMessage
 
-class Tick(msgspec.Struct, frozen=True):
-    """Time has passed."""
+
+class Elapsed(msgspec.Struct, frozen=True):
+    """A timer ran out."""
+
+    timer: Timer
 
 
 Happening = (
-    SourceSaid | HostObserved | Assigned | Observed | Committed | Failed | Drifted | Acknowledged | Unheard | Tick
+    SourceSaid | HostObserved | Greeted | Assigned | Observed | Committed | Failed | Drifted | Heard | Unheard | Elapsed
 )
 
 # What is wanted
 
 
 class Say(msgspec.Struct, frozen=True):
-    """Tell the controller."""
+    """Tell the controller; answer with ``Heard`` or ``Unheard``."""
 
-    message: AgentMessage
+    message: Report | Outcome
 
 
 class Observe(msgspec.Struct, frozen=True):
-    """Read our tables."""
+    """Read our tables; answer with ``Observed`` or ``Failed``."""
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """Carry out one transaction.
+    """Carry out one transaction; answer with ``Committed`` or ``Failed``.
 
-    ``forget``: addresses whose entries go first, because they change hands. ``ahead``: before it, see to connections
-    older than tracking under the intent that comes.
+    ``ahead``: this is the switch to that intent, and before it connections older than tracking are seen to.
+    ``forget``: addresses whose entries go right before and right after, because they change hands.
     """
 
     batch: str
     forget: tuple[Address, ...] = ()
     ahead: Intent | None = None
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """End every tracked connection of these addresses: they changed hands, and nothing else did."""
+
+    addresses: tuple[Address, ...]
 
 
 class Sweep(msgspec.Struct, frozen=True):
@@ -103,15 +143,17 @@ class Sweep(msgspec.Struct, frozen=True):
 
 
 class Save(msgspec.Struct, frozen=True):
-    """Keep the assignment on disk for a start without a controller."""
+    """Keep the assignment on disk for a start without a controller, and whose the addresses were before it."""
 
     assignment: Assignment
+    owners: Owners = ()
 
 
-class Wake(msgspec.Struct, frozen=True):
-    """Send a ``Tick`` at this time (the clock that ``handle`` is given)."""
+class SetTimer(msgspec.Struct, frozen=True):
+    """Say ``Elapsed`` after so many seconds, unless the same timer is set again before."""
 
-    at: float
+    timer: Timer
+    seconds: float
 
 
 class Remark(msgspec.Struct, frozen=True):
@@ -121,4 +163,4 @@ class Remark(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-Command = Say | Observe | Commit | Sweep | Save | Wake | Remark
+Command = Say | Observe | Commit | Forget | Sweep | Save | SetTimer | Remark

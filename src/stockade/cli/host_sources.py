@@ -37,6 +37,10 @@ class Sources:
         async for host, itself in self._watch.looks(lambda: self._bridges, self._moved):
             yield HostObserved(host, itself)
 
+    def losses(self) -> tuple[tuple[str, int], ...]:
+        """Return how often the kernel dropped what it had to tell of links; each time all were listed again."""
+        return (("links", self._watch.lost),)
+
     def _runtimes(self, settings: Settings, *, docker: bool | None, lab: Path | None) -> Sequence[Runtime]:
         found: list[Runtime] = []
         if lab is not None:

@@ -101,6 +101,8 @@ async def _live(
             link=link,
             state=AssignmentFile(settings.state),
             clock=SystemClock(),
+            changes=kernel.ruleset_changes,
+            losses=sources.losses,
         )
         running = asyncio.create_task(agent.run())
         remark(f"Stockade is up on {name}. In another terminal: stockade status")

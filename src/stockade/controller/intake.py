@@ -26,6 +26,15 @@ def admit(report: Report, snapshot: Snapshot) -> None:
             )
 
 
+def vanished(report: Report, snapshot: Snapshot) -> tuple[Event, ...]:
+    """Return the ends of workloads that were the host's and are not in a report of everything."""
+    if not report.whole:
+        return ()
+    told = {event.sighting.id for event in report.events if isinstance(event, WorkloadSeen)}
+    gone = (each.id for each in snapshot.workloads.values() if each.seen.host == report.host and each.id not in told)
+    return tuple(WorkloadGone(each) for each in sorted(gone))
+
+
 def _foreign(event: Event, host: HostId, snapshot: Snapshot) -> str:
     """Say what an event speaks of where that is not the host's; empty where it is."""
     match event:

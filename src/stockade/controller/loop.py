@@ -13,7 +13,7 @@ import structlog
 
 from stockade.controller.bell import Bell
 from stockade.controller.births import BirthCount
-from stockade.controller.intake import admit, changes
+from stockade.controller.intake import admit, changes, vanished
 from stockade.controller.parts import Parts
 from stockade.controller.roster import Roster
 from stockade.core.compile.compiler import affected
@@ -83,7 +83,7 @@ class Controller:
         if report.generation <= last:
             return last
         admit(report, self.snapshot)
-        events = self._telling(report.events)
+        events = self._telling((*vanished(report, self.snapshot), *report.events))
         await self.commit(Commit(events=events, generation=(report.host, report.generation)))
         self._generations[report.host] = report.generation
         return report.generation

@@ -22,11 +22,15 @@ class BirthRecord(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """Agent → controller. Idempotent by (host, generation): a repeated generation is acknowledged and ignored."""
+    """Agent → controller. Idempotent by (host, generation): a repeated generation is acknowledged and ignored.
+
+    ``whole``: it tells of everything on the host; what is known of the host and not in it is gone.
+    """
 
     host: HostId
     generation: int
     events: tuple[Event, ...]
+    whole: bool = False
     protocol: int = PROTOCOL
 
 

@@ -1,0 +1,211 @@
+"""What is assigned becomes what is in force: read first, then change, step by step. Pure.
+
+Promises: nothing is programmed before a whole assignment is there, and none older than the one that is wanted; what
+the kernel holds is read before it is changed; a change that fails leaves what was in force and is tried again.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from stockade.agent.values import Command, Commit, Forget, Observe, Owners, Remark, Save, SetTimer, Sweep, Timer
+from stockade.core.compile.nft.render import render
+from stockade.core.compile.nft.ruleset import Ruleset
+from stockade.core.model.ids import Address, HostId, WorkloadId
+from stockade.core.model.intent import Intent
+from stockade.core.reconcile import distrust, steps, text
+from stockade.wire import PROTOCOL, Assignment
+
+RETRY = 0.25
+"""Seconds before a failed transaction is tried again; doubled each time, up to ``RETRY_AT_MOST``."""
+RETRY_AT_MOST = 30.0
+
+
+class Refused(NamedTuple):
+    """An assignment that is not in force, and why."""
+
+    intent: Intent
+    error: str
+
+
+class Done(NamedTuple):
+    """What is to be done, and what became of an assignment, if anything did.
+
+    ``news``: it was not in force before, or nobody knew that it was.
+    """
+
+    commands: tuple[Command, ...] = ()
+    came_true: Intent | None = None
+    news: bool = False
+    refused: Refused | None = None
+
+
+class Planning(Protocol):
+    """Turns an intent and what the kernel holds into transactions; only the last one is felt."""
+
+    def __call__(self, intent: Intent, observed: Ruleset) -> tuple[str, ...]:
+        """Return them in order; none where nothing is to be done."""
+        ...
+
+
+class Rendered:
+    """The usual planning. It keeps the last rendering, since looks at the tables come far oftener than intents."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Intent, Ruleset] | None = None
+
+    def __call__(self, intent: Intent, observed: Ruleset) -> tuple[str, ...]:
+        """Render, compare, and spell every step before the first of them is carried out."""
+        if self._last is None or self._last[0] is not intent:
+            self._last = (intent, render(intent))
+        return tuple(text(step) for step in steps(self._last[1], observed))
+
+
+class Enforcing:
+    """One host's enforcement. One thing at a time is asked of the kernel; what happens meanwhile is looked at after."""
+
+    def __init__(self, host: HostId, planning: Planning) -> None:
+        self._host = host
+        self._planning = planning
+        self._assignment: Assignment | None = None
+        self.realised: Intent | None = None
+        self._running: Intent | None = None
+        self._queue: tuple[str, ...] = ()
+        self._changed = False
+        self._owners: dict[Address, WorkloadId] = {}
+        self._saved: Owners = ()
+        self._busy = self._dirty = False
+        self._suspect = self._suspecting = False
+        self._failures = 0
+
+    @property
+    def wanted(self) -> Intent | None:
+        """The intent to bring into force."""
+        return self._assignment.intent if self._assignment else None
+
+    def assigned(self, assignment: Assignment, owners: Owners, *, from_disk: bool) -> Done:
+        """Take on an assignment, unless it is older than what is wanted already."""
+        if from_disk and self._assignment is not None:
+            return Done()
+        if why := self._unfit(assignment):
+            return Done((Remark("assignment-refused", why),), refused=Refused(assignment.intent, why))
+        self._assignment, self._failures = assignment, 0
+        if from_disk:
+            self._owners, self._saved = dict(owners), owners
+            return Done(self._look())
+        self._saved = _sorted(self._owners)
+        return Done((Save(assignment, self._saved), *self._look()))
+
+    def observed(self, ruleset: Ruleset) -> Done:
+        """Plan from what is there, and begin."""
+        if self._assignment is None:
+            self._busy = False
+            return Done()
+        self._running = self._assignment.intent
+        self._suspecting, self._suspect = self._suspect, False
+        try:
+            self._queue = self._planning(self._running, distrust(ruleset) if self._suspecting else ruleset)
+        except Exception as problem:  # noqa: BLE001 - what cannot be rendered must not end the agent; it shows
+            return self.failed(f"cannot be written for this kernel: {problem or type(problem).__name__}")
+        self._changed = bool(self._queue)
+        return self._next(self._running)
+
+    def committed(self) -> Done:
+        """Go on with what is under way."""
+        return self._next(self._running) if self._running else Done()
+
+    def failed(self, error: str) -> Done:
+        """What was in force still is. Try again after a while, from what the kernel then holds."""
+        self._suspect |= self._suspecting
+        self._busy, self._queue, self._running = False, (), None
+        pause = min(RETRY * 2**self._failures, RETRY_AT_MOST)
+        self._failures = min(self._failures + 1, 30)
+        refused = Refused(self._assignment.intent, error) if self._assignment else None
+        return Done((Remark("not-realised", error), SetTimer(Timer.RETRY, pause)), refused=refused)
+
+    def drifted(self, by: str) -> Done:
+        """Look at our tables. Where somebody was seen to change them, no rule is believed to be what it says."""
+        self._suspect |= bool(by)
+        remarks = (Remark("tampered", f"{by} changed our tables; they are put right"),) if by else ()
+        return Done((*remarks, *self._look()))
+
+    def retry(self) -> Done:
+        """The pause after a failure is over."""
+        return Done(self._look() if self._failures else ())
+
+    # Within
+
+    def _unfit(self, assignment: Assignment) -> str:
+        """Say why an assignment is not taken on; empty where it is."""
+        intent, wanted = assignment.intent, self.wanted
+        if assignment.protocol != PROTOCOL:
+            return f"the controller speaks protocol {assignment.protocol}, this agent {PROTOCOL}: run the same version"
+        if intent.host != self._host:
+            return f"it is host {intent.host}'s, and this is {self._host}: give each host an id of its own"
+        if wanted is not None and (intent.version, intent.revision) < (wanted.version, wanted.revision):
+            return (
+                f"version {intent.version}, revision {intent.revision} is older than version {wanted.version}, "
+                f"revision {wanted.revision}, which stays in force; if the controller was set back on purpose, "
+                "remove the file `assignment` from the agent's state folder and start the agent again"
+            )
+        return ""
+
+    def _look(self) -> tuple[Command, ...]:
+        """Read our tables and compare; if a change is under way, afterwards."""
+        if self._assignment is None:
+            return ()
+        if self._busy:
+            self._dirty = True
+            return ()
+        self._busy, self._dirty = True, False
+        return (Observe(),)
+
+    def _next(self, intent: Intent) -> Done:
+        """Carry out the next step; after the last, the intent is realised."""
+        if not self._queue:
+            return self._realised(intent)
+        batch, self._queue = self._queue[0], self._queue[1:]
+        if self._queue:
+            return Done((Commit(batch),))
+        return Done((Commit(batch, moved(self._owners, intent), intent),))
+
+    def _realised(self, intent: Intent) -> Done:
+        before, self.realised = self.realised, intent
+        news = self._failures > 0 or before is None or _name(before) != _name(intent)
+        forget = () if self._changed else moved(self._owners, intent)
+        self._owners = owners_of(intent)
+        self._busy, self._running, self._failures = False, None, 0
+        commands: list[Command] = [Forget(forget)] if forget else []
+        commands += [Sweep(intent)] if news or self._changed else []
+        return Done((*commands, *self._save_owners(intent), *(self._look() if self._dirty else ())), intent, news)
+
+    def _save_owners(self, intent: Intent) -> tuple[Command, ...]:
+        """Whose the addresses are is kept once it is in force, so that it is known after a crash."""
+        now = _sorted(self._owners)
+        if self._assignment is None or intent is not self._assignment.intent or now == self._saved:
+            return ()
+        self._saved = now
+        return (Save(self._assignment, now),)
+
+
+def changed_hands(before: Intent | None, after: Intent) -> tuple[Address, ...]:
+    """Return the addresses that were one workload's and are another's now, or nobody's."""
+    return moved(owners_of(before), after) if before else ()
+
+
+def moved(owners: Mapping[Address, WorkloadId], after: Intent) -> tuple[Address, ...]:
+    """Return the addresses whose owner is another one under ``after``, or nobody."""
+    now = owners_of(after)
+    return tuple(sorted(address for address, owner in owners.items() if now.get(address) != owner))
+
+
+def owners_of(intent: Intent) -> dict[Address, WorkloadId]:
+    """Return whose each local address is."""
+    return {address: end.workload for end in intent.ends if end.workload for address in end.addresses}
+
+
+def _sorted(owners: Mapping[Address, WorkloadId]) -> Owners:
+    return tuple(sorted(owners.items()))
+
+
+def _name(intent: Intent) -> tuple[object, ...]:
+    return intent.version, intent.fingerprint
