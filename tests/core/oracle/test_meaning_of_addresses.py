@@ -340,6 +340,13 @@ def test_a_failsafe_session_passes_both_ways_and_no_other() -> None:
     assert not ask(lax, admin, "host", 22, interface="veth11").allowed  # only says that it is the admin's
 
 
+def test_an_endpoint_that_nobody_has_labelled_has_no_failsafe_session() -> None:
+    """Any birth could take the administrator's address."""
+    safe = host_with(failsafe=(Failsafe(Address("10.0.0.15"), TCP, 22),))
+    assert not ask(shop(modes=(HOLDING,), more=(safe,)), "new", "host", 22).allowed
+    assert not ask(shop(modes=(HOST_FULL,), more=(safe,)), "new", "host", 22).allowed
+
+
 @pytest.mark.parametrize("kind", [133, 135, 136, 130, 131, 132, 143])
 def test_what_a_link_needs_always_passes(kind: int) -> None:
     discovers = kind in (133, 135, 136)

@@ -206,9 +206,14 @@ class _Court:
         return self.failsafe() or self.keeps_the_link() or self.asks_for_configuration() or self.configured_by_others()
 
     def failsafe(self) -> bool:
-        """A session that must not be cut, in either direction; what a frame only pretends is no session."""
+        """A session that must not be cut, in either direction; what a frame only pretends is no session.
+
+        Nor is what an endpoint of this host says that nobody has labelled: any birth could say so.
+        """
         packet, source, destination = self.packet, self.met.source, self.met.destination
         if not (source.vouched and destination.vouched):
+            return False
+        if self.met.entered is not None and self.met.entered.known is None:
             return False
         return any(
             (destination.own and (source.address, packet.port) == (each.source, each.port))

@@ -283,7 +283,8 @@ class Runner:
 
     def _moved(self, each: Carried) -> bool:
         real = self._real(each)
-        return any(address in self._changed for address in (each.trial.judged.source, real[0]))
+        ends = (each.trial.judged.source, each.trial.judged.destination, real[0])
+        return any(address in self._changed for address in ends)
 
     def _real(self, each: Carried) -> tuple[Address, int]:
         """Return where a connection really goes: behind a door to the workload."""
@@ -303,7 +304,8 @@ class Runner:
                 interface=judged.leaving, leaving=judged.interface,
             )  # fmt: skip
         first = replace(judged, state=state)
-        return first, replace(first, state=PacketState.REPLY, interface=first.leaving, leaving=first.interface)
+        turned = {"interface": first.leaving, "leaving": first.interface, "sender_address": first.destination}
+        return first, replace(first, state=PacketState.REPLY, **turned)
 
     async def _errors_about(self, snapshot: Snapshot) -> None:
         """ICMP errors about live connections, from their other ends and from somebody else."""

@@ -274,16 +274,18 @@ class Trials:
         through_proxy = door is not None and door.engine and (path is Path.PUBLISHED_SAME or address in LOOPBACKS)
         if not through_proxy:
             judged = replace(judged, leaving=destination.port)
+        real = self.ground.lab.address(door.to, family) if door else address
         back = replace(judged, state=PacketState.REPLY, interface=destination.port, leaving=source.port)
+        back = replace(back, sender_address=Address(real))
         if untracked:
-            back = replace(back, source=address, destination=sender, port=sport, source_port=port, state=judged.state)
+            turned = {"source": address, "destination": sender, "port": sport, "source_port": port}
+            back = replace(back, state=judged.state, sender_address="", **turned)
         cell = None
         if source.mode and destination.mode:
             cell = Cell(family, protocol, path, source.mode, destination.mode)
         passes = verdict(self.snapshot, judged).allowed
         arrives = passes and verdict(self.snapshot, replace(judged, leaving=destination.port)).allowed
         returns = arrives and verdict(self.snapshot, back).allowed
-        real = self.ground.lab.address(door.to, family) if door else address
         strangers = path is not Path.BRIDGED and self.estranged((source, sender), (destination, real))
         strangers = strangers or (through_proxy and self._refuses_strangers and not self._known(destination))
         return Trial(path, probe, judged, back, cell, door, passes, returns, strangers)
