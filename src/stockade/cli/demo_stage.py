@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -14,7 +15,7 @@ from stockade.cli.client import Client, Unreachable
 from stockade.cli.shop_lab import SHOP
 from stockade.core.model.net import Protocol
 from stockade.errors import StockadeError
-from stockade.testing.lab import Command, Lab, Node
+from stockade.testing.lab import Command, Lab, Node, Topology
 from stockade.testing.lab.telling import Teller, telling
 from stockade.testing.probe.values import ECHO4, ECHO6, Probe, Result
 from stockade.wire.api import ExplainReply, StatusReply, WorkloadsReply
@@ -54,6 +55,42 @@ class Stage:
         self.teller = teller
         self.client = client
         self.state = state
+        self.server: Command | None = None
+
+    async def start(self) -> Command:
+        """Start ``stockade up`` on the lab's host, and do not wait for it; it writes to ``up.log``."""
+        argv = [sys.executable, "-m", "stockade", "up", "--state", str(self.state)]
+        argv += ["--lab", str(self.state / "lab.sock"), "--no-docker", "--host", self.lab.host_name]
+        for node in (each for each in self.lab.topology.nodes if each.outside):
+            argv += [word for plug in self.lab.plugs(node.name) for word in ("--uplink", plug.port)]
+        with (self.state / "up.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            streams = (nothing.fileno(), log.fileno(), log.fileno())
+            self.server = await self.lab.start(self.lab.host_name, argv, streams=streams)
+        return self.server
+
+    async def answering(self) -> None:
+        """Wait until the server answers; where it ends or never does, say what it last said."""
+        server, deadline = self.server, time.monotonic() + PATIENCE
+        while server is not None and server.status is None and time.monotonic() < deadline:
+            try:
+                await asyncio.to_thread(self.client.call, "status", StatusReply)
+            except Unreachable:
+                await asyncio.sleep(PAUSE)
+            else:
+                return
+        said = (self.state / "up.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        late = server is not None and server.status is None
+        raise StockadeError(
+            f"stockade up did not answer within {PATIENCE:.0f} s" if late else "stockade up ended",
+            kept="the lab is taken down",
+            remedy=f"it last said: {' | '.join(said) or 'nothing'}",
+        )
+
+    async def stop(self) -> None:
+        """End ``stockade up`` in good order."""
+        if self.server is not None:
+            self.server.send_signal(signal.SIGTERM)
+            await self.server.wait(timeout=PATIENCE)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,41 +155,18 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage() -> AsyncIterator[Stage]:
+async def stage(topology: Topology = SHOP) -> AsyncIterator[Stage]:
     """Set the stage; nothing of it is left afterwards."""
     with tempfile.TemporaryDirectory(prefix="stockade-demo-") as folder:
         state = Path(folder)
-        async with Lab(SHOP) as lab, telling(state / "lab.sock") as teller:
-            argv = [sys.executable, "-m", "stockade", "up", "--state", str(state), "--lab", str(state / "lab.sock")]
-            outside = [plug.port for node in SHOP.nodes if node.outside for plug in lab.plugs(node.name)]
-            argv += ["--no-docker", "--host", SHOP.host, *(word for each in outside for word in ("--uplink", each))]
-            with (state / "up.log").open("wb") as log, Path(os.devnull).open("rb") as nothing:
-                server = await lab.start(lab.host_name, argv, streams=(nothing.fileno(), log.fileno(), log.fileno()))
+        async with Lab(topology) as lab, telling(state / "lab.sock") as teller:
+            on = Stage(lab, teller, Client(state / "api.sock"), state)
+            await on.start()
             try:
-                client = Client(state / "api.sock")
-                await _answering(client, server, state / "up.log")
-                yield Stage(lab, teller, client, state)
+                await on.answering()
+                yield on
             finally:
-                server.send_signal(15)
-                await server.wait(timeout=PATIENCE)
-
-
-async def _answering(client: Client, server: Command, log: Path) -> None:
-    """Wait until the server answers; where it ends or never does, say what it last said."""
-    deadline = time.monotonic() + PATIENCE
-    while server.status is None and time.monotonic() < deadline:
-        try:
-            await asyncio.to_thread(client.call, "status", StatusReply)
-        except Unreachable:
-            await asyncio.sleep(PAUSE)
-        else:
-            return
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-    raise StockadeError(
-        f"stockade up did not answer within {PATIENCE:.0f} s" if server.status is None else "stockade up ended",
-        kept="the lab is taken down",
-        remedy=f"it last said: {' | '.join(said) or 'nothing'}",
-    )
+                await on.stop()
 
 
 def _probe(one: str, other: str, protocol: Protocol, port: int, family: int) -> Probe:

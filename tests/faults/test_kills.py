@@ -1,0 +1,136 @@
+"""Kill -9 at random points under load, with and without a flushed ruleset: policy holds, nothing told is forgotten.
+
+The one thing that cannot hold: while no process owns the tables (the helper was killed and nothing has adopted them
+yet), root can flush them like any other, and until they are restored everything passes. Those moments are counted
+apart; every other packet that policy denies must not arrive.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from faults import (
+    DENIED,
+    GROUND,
+    HELD,
+    Operator,
+    apply,
+    helper_pids,
+    lost,
+    passed,
+    seed_of,
+    told,
+)
+from stockade.cli.demo_stage import Stage, stage
+from stockade.testing.lab import enter
+from stockade.testing.steady import Count, Kind, Steady
+
+pytestmark = [pytest.mark.real, pytest.mark.fault, pytest.mark.timeout(600)]
+SHARDS = 2
+KILLS = 30
+"""Of each shard; the whole must stay at 200 or more."""
+LOOK_EVERY = 25
+FAULTS = ("up",) * 8 + ("helper",) * 3 + ("both",) * 3 + ("up, flush",) * 4 + ("helper, flush", "both, flush")
+
+
+class Chaos:
+    """One shop, and what was done to it."""
+
+    def __init__(self, on: Stage, steady: Steady, dice: random.Random) -> None:
+        self.on, self.steady, self.dice = on, steady, dice
+        self.open: list[tuple[float, float]] = []
+        """When nobody owned the tables and root flushed them: from, until they were restored."""
+        self.story: list[str] = []
+
+    async def kill(self, kind: str) -> None:
+        """Kill at a random moment: of a start, of work, or of a stop."""
+        running = self.on.server is not None and self.on.server.status is None
+        if not running:
+            await self.on.start()
+        if self.dice.random() < 0.5:
+            await self.on.answering()
+        await asyncio.sleep(self.dice.uniform(0, 0.6))
+        self.story.append(kind)
+        began = time.monotonic()
+        if kind.startswith(("up", "both")):
+            assert self.on.server is not None
+            self.on.server.kill()
+        if kind.startswith(("helper", "both")):
+            for pid in helper_pids(self.on.state):
+                os.kill(pid, signal.SIGKILL)
+        if kind.endswith("flush"):
+            await self.on.lab.run(self.on.lab.host_name, ["nft", "flush", "ruleset"])
+        if kind.startswith(("up", "both")):
+            assert self.on.server is not None
+            await self.on.server.wait(10)
+        if kind in ("helper, flush", "both, flush"):
+            await self.whole()
+            self.open.append((began, time.monotonic()))
+
+    async def whole(self) -> None:
+        """Have a server that answers and whose host has everything in force."""
+        if self.on.server is None or self.on.server.status is not None:
+            await self.on.start()
+        await self.on.answering()
+        await self.on.settled(0, 0)
+
+    async def look(self) -> None:
+        """Nothing denied has arrived outside the open moments, nothing allowed was cut."""
+        counts = await self.steady.told()
+        assert not passed(tuple(map(self._closed, counts))), (passed(counts), self.story[-LOOK_EVERY:])
+        assert not lost(counts), (lost(counts), self.story[-LOOK_EVERY:])
+        assert all(each.done for each in counts), "a flow stands still"
+
+    def _closed(self, count: Count) -> Count:
+        """Take away what arrived in an open moment."""
+        if count.flow.kind is not Kind.TRY:
+            return count
+        arrived = tuple(at for at in count.arrived if not any(since <= at <= until for since, until in self.open))
+        return Count(count.flow, count.done, 0 if not arrived else count.lost, arrived, count.detail)
+
+
+@pytest.mark.parametrize("shard", [pytest.param(n, marks=pytest.mark.xdist_group(f"kills-{n}")) for n in range(SHARDS)])
+def test_kills_at_random_points_under_load(shard: int) -> None:
+    enter()
+    seed = seed_of(shard)
+    try:
+        asyncio.run(_killed(seed))
+    except BaseException as problem:
+        problem.add_note(f"STOCKADE_SEED={seed - shard}")
+        raise
+
+
+async def _killed(seed: int) -> None:
+    dice = random.Random(seed)
+    async with stage(GROUND) as on, Steady(on.lab, (*HELD, *DENIED)) as steady:
+        await told(on)
+        await asyncio.sleep(0.3)
+        counts = await steady.told()
+        assert len({each.flow for each in counts if each.arrived and each.flow in DENIED}) == len(DENIED)  # all work
+        await apply(on)
+        await asyncio.sleep(0.1)
+        await steady.told()
+        chaos, operator = Chaos(on, steady, dice), Operator(on, dice)
+        working = asyncio.create_task(operator.work())
+        try:
+            for number in range(KILLS):
+                await chaos.kill(dice.choice(FAULTS))
+                if number % LOOK_EVERY == LOOK_EVERY - 1:
+                    await chaos.look()
+                assert not working.done(), working
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+        await chaos.whole()
+        await chaos.look()
+        await operator.check()
+        assert not operator.leaked
+        assert operator.births > 0
+        assert operator.versions
+        cells = await on.matrix(judge=True)
+        assert not [cell for cell in cells if not cell.right], "state and kernel disagree"
+        await chaos.look()
