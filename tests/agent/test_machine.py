@@ -181,7 +181,17 @@ def test_an_outcome_that_nobody_heard_is_sent_again_and_the_newest_only() -> Non
     machine.handle(Heard(first, 0), 2.0)
     assert outcomes(machine.handle(Greeted(0), 2.0)) == [second]
     machine.handle(Heard(second, 0), 2.0)
-    assert machine.handle(Greeted(0), 3.0) == ()
+    assert outcomes(machine.handle(Elapsed(Timer.OUTCOME), 3.0)) == []
+
+
+def test_a_controller_that_may_be_new_is_told_again_what_is_in_force_and_no_birth_twice() -> None:
+    machine = at_home()
+    for each in BORN:
+        machine.handle(SourceSaid("docker", Seen(each, 2.0)), 2.0)
+    (outcome,) = outcomes(through(machine, JUDGED, now=3.0))
+    assert outcome.births
+    machine.handle(Heard(outcome, 0), 3.0)
+    assert outcomes(machine.handle(Greeted(0), 4.0)) == [msgspec.structs.replace(outcome, births=())]
 
 
 # What comes down

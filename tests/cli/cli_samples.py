@@ -60,7 +60,11 @@ STATUS = StatusReply(
     started=MOMENT,
     pid=4242,
     you=Caller("ada", 1000, Role.APPLY),
-    hosts=(HostView(HOST, Version(8), Version(8), births=Births.HOLD, workloads=3, tracked=10, tracked_limit=100),),
+    hosts=(
+        HostView(
+            HOST, Version(8), Version(8), confirmed=True, births=Births.HOLD, workloads=3, tracked=10, tracked_limit=100
+        ),
+    ),
     workloads=3,
     unknown=1,
     modes=((Mode.FULL, 2), (Mode.VISIBILITY, 1)),

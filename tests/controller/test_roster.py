@@ -20,7 +20,8 @@ def outcome(host: HostId, version: int, fingerprint: str, revision: int = 1, err
 
 def told(roster: Roster, said: Outcome) -> Realised | None:
     record = roster.judge(said, 1.0)
-    roster.record(() if record is None else (record,))
+    if record is not None:
+        roster.confirm(record)
     return record
 
 

@@ -5,8 +5,11 @@ import contextlib
 import itertools
 import os
 import random
+import select
+import signal
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -16,7 +19,7 @@ from stockade.cli.demo_stage import Stage
 from stockade.cli.shop_lab import SHOP
 from stockade.core.model.net import Protocol
 from stockade.errors import StockadeError
-from stockade.testing.lab import bridged
+from stockade.testing.lab import Lab, bridged
 from stockade.testing.probe.values import Probe
 from stockade.testing.steady import Count, Flow, Kind
 from stockade.wire.api import (
@@ -105,6 +108,41 @@ def helper_pids(state: Path) -> list[int]:
     return found
 
 
+async def end(*pids: int) -> None:
+    """Kill processes, and wait until they are no more: until then they hold what they hold."""
+    pinned = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            pinned.append(os.pidfd_open(pid))
+            os.kill(pid, signal.SIGKILL)
+    for descriptor in pinned:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        ended = await asyncio.to_thread(poll.poll, 5000)
+        os.close(descriptor)
+        assert ended
+
+
+async def there(lab: Lab) -> bool:
+    """Return whether our tables are in the host's kernel."""
+    return (await lab.run(lab.host_name, ["nft", "list", "table", "inet", "stockade"])).status == 0
+
+
+async def owned(lab: Lab) -> bool:
+    """Return whether the kernel refuses root, who is not the helper, to change our table; nothing is changed."""
+    done = await lab.run(lab.host_name, ["nft", "--check", "delete", "table", "inet", "stockade"])
+    return "not permitted" in done.stderr
+
+
+class Leak(NamedTuple):
+    """A packet of a newborn that arrived though policy denies it."""
+
+    what: str
+    since: float
+    until: float
+    """Seconds of the monotonic clock: the newborn's life."""
+
+
 class Operator:
     """Changes labels and policy and lets workloads be born, as fast as the server answers; remembers what it was told.
 
@@ -118,7 +156,7 @@ class Operator:
         self.maybe = ""
         """The label that was asked for last; whether it was set is not known where no answer came."""
         self.revision = 0
-        self.leaked: list[str] = []
+        self.leaked: list[Leak] = []
         self.births = 0
         self._numbers = itertools.count(1)
 
@@ -149,7 +187,7 @@ class Operator:
 
     async def _bear(self) -> None:
         """Bear a workload that sends at once what is denied to it."""
-        name = f"born-{next(self._numbers)}"
+        name, began = f"born-{next(self._numbers)}", time.monotonic()
         await self.on.lab.add(bridged(name, "shop", app="shop", env="prod", role="web"))
         try:
             self.births += 1
@@ -157,7 +195,11 @@ class Operator:
             results = await self.on.lab.probe(early, patience=0.1)
             self.on.teller.tell(self.on.lab.sighting(name))
             results += await self.on.lab.probe(early, patience=0.1)
-            self.leaked += [f"{each.probe.source} -> {each.probe.destination}" for each in results if each.delivered]
+            self.leaked += [
+                Leak(f"{each.probe.source} -> {each.probe.destination}", began, time.monotonic())
+                for each in results
+                if each.delivered
+            ]
         finally:
             self.on.teller.gone(self.on.lab.sighting(name).id)
             await self.on.lab.remove(name)

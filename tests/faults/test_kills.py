@@ -6,9 +6,8 @@ apart; every other packet that policy denies must not arrive.
 """
 
 import asyncio
-import os
+import math
 import random
-import signal
 import time
 
 import pytest
@@ -17,12 +16,16 @@ from faults import (
     DENIED,
     GROUND,
     HELD,
+    Leak,
     Operator,
     apply,
+    end,
     helper_pids,
     lost,
+    owned,
     passed,
     seed_of,
+    there,
     told,
 )
 from stockade.cli.demo_stage import Stage, stage
@@ -31,9 +34,13 @@ from stockade.testing.steady import Count, Kind, Steady
 
 pytestmark = [pytest.mark.real, pytest.mark.fault, pytest.mark.timeout(600)]
 SHARDS = 2
-KILLS = 30
+KILLS = 100
 """Of each shard; the whole must stay at 200 or more."""
 LOOK_EVERY = 25
+STANDSTILL = 1.0
+"""Seconds in which every flow must have done something."""
+ADOPTED_WITHIN = 1.0
+"""Seconds in which a server that works notices that the helper has died and has its tables held again."""
 FAULTS = ("up",) * 8 + ("helper",) * 3 + ("both",) * 3 + ("up, flush",) * 4 + ("helper, flush", "both, flush")
 
 
@@ -44,46 +51,75 @@ class Chaos:
         self.on, self.steady, self.dice = on, steady, dice
         self.open: list[tuple[float, float]] = []
         """When nobody owned the tables and root flushed them: from, until they were restored."""
+        self.deserted = 0.0
+        """When the helper was killed, until the tables are seen to be owned again."""
+        self.looked = time.monotonic()
+        self.answers = 0.0
+        """Since when the server that runs has answered; 0: it has not yet."""
         self.story: list[str] = []
 
     async def kill(self, kind: str) -> None:
         """Kill at a random moment: of a start, of work, or of a stop."""
-        running = self.on.server is not None and self.on.server.status is None
-        if not running:
+        if self.on.server is None or self.on.server.status is not None:
             await self.on.start()
+            self.answers = 0.0
         if self.dice.random() < 0.5:
-            await self.on.answering()
+            await self.answering()
         await asyncio.sleep(self.dice.uniform(0, 0.6))
-        self.story.append(kind)
+        self.story.append(f"{time.monotonic():.3f} {kind}")
         began = time.monotonic()
         if kind.startswith(("up", "both")):
             assert self.on.server is not None
             self.on.server.kill()
         if kind.startswith(("helper", "both")):
-            for pid in helper_pids(self.on.state):
-                os.kill(pid, signal.SIGKILL)
-        if kind.endswith("flush"):
-            await self.on.lab.run(self.on.lab.host_name, ["nft", "flush", "ruleset"])
+            await end(*helper_pids(self.on.state))
+            self.deserted = began
+        opened = kind.endswith("flush") and await self.flush()
         if kind.startswith(("up", "both")):
             assert self.on.server is not None
             await self.on.server.wait(10)
-        if kind in ("helper, flush", "both, flush"):
+        if opened:
             await self.whole()
             self.open.append((began, time.monotonic()))
+            await self.look()  # not more than so many moments are kept: these must not hide what comes after
+
+    async def flush(self) -> bool:
+        """Flush everything, as root does; return whether our tables went. They may only where nobody holds them."""
+        if await owned(self.on.lab):
+            self.deserted = 0.0
+        await self.on.lab.run(self.on.lab.host_name, ["nft", "flush", "ruleset"])
+        gone = not await there(self.on.lab)
+        if gone:
+            assert self.deserted, f"tables that were owned are gone: {self.story}"
+            since = max(self.deserted, self.answers or math.inf)
+            assert time.monotonic() < since + ADOPTED_WITHIN, f"nobody adopted the tables: {self.story[-5:]}"
+        return gone
+
+    async def answering(self) -> None:
+        """Wait until the server answers, and remember when it first did."""
+        await self.on.answering()
+        self.answers = self.answers or time.monotonic()
 
     async def whole(self) -> None:
         """Have a server that answers and whose host has everything in force."""
         if self.on.server is None or self.on.server.status is not None:
             await self.on.start()
-        await self.on.answering()
+            self.answers = 0.0
+        await self.answering()
         await self.on.settled(0, 0)
+        assert await there(self.on.lab)
 
     async def look(self) -> None:
         """Nothing denied has arrived outside the open moments, nothing allowed was cut."""
         counts = await self.steady.told()
         assert not passed(tuple(map(self._closed, counts))), (passed(counts), self.story[-LOOK_EVERY:])
         assert not lost(counts), (lost(counts), self.story[-LOOK_EVERY:])
-        assert all(each.done for each in counts), "a flow stands still"
+        lasted, self.looked = time.monotonic() - self.looked, time.monotonic()
+        assert lasted < STANDSTILL or all(each.done for each in counts), "a flow stands still"
+
+    def unexplained(self, leaks: list[Leak]) -> list[Leak]:
+        """Return the leaks of newborns that did not live in an open moment."""
+        return [each for each in leaks if not any(a <= each.until and each.since <= b for a, b in self.open)]
 
     def _closed(self, count: Count) -> Count:
         """Take away what arrived in an open moment."""
@@ -106,31 +142,39 @@ def test_kills_at_random_points_under_load(shard: int) -> None:
 
 async def _killed(seed: int) -> None:
     dice = random.Random(seed)
-    async with stage(GROUND) as on, Steady(on.lab, (*HELD, *DENIED)) as steady:
+    async with stage(GROUND) as on:
         await told(on)
-        await asyncio.sleep(0.3)
-        counts = await steady.told()
-        assert len({each.flow for each in counts if each.arrived and each.flow in DENIED}) == len(DENIED)  # all work
-        await apply(on)
-        await asyncio.sleep(0.1)
-        await steady.told()
-        chaos, operator = Chaos(on, steady, dice), Operator(on, dice)
-        working = asyncio.create_task(operator.work())
-        try:
-            for number in range(KILLS):
-                await chaos.kill(dice.choice(FAULTS))
-                if number % LOOK_EVERY == LOOK_EVERY - 1:
-                    await chaos.look()
-                assert not working.done(), working
-        finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
-        await chaos.whole()
-        await chaos.look()
-        await operator.check()
-        assert not operator.leaked
-        assert operator.births > 0
-        assert operator.versions
+        async with Steady(on.lab, (*HELD, *DENIED)) as steady:
+            await asyncio.sleep(0.3)
+            counts = await steady.told()
+            assert len({each.flow for each in counts if each.arrived and each.flow in DENIED}) == len(
+                DENIED
+            )  # they work
+            await apply(on)
+            await asyncio.sleep(0.1)
+            await steady.told()
+            chaos, operator = Chaos(on, steady, dice), Operator(on, dice)
+            await _go_on(chaos, operator)
+            await operator.check()
+            assert not chaos.unexplained(operator.leaked), chaos.story
+            assert operator.births > 0
+            assert operator.versions
+            await chaos.look()
         cells = await on.matrix(judge=True)
         assert not [cell for cell in cells if not cell.right], "state and kernel disagree"
-        await chaos.look()
+
+
+async def _go_on(chaos: Chaos, operator: Operator) -> None:
+    """Kill so many times while somebody works."""
+    working = asyncio.create_task(operator.work())
+    try:
+        for number in range(KILLS):
+            await chaos.kill(chaos.dice.choice(FAULTS))
+            if number % LOOK_EVERY == LOOK_EVERY - 1:
+                await chaos.look()
+            assert not working.done(), working
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+    await chaos.whole()
+    await chaos.look()

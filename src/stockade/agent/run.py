@@ -16,7 +16,7 @@ from stockade.agent.counting import counted
 from stockade.agent.machine import Machine
 from stockade.agent.state import AssignmentFile, Kept
 from stockade.agent.sweep import look_ahead, slices
-from stockade.agent.tampering import Changes, tampering
+from stockade.agent.tampering import Changes, deserted, tampering
 from stockade.agent.values import (
     Assigned,
     Command,
@@ -66,8 +66,9 @@ T = TypeVar("T")
 class Agent:
     """One host's agent, running. ``looks`` yields the host as the kernel shows it, first at once.
 
-    ``changes`` subscribes to what others do to our tables; without it they are looked at oftener. ``losses`` says
-    what the sources had to leave out, by their names.
+    ``changes`` subscribes to what others do to our tables; without it they are looked at oftener. ``holder`` returns
+    a descriptor that becomes readable when nobody holds them any more. ``losses`` says what the sources had to leave
+    out, by their names.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Agent:
         state: AssignmentFile,
         clock: Clock,
         changes: Callable[[], Changes] | None = None,
+        holder: Callable[[], int] | None = None,
         losses: Callable[[], tuple[tuple[str, int], ...]] = lambda: NO_LOSSES,
     ) -> None:
         self._host = host
@@ -91,6 +93,7 @@ class Agent:
         self._state = state
         self._clock = clock
         self._changes = changes
+        self._holder = holder
         self._losses = losses
         self._happenings: asyncio.Queue[Happening] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
@@ -135,6 +138,8 @@ class Agent:
         yield "tables", self._look_again
         if self._changes is not None:
             yield "changes", self._watch
+        if self._holder is not None:
+            yield "holder", self._keep
 
     async def _take(self, happening: Happening) -> None:
         try:
@@ -286,6 +291,12 @@ class Agent:
             self._happen(Drifted())
             async for by in tampering(self._changes):
                 self._happen(Drifted(by))
+
+    async def _keep(self) -> None:
+        """What nobody holds anybody may change: have it held again at once, and look at what happened meanwhile."""
+        if self._holder is not None:
+            async for _ in deserted(self._holder):
+                self._happen(Drifted())
 
     async def _count(self) -> None:
         """Tell the controller, every few seconds, what the kernel counted and how full its connection table is."""

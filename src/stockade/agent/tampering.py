@@ -1,6 +1,7 @@
-"""Who else changes our tables, said as soon as the kernel says it."""
+"""Who else changes our tables, and that nobody holds them any more, said as soon as the kernel says it."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
@@ -50,6 +51,24 @@ async def tampering(subscribe: Callable[[], Changes]) -> AsyncIterator[str]:
     finally:
         loop.remove_reader(changes.fileno())
         changes.close()
+
+
+async def deserted(holder: Callable[[], int]) -> AsyncIterator[None]:
+    """Yield each time that whoever holds our tables has ended and another one has been put there.
+
+    ``holder`` returns a descriptor that becomes readable at their end, having put somebody there if nobody was.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        descriptor = await asyncio.to_thread(holder)
+        yield None
+        ended = asyncio.Event()
+        loop.add_reader(descriptor, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
 
 
 def _called(change: Change) -> str:

@@ -34,6 +34,7 @@ class Telling:
         self._whole = True
         self._sent: Report | None = None
         self._outcome: Outcome | None = None
+        self._newest: Outcome | None = None
 
     def greeted(self, generation: int) -> Commands:
         """A controller answers; it has stored reports up to this generation."""
@@ -46,6 +47,7 @@ class Telling:
         self._stored = generation
         if self._sent is not None and generation >= self._sent.generation:
             self.acknowledged(generation)
+        self._outcome = self._outcome or self._newest  # whoever answers may have started since: it takes nobody's word
         return self.report_again()
 
     def complete(self) -> bool:
@@ -85,6 +87,7 @@ class Telling:
         self._outcome = Outcome(
             self._host, intent.revision, intent.version, intent.fingerprint, error, (*untold, *births)
         )
+        self._newest = msgspec.structs.replace(self._outcome, births=())
         return self.outcome_again()
 
     def outcome_again(self) -> Commands:

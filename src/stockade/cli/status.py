@@ -23,7 +23,7 @@ def status(*, common: Common = NO_FLAGS) -> int:
     settings, client = connect(common)
     reply = _with_own(client.call("status", StatusReply), settings)
     deliver(settings, reply, status_view)
-    wrong = reply.pending or reply.stalled or any(host.error or host.wanted != host.realised for host in reply.hosts)
+    wrong = reply.pending or reply.stalled or any(map(_astray, reply.hosts))
     return Exit.LOOK if wrong else Exit.DONE
 
 
@@ -77,6 +77,8 @@ def _host(host: HostView) -> tuple[str, ...]:
     realised = "–" if host.realised is None else f"version {host.realised}"
     if host.wanted is not None and host.wanted != host.realised:
         realised += f" (wants {host.wanted})"
+    elif host.realised is not None and not host.confirmed:
+        realised += " (not heard of yet)"
     unknown = f" + {host.unknown} unknown" if host.unknown else ""
     births = host.births.value if host.births else "–"
     return host.id, realised, f"{host.workloads}{unknown}", births, _tracked(host)
@@ -87,6 +89,11 @@ def _tracked(host: HostView) -> str:
         return "not assessed"
     share = host.tracked / host.tracked_limit
     return f"{host.tracked} of {host.tracked_limit}" + (f" ({share:.0%}: nearly full)" if share >= FULL else "")
+
+
+def _astray(host: HostView) -> bool:
+    """Whether a host does not enforce what it should, or nobody knows."""
+    return bool(host.error) or not host.confirmed or host.wanted != host.realised
 
 
 def _errors(hosts: tuple[HostView, ...]) -> Iterator[Line]:

@@ -102,6 +102,7 @@ async def _live(
             state=AssignmentFile(settings.state),
             clock=SystemClock(),
             changes=kernel.ruleset_changes,
+            holder=kernel.holder,
             losses=sources.losses,
         )
         running = asyncio.create_task(agent.run())

@@ -109,7 +109,8 @@ class Controller:
         births = tuple(Birth(outcome.host, each) for each in outcome.births)
         audit = (_failure(record),) if record and record.error and not self._failing(record) else ()
         await self.commit(Commit(realised=records, births=births, audit=audit))
-        self.roster.record(records)
+        if record is not None:
+            self.roster.confirm(record)
         for each in outcome.births:
             self.births.add(each)
         self.changed.ring()

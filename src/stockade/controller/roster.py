@@ -17,6 +17,8 @@ class Roster:
         self.wanted: Mapping[HostId, Intent] = {}
         self.realised = {each.host: each for each in realised}
         self.counters: dict[HostId, Counters] = {}
+        self.confirmed: set[HostId] = set()
+        """Hosts that have said themselves what they enforce. What is only remembered may have been undone since."""
 
     def publish(self, intents: Mapping[HostId, Intent]) -> tuple[HostId, ...]:
         """Take newly compiled intents; return the hosts whose fingerprint moved, which must hear of it."""
@@ -57,18 +59,23 @@ class Roster:
         for each in records:
             self.realised[each.host] = each
 
+    def confirm(self, record: Realised) -> None:
+        """Take a stored record that a host has just vouched for."""
+        self.record((record,))
+        self.confirmed.add(record.host)
+
     def in_force(self, host: HostId) -> Version | None:
         """Return the version that is in force at a host; None where none is known to be."""
         known = self.realised.get(host)
         return known.version if known else None
 
     def waiting(self) -> tuple[HostId, ...]:
-        """Return the hosts that do not enforce what they should."""
+        """Return the hosts that do not enforce what they should, or have not said so yet."""
         return tuple(host for host in sorted(self.wanted) if not self._settled(host))
 
     def _settled(self, host: HostId) -> bool:
         known = self.realised.get(host)
-        return known is not None and _same(known, self.wanted[host])
+        return known is not None and host in self.confirmed and _same(known, self.wanted[host])
 
 
 def _same(known: Realised, intent: Intent) -> bool:

@@ -150,6 +150,7 @@ def _host_view(
         wanted=intent.version if intent else None,
         realised=known.version if known else None,
         revision=known.revision if known else None,
+        confirmed=host in roster.confirmed,
         realised_at=known.at if known else None,
         error=known.error if known else "",
         births=intent.births if intent else None,

@@ -48,12 +48,16 @@ class ErrorReply(Message, frozen=True, kw_only=True):
 
 
 class HostView(msgspec.Struct, frozen=True):
-    """One host. ``realised`` is the version in force there; ``wanted`` the one it should have; None: none yet."""
+    """One host. ``realised`` is the version in force there; ``wanted`` the one it should have; None: none yet.
+
+    ``confirmed``: the host has said so since this controller started; until then it is what was last known.
+    """
 
     id: HostId
     wanted: Version | None = None
     realised: Version | None = None
     revision: Revision | None = None
+    confirmed: bool = False
     realised_at: float | None = None
     error: str = ""
     births: Births | None = None

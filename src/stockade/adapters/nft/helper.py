@@ -53,6 +53,11 @@ class Helper:
         with self._lock:
             return self._ensure()
 
+    def pinned(self) -> int:
+        """Return a descriptor of the living helper's process, started if need be: readable once it has ended."""
+        with self._lock:
+            return os.pidfd_open(int(self._ensure()["pid"]))
+
     def release(self) -> None:
         """End the helper, if one lives, and wait until its socket is gone. Persistent tables stay, without an owner."""
         with self._lock:

@@ -76,6 +76,10 @@ class NftKernel:
         found: dict[str, bool] = self.helper.ping()["owned"]
         return found
 
+    def holder(self) -> int:
+        """Return a descriptor that becomes readable when whoever holds our tables has ended; theirs to close."""
+        return self.helper.pinned()
+
     def ruleset_changes(self) -> Changes:
         """Subscribe to changes that others make to our tables. Where they are owned there are none."""
         self.helper.ping()
