@@ -37,14 +37,14 @@ class Refused(StockadeError):  # noqa: N818 - reads as what happened
 
 
 class Client:
-    """One connection to the API at ``socket``."""
+    """One connection to the API at ``socket``. ``timeout``: seconds that an answer may take."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, timeout: float = TIMEOUT) -> None:
         self._socket = socket
         self._http = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(socket)),
             base_url="http://stockade",
-            timeout=httpx.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT),
+            timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
             trust_env=False,
         )
 

@@ -159,9 +159,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(topology: Topology = SHOP) -> AsyncIterator[Stage]:
-    """Set the stage; nothing of it is left afterwards."""
-    with tempfile.TemporaryDirectory(prefix="stockade-demo-") as folder:
+async def stage(topology: Topology = SHOP, under: str | None = None) -> AsyncIterator[Stage]:
+    """Set the stage, its files in a folder ``under`` another one (or where temporary files go); nothing is left."""
+    with tempfile.TemporaryDirectory(prefix="stockade-demo-", dir=under) as folder:
         state = Path(folder)
         async with Lab(topology) as lab, telling(state / "lab.sock") as teller:
             on = Stage(lab, teller, Client(state / "api.sock"), state)

@@ -6,8 +6,11 @@ Touches nothing but our own tables.
 """
 
 import os
+import select
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterable
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from stockade.agent.state import AssignmentFile
 from stockade.core.compile.nft.ruleset import TABLE
 from stockade.errors import StockadeError
 
@@ -87,13 +91,40 @@ def end(pids: Iterable[int]) -> None:
         time.sleep(0.02)
 
 
+def end_server(socket_path: Path) -> int:
+    """End whoever listens at the API's socket, by force if need be; return its process id, 0 where nobody does."""
+    with socket.socket(socket.AF_UNIX) as asking, suppress(OSError):
+        asking.settimeout(ENDING)
+        asking.connect(str(socket_path))
+        pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pinned = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(pinned, signal.SIGTERM)
+            if not select.select([pinned], [], [], ENDING)[0]:
+                signal.pidfd_send_signal(pinned, signal.SIGKILL)
+                select.select([pinned], [], [], ENDING)
+        finally:
+            os.close(pinned)
+        return int(pid)
+    return 0
+
+
 def write_down(state: Path, opened: Opened) -> None:
-    """Add a line, on disk before this returns."""
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / LINES).open("ab") as file:
-        file.write(msgspec.json.encode(opened) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Add a line, on disk before this returns. The agent's last assignment goes, which makes room for it, too."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        AssignmentFile(state).remove()
+        with (state / LINES).open("ab") as file:
+            file.write(b"\n" * (file.tell() > 0))  # a line that a full disk cut short spoils no other
+            file.write(msgspec.json.encode(opened) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as problem:
+        raise Remain(
+            f"this host is open, but that cannot be written down: {problem}",
+            kept="it stays open until the next `stockade up`, which would enforce again",
+            remedy="free some space, or make the state folder writable, then again: stockade off",
+        ) from problem
 
 
 def written_down(state: Path) -> tuple[Opened, ...]:

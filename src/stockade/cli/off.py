@@ -22,12 +22,15 @@ from stockade.wire.api import Message, OffRequest, VersionReply
 SETTLE = 1.0
 """Seconds after which tables that a living agent puts back are back."""
 SERVER_FAULT = 500
+ANSWER = 10.0
+"""Seconds in which a server that can open everything has said so: one that hangs must not keep it closed."""
 
 
 class OpenedReply(Message, frozen=True, kw_only=True):
-    """What was done without a server."""
+    """What was done without a server. ``ended``: the process of one that could not do it, which was ended; else 0."""
 
     opened: Opened
+    ended: int = 0
 
 
 def off(
@@ -41,8 +44,9 @@ def off(
 ) -> int:
     """Open everything: every mode visibility, no quarantine, nothing held.
 
-    Where no server answers, or it cannot do it, our tables are deleted on this host with nft alone (as root), and a
-    line in the state folder takes it into the audit log at the next `stockade up`, which then keeps the host open.
+    Where no server answers, or it cannot do it, it is ended if it lives, our tables are deleted on this host with nft
+    alone (as root), and a line in the state folder takes it into the audit log at the next `stockade up`, which then
+    keeps the host open.
     """
     settings = resolve(common)
     if not local and (code := _by_server(settings, OffRequest(note=note, wait=wait))) is not None:
@@ -53,7 +57,7 @@ def off(
 def _by_server(settings: Settings, request: OffRequest) -> Exit | None:
     """Ask the server; None where it cannot do it. What it refuses for a reason of ours is an error, not a detour."""
     try:
-        reply = Client(settings.socket).call("off", VersionReply, request)
+        reply = Client(settings.socket, request.wait + ANSWER).call("off", VersionReply, request)
     except Unreachable as problem:
         remark(f"{problem.message}; opening this host without it")
     except Refused as refused:
@@ -70,11 +74,12 @@ def _by_server(settings: Settings, request: OffRequest) -> Exit | None:
 
 def _by_hand(settings: Settings, note: str) -> Exit:
     tables = emergency.our_tables()
+    ended = emergency.end_server(settings.socket)
     if tables:
         emergency.remove(tables)
     opened = Opened(at=time.time(), who=_who(), uid=os.getuid(), note=note, tables=tables)
     emergency.write_down(settings.state, opened)
-    deliver(settings, OpenedReply(opened=opened), opened_view)
+    deliver(settings, OpenedReply(opened=opened, ended=ended), opened_view)
     if tables:
         _stay_open()
     return Exit.DONE
@@ -98,6 +103,8 @@ def opened_view(reply: OpenedReply) -> View:
         yield line(ALLOWED, f" This host is open: {' and '.join(tables)} deleted. Nothing of ours drops a packet.")
     else:
         yield line(ALLOWED, " This host was open already: no table of ours is there.")
+    if reply.ended:
+        yield line(f"  the server (process {reply.ended}) was ended: it would have put them back")
     yield line("  the next `stockade up` writes this into the audit log, and keeps the host open")
 
 

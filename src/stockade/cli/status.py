@@ -23,7 +23,7 @@ def status(*, common: Common = NO_FLAGS) -> int:
     settings, client = connect(common)
     reply = _with_own(client.call("status", StatusReply), settings)
     deliver(settings, reply, status_view)
-    wrong = reply.pending or reply.stalled or any(map(_astray, reply.hosts))
+    wrong = reply.pending or reply.stalled or reply.unstored or any(map(_astray, reply.hosts))
     return Exit.LOOK if wrong else Exit.DONE
 
 
@@ -39,6 +39,8 @@ def status_view(reply: StatusReply) -> View:
     yield from _pending(reply)
     if reply.stalled:
         yield line(DENIED, f" not compiled: {reply.stalled}; every host keeps what it enforces")
+    if reply.unstored:
+        yield line(DENIED, f" not stored: {reply.unstored}; what is enforced stays, and nothing new takes effect")
     yield line()
     unknown = f", {reply.unknown} unknown" if reply.unknown else ""
     modes = ", ".join(f"{count} {mode.value}" for mode, count in reply.modes if count)

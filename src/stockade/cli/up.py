@@ -125,14 +125,10 @@ def _until_told() -> asyncio.Event:
 
 async def _own_up(settings: Settings, installation: "Installation") -> None:
     """Write emergency openings into the audit log and stay open, as was promised when they were made."""
-    from stockade.agent.state import AssignmentFile
     from stockade.cli import emergency
     from stockade.wire.api import Caller, OffRequest, Role
 
-    openings = emergency.written_down(settings.state)
-    if openings:
-        AssignmentFile(settings.state).remove()  # or the agent would first enforce what was opened
-    for opened in openings:
+    for opened in emergency.written_down(settings.state):
         by = Caller(name=opened.who, uid=opened.uid, role=Role.APPLY)
         note = opened.note or "opened while no server was running"
         await installation.lifecycle.off(OffRequest(note=note, wait=0), by)

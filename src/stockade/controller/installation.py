@@ -42,4 +42,5 @@ async def status(installation: Installation, caller: Caller) -> StatusReply:
         pending=pending_view(controller.unconfirmed),
         settings=installation.settings,
         stalled=controller.stalled,
+        unstored=controller.unstored,
     )

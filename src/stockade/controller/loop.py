@@ -24,7 +24,7 @@ from stockade.core.model.intent import Intent
 from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
-from stockade.seams.store import Birth, Commit, Entry, Loaded, Realised, Store, StoredVersion, Unconfirmed
+from stockade.seams.store import Birth, Commit, Entry, Loaded, Realised, Store, StoredVersion, StoreFailed, Unconfirmed
 from stockade.wire import AgentMessage, Assignment, Counters, Outcome, Report
 
 CHECKPOINT_EVERY = 1000
@@ -48,6 +48,8 @@ class Controller:
         self.births = BirthCount()
         self.unconfirmed: Unconfirmed | None = loaded.unconfirmed
         self.stalled = ""
+        self.unstored = ""
+        """Why the last step could not be stored; empty where it was."""
         """Why the newest snapshot could not be compiled; hosts keep what they had."""
         self.changed = Bell()
         """Rings whenever the snapshot, an assignment or an outcome changed."""
@@ -162,10 +164,11 @@ class Controller:
         try:
             touched = self._fold(commit.events)
             await asyncio.to_thread(self.store.commit, commit, after=before.revision, at=self.clock.now())
-        except BaseException:
+        except BaseException as problem:
             self._folding = Folding(before)
+            self.unstored = problem.message if isinstance(problem, StoreFailed) else self.unstored
             raise
-        self.snapshot = self._folding.snapshot
+        self.snapshot, self.unstored = self._folding.snapshot, ""
         self._touch(*touched)
         if commit.confirmed or commit.unconfirmed is not None:
             self.unconfirmed = commit.unconfirmed

@@ -38,6 +38,11 @@ class _Reader(Collector):
             int(bool(self._controller.stalled)),
         )
         yield GaugeMetricFamily(
+            "stockade_store_failing",
+            "1 while changes cannot be stored, and so do not happen",
+            int(bool(self._controller.unstored)),
+        )
+        yield GaugeMetricFamily(
             "stockade_unconfirmed",
             "1 while the active version waits to be confirmed",
             int(self._controller.unconfirmed is not None),

@@ -113,6 +113,8 @@ class StatusReply(Message, frozen=True, kw_only=True):
     settings: tuple[Setting, ...] = ()
     stalled: str = ""
     """Why the newest snapshot could not be compiled; every host keeps what it enforces. Empty: it could."""
+    unstored: str = ""
+    """Why the last change could not be stored, and so did not happen. Empty: it could."""
 
 
 class WorkloadView(msgspec.Struct, frozen=True):
