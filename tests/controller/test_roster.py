@@ -27,14 +27,14 @@ def told(roster: Roster, said: Outcome) -> Realised | None:
 
 def test_only_hosts_whose_fingerprint_moved_hear() -> None:
     roster = Roster()
-    assert roster.publish({A: intent(A, 1, "x"), B: intent(B, 1, "y")}) == (A, B)
-    assert roster.publish({A: intent(A, 2, "x"), B: intent(B, 2, "z")}) == (B,)
-    assert roster.publish({A: intent(A, 2, "x")}) == ()
+    assert roster.publish({A: intent(A, 1, "x"), B: intent(B, 1, "y")}, Revision(1)) == (A, B)
+    assert roster.publish({A: intent(A, 2, "x"), B: intent(B, 2, "z")}, Revision(1)) == (B,)
+    assert roster.publish({A: intent(A, 2, "x")}, Revision(1)) == ()
 
 
 def test_a_realised_version_never_goes_backwards() -> None:
     roster = Roster()
-    roster.publish({A: intent(A, 5, "five")})
+    roster.publish({A: intent(A, 5, "five")}, Revision(1))
     told(roster, outcome(A, 5, "five", revision=9))
     assert told(roster, outcome(A, 4, "four", revision=8)) is None
     assert told(roster, outcome(A, 5, "five", revision=8)) is None
@@ -43,9 +43,9 @@ def test_a_realised_version_never_goes_backwards() -> None:
 
 def test_a_failure_keeps_the_version_that_is_in_force() -> None:
     roster = Roster()
-    roster.publish({A: intent(A, 5, "five")})
+    roster.publish({A: intent(A, 5, "five")}, Revision(1))
     told(roster, outcome(A, 5, "five"))
-    roster.publish({A: intent(A, 6, "six")})
+    roster.publish({A: intent(A, 6, "six")}, Revision(1))
     told(roster, outcome(A, 6, "six", revision=2, error="refused"))
     assert roster.in_force(A) == 5
     assert roster.waiting() == (A,)
@@ -55,20 +55,20 @@ def test_a_failure_keeps_the_version_that_is_in_force() -> None:
 
 def test_a_host_for_which_a_version_changes_nothing_has_it() -> None:
     roster = Roster()
-    roster.publish({A: intent(A, 5, "same")})
+    roster.publish({A: intent(A, 5, "same")}, Revision(1))
     told(roster, outcome(A, 5, "same"))
-    roster.publish({A: intent(A, 6, "same", revision=7)})
+    roster.publish({A: intent(A, 6, "same", revision=7)}, Revision(1))
     caught_up = roster.caught_up(2.0)
     assert [(each.version, each.revision) for each in caught_up] == [(6, 7)]
     roster.record(caught_up)
     assert roster.caught_up(3.0) == ()
-    roster.publish({A: intent(A, 7, "other")})
+    roster.publish({A: intent(A, 7, "other")}, Revision(1))
     assert roster.in_force(A) == 6
 
 
 def test_an_outcome_of_what_is_wanted_counts_for_its_newest_version() -> None:
     roster = Roster()
-    roster.publish({A: intent(A, 6, "same", revision=7)})
+    roster.publish({A: intent(A, 6, "same", revision=7)}, Revision(1))
     record = told(roster, outcome(A, 5, "same"))
     assert record is not None
     assert (record.version, record.revision) == (6, 7)
@@ -76,7 +76,7 @@ def test_an_outcome_of_what_is_wanted_counts_for_its_newest_version() -> None:
 
 def test_a_host_that_is_gone_takes_its_counters_along() -> None:
     roster = Roster()
-    roster.publish({A: intent(A, 1, "x")})
+    roster.publish({A: intent(A, 1, "x")}, Revision(1))
     roster.counters[A] = Counters(A, tracked=3)
-    roster.publish({})
+    roster.publish({}, Revision(1))
     assert roster.counters == {}

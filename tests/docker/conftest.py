@@ -13,7 +13,7 @@ from stockade.adapters.docker import DockerRuntime, EngineSettings
 from stockade.core.model.ids import HostId
 from stockade.core.model.inventory import Sighting
 from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
-from stockade.testing.engine import Engine, EngineError
+from stockade.testing.engine import Engine, EngineError, EngineOptions
 
 SETTINGS = EngineSettings(answer=3, heartbeat=0.5, patience=0.3, last_retry=0.5)
 
@@ -197,6 +197,32 @@ def engine(_running_engine: Engine) -> Iterator[Engine]:
     """The session's engine, empty before and after."""
     yield _running_engine
     _running_engine.clear()
+
+
+@pytest.fixture(scope="session")
+def _bare() -> Iterator[Engine]:
+    with Engine(EngineOptions(userland_proxy=False)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def bare(_bare: Engine) -> Iterator[Engine]:
+    """An engine without docker-proxy."""
+    yield _bare
+    _bare.clear()
+
+
+@pytest.fixture(scope="session")
+def _restoring() -> Iterator[Engine]:
+    with Engine(EngineOptions(live_restore=True)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def restoring(_restoring: Engine) -> Iterator[Engine]:
+    """An engine whose containers outlive its daemon."""
+    yield _restoring
+    _restoring.clear()
 
 
 @pytest.fixture(name="follow")

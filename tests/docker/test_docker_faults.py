@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import random
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,22 +12,9 @@ import pytest
 from stockade.adapters.docker import EngineSettings
 from stockade.core.model.inventory import WorkloadState
 from stockade.seams.runtime import Gone, Listed, Lost, Seen
-from stockade.testing.engine import Engine, EngineOptions
+from stockade.testing.engine import Engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.fault]
-
-
-@pytest.fixture(scope="module")
-def _restoring() -> Iterator[Engine]:
-    with Engine(EngineOptions(live_restore=True)) as engine:
-        yield engine
-
-
-@pytest.fixture
-def restoring(_restoring: Engine) -> Iterator[Engine]:
-    """An engine whose containers outlive its daemon."""
-    yield _restoring
-    _restoring.clear()
 
 
 def kinds(told) -> list[type]:

@@ -3,13 +3,13 @@
 import asyncio
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from stockade.core.model.inventory import Published
 from stockade.core.model.net import Protocol
-from stockade.testing.engine import Engine, EngineOptions
+from stockade.testing.engine import Engine
 
 pytestmark = pytest.mark.docker
 
@@ -28,19 +28,6 @@ def nat_targets(engine: Engine) -> set[tuple[str, int, str, int]]:
 
 def told_targets(published: tuple[Published, ...]) -> set[tuple[str, int, str, int]]:
     return {(each.protocol.name.lower(), each.port, each.to_address, each.to_port) for each in published}
-
-
-@pytest.fixture(scope="module")
-def _bare() -> Iterator[Engine]:
-    with Engine(EngineOptions(userland_proxy=False)) as engine:
-        yield engine
-
-
-@pytest.fixture
-def bare(_bare: Engine) -> Iterator[Engine]:
-    """An engine without docker-proxy."""
-    yield _bare
-    _bare.clear()
 
 
 def test_proxied(engine, follow):

@@ -8,7 +8,6 @@ import random
 import select
 import signal
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -95,17 +94,6 @@ def lost(counts: tuple[Count, ...]) -> list[str]:
         for each in counts
         if each.flow.kind is not Kind.TRY and each.lost
     ]
-
-
-def helper_pids(state: Path) -> list[int]:
-    """Return the processes that are nft helpers of an installation."""
-    found = []
-    for pid in (int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()):
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if any(b"nfthelper" in word for word in words) and any(str(state).encode() in word for word in words):
-                found.append(pid)
-    return found
 
 
 async def end(*pids: int) -> None:

@@ -20,7 +20,6 @@ from faults import (
     TEMPORARY,
     apply,
     end,
-    helper_pids,
     lost,
     owned,
     passed,
@@ -34,6 +33,7 @@ from stockade.cli.exits import Exit
 from stockade.core.model.net import Protocol
 from stockade.testing.lab import bridged, enter
 from stockade.testing.probe.values import Probe
+from stockade.testing.processes import nft_helpers
 from stockade.testing.steady import Steady
 from stockade.wire.api import (
     ApplyRequest,
@@ -110,13 +110,13 @@ def status(on: Stage) -> StatusReply:
 def test_a_helper_that_is_killed_is_replaced_at_once_and_its_tables_are_held_again() -> None:
     async def run() -> None:
         async with enforced() as (on, steady):
-            before = helper_pids(on.state)
+            before = nft_helpers(on.state)
             assert await owned(on.lab)
             await end(*before)
             began = time.monotonic()
             while not await owned(on.lab):
                 assert time.monotonic() < began + 1.0, "nobody holds the tables"
-            assert helper_pids(on.state) != before
+            assert nft_helpers(on.state) != before
             await holds(steady)
 
     asyncio.run(run())

@@ -20,7 +20,6 @@ from faults import (
     Operator,
     apply,
     end,
-    helper_pids,
     lost,
     owned,
     passed,
@@ -30,6 +29,7 @@ from faults import (
 )
 from stockade.cli.demo_stage import Stage, stage
 from stockade.testing.lab import enter
+from stockade.testing.processes import nft_helpers
 from stockade.testing.steady import Count, Kind, Steady
 
 pytestmark = [pytest.mark.real, pytest.mark.fault, pytest.mark.timeout(600)]
@@ -72,7 +72,7 @@ class Chaos:
             assert self.on.server is not None
             self.on.server.kill()
         if kind.startswith(("helper", "both")):
-            await end(*helper_pids(self.on.state))
+            await end(*nft_helpers(self.on.state))
             self.deserted = began
         opened = kind.endswith("flush") and await self.flush()
         if kind.startswith(("up", "both")):

@@ -142,12 +142,8 @@ class Stage:
         while True:
             known = self.client.call("workloads", WorkloadsReply).workloads  # first: the status then covers them
             status = self.client.call("status", StatusReply)
-            here = [
-                host
-                for host in status.hosts
-                if host.confirmed and host.realised is not None and host.realised >= version
-            ]
-            if here and len(known) >= workloads and all(host.revision == status.revision for host in here):
+            here = [host for host in status.hosts if host.current and (host.realised or 0) >= version]
+            if here and len(here) == len(status.hosts) and len(known) >= workloads:
                 return status
             if time.monotonic() > deadline:
                 raise StockadeError(

@@ -213,7 +213,7 @@ class Controller:
             return await self._assign(snapshot, intents)
 
     async def _assign(self, snapshot: Snapshot, intents: Mapping[HostId, Intent]) -> tuple[HostId, ...]:
-        moved = self.roster.publish(intents)
+        moved = self.roster.publish(intents, snapshot.revision)
         if records := self.roster.caught_up(self.clock.now()):
             await self.exclusively(lambda: self._catch_up(records))
         if moved:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from stockade.core.model.ids import HostId, Version
+from stockade.core.model.ids import HostId, Revision, Version
 from stockade.core.model.intent import Intent
 from stockade.seams.store import Realised
 from stockade.wire import Counters, Outcome
@@ -15,14 +15,16 @@ class Roster:
 
     def __init__(self, realised: Iterable[Realised] = ()) -> None:
         self.wanted: Mapping[HostId, Intent] = {}
+        self.revision = Revision(-1)
+        """Of the snapshot that was compiled to them."""
         self.realised = {each.host: each for each in realised}
         self.counters: dict[HostId, Counters] = {}
         self.confirmed: set[HostId] = set()
         """Hosts that have said themselves what they enforce. What is only remembered may have been undone since."""
 
-    def publish(self, intents: Mapping[HostId, Intent]) -> tuple[HostId, ...]:
-        """Take newly compiled intents; return the hosts whose fingerprint moved, which must hear of it."""
-        before = self.wanted
+    def publish(self, intents: Mapping[HostId, Intent], revision: Revision) -> tuple[HostId, ...]:
+        """Take what a snapshot was compiled to; return the hosts whose fingerprint moved, which must hear of it."""
+        before, self.revision = self.wanted, revision
         self.wanted = dict(intents)
         for host in set(self.counters) - set(intents):
             del self.counters[host]
@@ -71,11 +73,12 @@ class Roster:
 
     def waiting(self) -> tuple[HostId, ...]:
         """Return the hosts that do not enforce what they should, or have not said so yet."""
-        return tuple(host for host in sorted(self.wanted) if not self._settled(host))
+        return tuple(host for host in sorted(self.wanted) if not self.settled(host))
 
-    def _settled(self, host: HostId) -> bool:
+    def settled(self, host: HostId) -> bool:
+        """Tell whether a host has said that it enforces what it should."""
         known = self.realised.get(host)
-        return known is not None and host in self.confirmed and _same(known, self.wanted[host])
+        return known is not None and host in self.confirmed and host in self.wanted and _same(known, self.wanted[host])
 
 
 def _same(known: Realised, intent: Intent) -> bool:

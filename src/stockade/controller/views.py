@@ -151,6 +151,7 @@ def _host_view(
         realised=known.version if known else None,
         revision=known.revision if known else None,
         confirmed=host in roster.confirmed,
+        current=roster.revision == snapshot.revision and roster.settled(host),
         realised_at=known.at if known else None,
         error=known.error if known else "",
         births=intent.births if intent else None,

@@ -189,6 +189,11 @@ class Engine:
         return _pid(self._host)
 
     @property
+    def outside_pid(self) -> int:
+        """A process that holds the network namespace of the machine outside."""
+        return _pid(self._outside)
+
+    @property
     def daemon_pid(self) -> int:
         """The pid of ``dockerd``."""
         return _pid(self._daemon)

@@ -51,6 +51,7 @@ class HostView(msgspec.Struct, frozen=True):
     """One host. ``realised`` is the version in force there; ``wanted`` the one it should have; None: none yet.
 
     ``confirmed``: the host has said so since this controller started; until then it is what was last known.
+    ``current``: what it enforces is what the newest snapshot asks for.
     """
 
     id: HostId
@@ -58,6 +59,7 @@ class HostView(msgspec.Struct, frozen=True):
     realised: Version | None = None
     revision: Revision | None = None
     confirmed: bool = False
+    current: bool = False
     realised_at: float | None = None
     error: str = ""
     births: Births | None = None

@@ -7,6 +7,7 @@ from stockade.testing.lab.entry import able, enter
 from stockade.testing.lab.facts import workload_id
 from stockade.testing.lab.lab import Lab
 from stockade.testing.lab.namespaces import Command, Done
+from stockade.testing.lab.posts import Posts
 from stockade.testing.lab.topology import (
     LabBridge,
     LabError,
@@ -27,6 +28,7 @@ __all__ = [
     "LabError",
     "Link",
     "Node",
+    "Posts",
     "Topology",
     "able",
     "bridged",

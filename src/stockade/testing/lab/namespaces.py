@@ -187,12 +187,13 @@ class Namespaces:
             )
         self.own_proc = said["proc"]
 
-    async def birth(self, name: str, *, host: bool = False) -> Namespace:
-        """Make a network namespace with a server in it."""
+    async def birth(self, name: str, *, host: bool = False, within: Path | None = None) -> Namespace:
+        """Make a network namespace with a server in it; ``within``: no new one, but the server in one that is there."""
         ours, theirs = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        with theirs:
-            self._send({"op": "birth", "host": host}, [theirs.fileno()])
+        with theirs, contextlib.ExitStack() as stack:
+            there = [stack.enter_context(_opened(within))] if within else []
+            self._send({"op": "birth", "host": host}, [theirs.fileno(), *there])
         try:
             data, pid = await asyncio.wait_for(_first_words(ours), PATIENCE)
             inner = json.loads(data[4:])["ok"]["pid"]

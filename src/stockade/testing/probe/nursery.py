@@ -96,12 +96,18 @@ class Nursery:
         return True
 
     def _birth(self, request: Item, descriptors: list[int]) -> None:
-        """Start a node: a process in a network namespace of its own, which serves on the descriptor given."""
+        """Start a node: a process that serves on the first descriptor, in a network namespace of its own.
+
+        With a second descriptor it is that network namespace, which somebody else made.
+        """
         if os.fork():
             return
         try:
             self._leave()
-            _call("unshare", NEW_NET)
+            if len(descriptors) > 1:
+                _call("setns", descriptors[1], NEW_NET)
+            else:
+                _call("unshare", NEW_NET)
             from stockade.testing.probe.server import Server
 
             Server(socket.socket(fileno=descriptors[0]), host=request["host"]).run()
