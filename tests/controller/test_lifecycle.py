@@ -5,12 +5,29 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from controlled import ADA, FILES, HOST, MODES, SHOP, StandingClock, applied, furnished, obey, opened, run
+from controlled import (
+    ADA,
+    FILES,
+    HOST,
+    MODES,
+    SHOP,
+    StandingClock,
+    applied,
+    container,
+    furnished,
+    obey,
+    opened,
+    report,
+    run,
+)
+from msgspec.structs import replace
 
 from stockade.controller.installation import Installation
 from stockade.controller.lifecycle import Change
 from stockade.controller.refused import Refused, Why
+from stockade.core.model.event import WorkloadSeen
 from stockade.core.model.ids import Version
+from stockade.core.model.inventory import Attachment
 from stockade.core.model.policy import Births, Mode
 from stockade.core.oracle import mode
 from stockade.errors import StockadeError
@@ -136,6 +153,29 @@ def test_what_cannot_be_enforced_needs_consent(tmp_path: Path) -> None:
             assert reply.version.number == 1
             sets = installation.controller.snapshot.policy.network_sets
             assert [each.fqdns for each in sets if each.name == "payments"] == [()]
+
+    run(scenario())
+
+
+def test_a_workload_that_no_point_can_enforce_is_refused_full(tmp_path: Path) -> None:
+    """macvlan, ipvlan and the like: named with the reason, whether documents or ``mode`` ask for it."""
+
+    async def scenario() -> None:
+        async with opened(tmp_path) as installation:
+            await furnished(installation.controller)
+            seen = container("web-9", 99, "web")
+            beside = replace(seen.sighting.endpoints[0], attachment=Attachment.OPAQUE, bridge="")
+            await report(installation.controller, WorkloadSeen(replace(seen.sighting, endpoints=(beside,))))
+            refusal = await refused(installation, FILES)
+            assert "--accept-narrower" in refusal.remedy
+            assert ["web-9 cannot be full" in each.message for each in refusal.problems] == [True]
+            full = ModeRequest(select="app = shop", mode=Mode.FULL, wait=0)
+            with pytest.raises(Refused, match="cannot be enforced here"):
+                await installation.lifecycle.mode(full, ADA)
+            assert installation.controller.snapshot.version == 0
+            assert (await installation.lifecycle.mode(replace(full, accept_narrower=True), ADA)).version.number == 1
+            elsewhere = ModeRequest(select="app = other", mode=Mode.FULL, wait=0)
+            assert (await installation.lifecycle.mode(elsewhere, ADA)).version.number == 2, "it was accepted before"
 
     run(scenario())
 

@@ -14,9 +14,11 @@ from stockade.cli.output import ALLOWED, WOULD_DENY, View, bold, line, remark, s
 from stockade.cli.plan import plan_view
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Format
-from stockade.core.plan.values import Plan, WarningKind
+from stockade.core.plan.values import Plan
 from stockade.errors import StockadeError
 from stockade.wire.api import ApplyRequest, PlanReply, PlanRequest, VersionReply
+
+AcceptNarrower = Annotated[bool, Parameter(negative="", help="Go on although something of it cannot be enforced here.")]
 
 
 def apply(
@@ -26,9 +28,7 @@ def apply(
     confirm: Annotated[
         Seconds | None, Parameter(help="As 60s or 5m: the earlier version returns unless `stockade confirm` follows.")
     ] = None,
-    accept_narrower: Annotated[
-        bool, Parameter(negative="", help="Apply although something in it cannot be enforced here and opens nothing.")
-    ] = False,
+    accept_narrower: AcceptNarrower = False,
     wait: Wait = WAIT,
     common: Common = NO_FLAGS,
 ) -> int:
@@ -99,12 +99,12 @@ def _refuse(it: Plan, *, accept_narrower: bool) -> None:
             kept=f"version {it.against} stays in force",
             remedy="mend what failed above, then plan again",
         )
-    narrower = [each.subject for each in it.warnings if each.kind is WarningKind.UNENFORCEABLE]
-    if narrower and not accept_narrower:
+    if it.narrower and not accept_narrower:
         raise StockadeError(
-            f"cannot be enforced here: {', '.join(narrower)}",
+            f"cannot be enforced here: {', '.join(sorted({each.subject for each in it.narrower}))}",
             kept=f"version {it.against} stays in force",
-            remedy="--accept-narrower applies the rest; what is named opens nothing then",
+            remedy="--accept-narrower applies the rest; a rule that is named opens nothing then, "
+            "a workload is judged at its peers alone",
         )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from stockade.cli.apply import version_code, version_view
+from stockade.cli.apply import AcceptNarrower, version_code, version_view
 from stockade.cli.durations import WAIT, Seconds, Wait
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common
@@ -22,13 +22,21 @@ def mode(
     confirm: Annotated[
         Seconds | None, Parameter(help="As 60s or 5m: undone again unless `stockade confirm` follows.")
     ] = None,
+    accept_narrower: AcceptNarrower = False,
     wait: Wait = WAIT,
     common: Common = NO_FLAGS,
 ) -> int:
     """Change the enforcement mode of what a selector matches, as a new version."""
     settings, client = connect(common)
     request = ModeRequest(
-        select=select, mode=mode, births=births, priority=priority, note=note, confirm=confirm, wait=wait
+        select=select,
+        mode=mode,
+        births=births,
+        priority=priority,
+        note=note,
+        confirm=confirm,
+        accept_narrower=accept_narrower,
+        wait=wait,
     )
     reply = client.call("mode", VersionReply, request)
     deliver(settings, reply, version_view)

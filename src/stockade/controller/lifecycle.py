@@ -22,8 +22,9 @@ from stockade.core.fold import apply as folded
 from stockade.core.model.event import Event, PolicyActivated, QuarantineLapsed
 from stockade.core.model.ids import Version
 from stockade.core.model.policy import Mode, PolicySet
+from stockade.core.model.problem import Problem
 from stockade.core.model.snapshot import Snapshot
-from stockade.core.plan.values import Plan
+from stockade.core.plan.values import Caution, Plan
 from stockade.errors import StockadeError
 from stockade.seams.store import Commit, Entry, SourceFile, StoredVersion, StoreFailed, Unconfirmed
 from stockade.wire.api import (
@@ -61,6 +62,7 @@ class Change(msgspec.Struct, frozen=True):
     confirm: float | None = None
     checked: bool = True
     expect: str = ""
+    accept_narrower: bool = False
     wait: float = 0.0
     unless_kept: Unconfirmed | None = None
     """Made only while this still waits to be confirmed."""
@@ -95,16 +97,18 @@ class Lifecycle:
                 remedy="Ask for a plan first and send its id as `expect`.",
             )
         files = _sources(request.files)
-        draft = _sound(await self._read(files))
-        if draft.narrower and not request.accept_narrower:
-            raise Refused(
-                Why.INVALID,
-                "some of this cannot be enforced yet, so that the policy would be narrower than written",
-                remedy="Take it out, or accept that what it allows stays closed: --accept-narrower.",
-                problems=draft.narrower,
-            )
-        change = Change("apply", by, draft, files, request.note, confirm=request.confirm, expect=request.expect)
-        return await self._activate(msgspec.structs.replace(change, wait=request.wait))
+        change = Change(
+            "apply",
+            by,
+            _sound(await self._read(files)),
+            files,
+            request.note,
+            confirm=request.confirm,
+            expect=request.expect,
+            accept_narrower=request.accept_narrower,
+            wait=request.wait,
+        )
+        return await self._activate(change)
 
     async def rollback(self, request: RollbackRequest, by: Caller) -> VersionReply:
         """Make an earlier version's content active again, as a new version."""
@@ -125,11 +129,20 @@ class Lifecycle:
         active = await self.stored(self._controller.snapshot.version)
         added = mode_file(request, active.policy)
         files = (*(each for each in active.files if each.name != added.name), added)
-        draft = _sound(await self._read(files))
-        note = request.note or f"{request.select}: {request.mode.value}"
-        # Whoever loosens gives up what tests and invariants ask for, as with `off`; to tighten must not break them.
-        tightens = request.mode in ENFORCING
-        change = Change("mode", by, draft, files, note, confirm=request.confirm, checked=tightens, wait=request.wait)
+        # What the documents hold that cannot be enforced was accepted when they were applied.
+        draft = msgspec.structs.replace(_sound(await self._read(files)), narrower=())
+        change = Change(
+            "mode",
+            by,
+            draft,
+            files,
+            request.note or f"{request.select}: {request.mode.value}",
+            confirm=request.confirm,
+            # Whoever loosens gives up what tests and invariants ask for, as with `off`; to tighten must not break them.
+            checked=request.mode in ENFORCING,
+            accept_narrower=request.accept_narrower,
+            wait=request.wait,
+        )
         return await self._activate(change)
 
     async def off(self, request: OffRequest, by: Caller) -> VersionReply:
@@ -249,13 +262,23 @@ class Lifecycle:
                 remedy="Look at the plan again, then apply that one.",
             )
         # What fails in the active version already is no reason against a mode: it speaks of no document.
-        known = (await self._planned(active, _as_it_is(active), 0)).refused if change.action == "mode" else ()
-        if refused := tuple(each for each in plan.refused if each not in known):
+        known = await self._planned(active, _as_it_is(active), 0) if change.action == "mode" else Plan(active.version)
+        if refused := tuple(each for each in plan.refused if each not in known.refused):
             raise Refused(
                 Why.INVALID,
                 "; ".join(refused),
                 kept=f"Version {active.version} stays in force.",
                 remedy="Change the policy or what it promises, and look at `stockade plan` again.",
+            )
+        narrower = tuple(each for each in plan.narrower if each not in known.narrower)
+        if narrower and not change.accept_narrower:
+            raise Refused(
+                Why.INVALID,
+                "some of this cannot be enforced here, so that the policy would be narrower than written",
+                kept=f"Version {active.version} stays in force.",
+                remedy="Take it out, or accept that it opens nothing and that what is named is judged at its peers "
+                "alone: --accept-narrower.",
+                problems=[Problem(each.where, _named(each)) for each in narrower],
             )
         await asyncio.to_thread(self._controller.parts.check, _with(active, change.draft.policy))
         return plan
@@ -348,6 +371,10 @@ def _sound(draft: Draft) -> Draft:
 def _with(active: Snapshot, policy: PolicySet) -> Snapshot:
     """Return the snapshot as it would be were this policy active."""
     return folded(active, PolicyActivated(Version(active.version + 1), policy))
+
+
+def _named(caution: Caution) -> str:
+    return caution.text if caution.where.line else f"{caution.subject} {caution.text}"
 
 
 def _as_it_is(active: Snapshot) -> Draft:

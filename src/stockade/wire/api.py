@@ -303,6 +303,7 @@ class ModeRequest(Message, frozen=True, kw_only=True):
     priority: int | None = None
     note: str = ""
     confirm: float | None = None
+    accept_narrower: bool = False
     wait: float = 5.0
 
 

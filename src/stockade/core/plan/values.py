@@ -166,6 +166,11 @@ class Plan(msgspec.Struct, frozen=True):
         problems = (f"{p.where.file}:{p.where.line}:{p.where.column}: {p.message}" for p in self.problems)
         return (*problems, *tests, *broken)
 
+    @property
+    def narrower(self) -> tuple[Caution, ...]:
+        """What cannot be enforced as it is written; ``apply`` refuses it unless that is accepted."""
+        return tuple(each for each in self.warnings if each.kind is WarningKind.UNENFORCEABLE)
+
 
 def failed(plan: Plan) -> tuple[TestResult, ...]:
     """Return the tests that did not pass."""
