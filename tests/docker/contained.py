@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import json
 import os
 import signal
 import subprocess
@@ -103,7 +104,12 @@ class Contained:
             return wanted <= set(found) and not unwanted & set(found) and self.in_force()
 
         await self.until(met)
-        await self.until(lambda: not self.engine.on_host("ip", "-6", "address", "show", "tentative"))
+        await self.until(self._no_address_is_tentative)
+
+    def _no_address_is_tentative(self) -> bool:
+        """Whether every address of the host can be used. On a bridge without a port none ever can."""
+        links = json.loads(self.engine.on_host("ip", "-6", "-j", "address", "show", "tentative") or "[]")
+        return not any(link and "NO-CARRIER" not in link["flags"] for link in links)
 
     def in_force(self) -> bool:
         """Whether the host enforces the newest revision."""

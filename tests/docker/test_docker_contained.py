@@ -294,9 +294,13 @@ def test_two_hundred_at_once_are_judged_right(engine, state):
                 async with gate:
                     await asyncio.to_thread(engine.run, name, *(shop(role) if role != "none" else FREE))
 
+            async def man(name: str) -> None:
+                async with gate:
+                    await on.man(name)
+
             await asyncio.gather(*(start(*each) for each in roles.items()))
             await on.known(roles)
-            await asyncio.gather(*(on.man(name) for name in roles))
+            await asyncio.gather(*map(man, roles))
             names = list(roles)
             # Each asks the next one only: the kernel has room for so many neighbours, of all namespaces together.
             ring = [(name, names[(place + 1) % len(names)]) for place, name in enumerate(names)]
