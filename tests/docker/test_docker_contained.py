@@ -282,6 +282,7 @@ def test_host_network_none_and_a_shared_namespace(engine, state):
     asyncio.run(run())
 
 
+@pytest.mark.timeout(600)
 def test_two_hundred_at_once_are_judged_right(engine, state):
     async def run() -> None:
         async with contained(engine, state) as on:

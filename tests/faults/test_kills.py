@@ -39,6 +39,8 @@ KILLS = 100
 LOOK_EVERY = 25
 STANDSTILL = 1.0
 """Seconds in which every flow must have done something."""
+RESTORED_WITHIN = 10.0
+"""Seconds in which a server that was not killed, on a machine that is busy, notices a flush and restores the tables."""
 ADOPTED_WITHIN = 1.0
 """Seconds in which a server that works notices that the helper has died and has its tables held again."""
 FAULTS = ("up",) * 8 + ("helper",) * 3 + ("both",) * 3 + ("up, flush",) * 4 + ("helper, flush", "both, flush")
@@ -79,7 +81,7 @@ class Chaos:
             assert self.on.server is not None
             await self.on.server.wait(10)
         if opened:
-            await self.whole()
+            await self.restored()
             self.open.append((began, time.monotonic()))
             await self.look()  # not more than so many moments are kept: these must not hide what comes after
 
@@ -100,14 +102,25 @@ class Chaos:
         await self.on.answering()
         self.answers = self.answers or time.monotonic()
 
-    async def whole(self) -> None:
+    async def whole(self, *, there_already: bool = True) -> None:
         """Have a server that answers and whose host has everything in force."""
         if self.on.server is None or self.on.server.status is not None:
             await self.on.start()
             self.answers = 0.0
         await self.answering()
         await self.on.settled(0, 0)
-        assert await there(self.on.lab)
+        assert not there_already or await there(self.on.lab), f"in force, it says: {self.story[-5:]}"
+
+    async def restored(self) -> None:
+        """Have the tables back. A server that was killed says that all is in force only once they are; one that was
+        not goes on saying so until it has noticed.
+        """
+        was_killed = self.on.server is None or self.on.server.status is not None
+        await self.whole(there_already=was_killed)
+        deadline = time.monotonic() + RESTORED_WITHIN
+        while not await there(self.on.lab):
+            assert time.monotonic() < deadline, f"nobody restored the tables: {self.story[-5:]}"
+            await asyncio.sleep(0.01)
 
     async def look(self) -> None:
         """Nothing denied has arrived outside the open moments, nothing allowed was cut."""

@@ -207,6 +207,9 @@ async def main(end):
 asyncio.run(main(sys.argv[1]))
 """
 
+DEAF_TO_NOTHING = ("env", "--default-signal")
+"""Whoever runs the tests under nohup has its children ignore what they are to be ended by."""
+
 
 def leftovers(end, number=None, prefix=()):
     """Run a lab in a process of its own, end it in some way, and return what is still there some seconds later."""
@@ -214,7 +217,7 @@ def leftovers(end, number=None, prefix=()):
     with tempfile.TemporaryDirectory() as folder:
         before = traces(mark, [Path(folder)])
         owner = subprocess.Popen(
-            [*prefix, sys.executable, "-c", SCRIPT, end],
+            [*DEAF_TO_NOTHING, *prefix, sys.executable, "-c", SCRIPT, end],
             env={**os.environ, MARK: mark, "TMPDIR": folder},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

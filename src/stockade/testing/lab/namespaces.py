@@ -25,7 +25,7 @@ from stockade.testing.lab.entry import remedy
 from stockade.testing.lab.topology import LabError
 
 SCM_CREDENTIALS = 2
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a namespace or command may take to come to life."""
 SOURCES = Path(__file__).parents[3]
 
