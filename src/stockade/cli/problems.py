@@ -22,20 +22,13 @@ def short(where: Where) -> str:
 
 def problem_lines(problems: Iterable[Problem]) -> View:
     """Each problem: one line that says it, then the text with the mistake underlined."""
+    from stockade.core.policy import advised
+
     for each in problems:
-        yield line(Span(place(each.where), "bold"), ": ", _message(each))
+        yield line(Span(place(each.where), "bold"), ": ", advised(each))
         if each.excerpt:
             number = str(each.where.line)
             margin = " " * (4 + len(number))
             yield line(f"    {number} │ ", each.excerpt)
             if each.where.column:
                 yield line(f"{margin} │ ", " " * (each.where.column - 1), Span("^" * max(each.length, 1), "red"))
-
-
-def _message(problem: Problem) -> str:
-    text = problem.message
-    if problem.nearest and "did you mean" not in text:
-        text += f'; did you mean "{problem.nearest}"?'
-    elif problem.expected and problem.expected not in text:
-        text += f" (expected {problem.expected})"
-    return text

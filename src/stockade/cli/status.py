@@ -28,8 +28,13 @@ def status(*, common: Common = NO_FLAGS) -> int:
 
 
 def _with_own(reply: StatusReply, settings: Settings) -> StatusReply:
-    """Add this command's own settings to the server's."""
-    own = tuple(Setting(each.name, each.value, f"{each.origin} (this command)") for each in settings.values)
+    """Add this command's own settings to the server's, where they differ."""
+    known = {(each.name, each.value) for each in reply.settings}
+    own = tuple(
+        Setting(each.name, each.value, f"{each.origin} (this command)")
+        for each in settings.values
+        if (each.name, each.value) not in known
+    )
     return msgspec.structs.replace(reply, settings=reply.settings + own)
 
 

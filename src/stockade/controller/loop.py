@@ -48,9 +48,9 @@ class Controller:
         self.births = BirthCount()
         self.unconfirmed: Unconfirmed | None = loaded.unconfirmed
         self.stalled = ""
+        """Why the newest snapshot could not be compiled; hosts keep what they had. Empty where it was."""
         self.unstored = ""
         """Why the last step could not be stored; empty where it was."""
-        """Why the newest snapshot could not be compiled; hosts keep what they had."""
         self.changed = Bell()
         """Rings whenever the snapshot, an assignment or an outcome changed."""
         self.closing = asyncio.Event()

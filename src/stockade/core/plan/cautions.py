@@ -17,6 +17,8 @@ from stockade.core.plan.values import Caution, WarningKind
 
 DNS = portset([Ports(Protocol.UDP, 53, 53)])
 RESOLVERS = Party("resolvers", networks=frozenset({PER_HOST_SET, "world", "internet", "private"}))
+NAMED = 5
+"""Workloads that a warning names; of more it says how many."""
 SSH = portset([Ports(Protocol.TCP, 22, 22)])
 
 
@@ -34,7 +36,7 @@ def cautions(
         *_newly_full(before, after),
         *_host_network(after),
         *_beyond_reach(after),
-        *_holding(old, new),
+        *_holding(after, old, new),
         *(Caution(WarningKind.UNENFORCEABLE, p.nearest or p.where.file, p.message, p.where) for p in unenforceable),
     ]
     return tuple(sorted(set(found)))
@@ -146,9 +148,23 @@ def _beyond_reach(world: World) -> Iterator[Caution]:
                     yield Caution(WarningKind.UNENFORCEABLE, workload.name, text)
 
 
-def _holding(old: dict[HostId, Intent], new: dict[HostId, Intent]) -> Iterator[Caution]:
+def _holding(world: World, old: dict[HostId, Intent], new: dict[HostId, Intent]) -> Iterator[Caution]:
+    """Hosts that begin to hold whom nobody has labelled, and who of those is there already."""
     for host, intent in sorted(new.items()):
         before = old.get(host)
         if intent.births is Births.HOLD and (before is None or before.births is not Births.HOLD):
             text = "births: hold from now on: an endpoint that nobody has labelled may not talk here"
+            if held := _held(world, host):
+                text += f", at once {held}"
             yield Caution(WarningKind.HOLD, host, text, Where())
+
+
+def _held(world: World, host: HostId) -> str:
+    """Name who would be held, the first few of them."""
+    names = sorted(
+        each.name
+        for each in world.snapshot.workloads.values()
+        if each.seen.host == host and each.seen.endpoints and not each.known
+    )
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"

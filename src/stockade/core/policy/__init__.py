@@ -9,7 +9,7 @@ from stockade.core.policy.documents import to_documents
 from stockade.core.policy.enforce import enforceable
 from stockade.core.policy.nodes import SourceText
 from stockade.core.policy.read import Draft, Written, read
-from stockade.core.policy.report import shown
+from stockade.core.policy.report import advised, shown
 from stockade.core.policy.schema import schema
 from stockade.core.policy.words import WordError, ports_of, ports_text
 
@@ -18,6 +18,7 @@ __all__ = [
     "SourceText",
     "WordError",
     "Written",
+    "advised",
     "canonical",
     "complete",
     "content_hash",

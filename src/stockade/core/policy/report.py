@@ -117,13 +117,19 @@ def listed(words: tuple[str, ...] | list[str]) -> str:
     return " or ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
+def advised(problem: Problem) -> str:
+    """Return what is wrong and what would be right, in one line."""
+    if problem.nearest and "did you mean" not in problem.message:
+        near = problem.nearest if problem.nearest.startswith('"') else f'"{problem.nearest}"'
+        return f"{problem.message}; did you mean {near}?"
+    if problem.expected and problem.expected not in problem.message:
+        return f"{problem.message} (expected {problem.expected})"
+    return problem.message
+
+
 def shown(problem: Problem) -> str:
-    """Return a problem as the terminal shows it: the place, what is wrong, the line and a caret under the mistake."""
-    hint = f"; did you mean {problem.nearest}?" if problem.nearest.startswith('"') else ""
-    if problem.nearest and not hint:
-        hint = f'; did you mean "{problem.nearest}"?'
-    expected = f"; expected: {problem.expected}" if problem.expected and not hint else ""
-    head = f"{problem.where.file}:{problem.where.line}:{problem.where.column}: {problem.message}{hint or expected}"
+    """Return a problem as plain text: the place, what is wrong, the line and a caret under the mistake."""
+    head = f"{problem.where.file}:{problem.where.line}:{problem.where.column}: {advised(problem)}"
     if not problem.excerpt:
         return head
     gutter = f"{problem.where.line:>5}"
