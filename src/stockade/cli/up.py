@@ -109,7 +109,9 @@ async def _live(
         remark(f"Stockade is up on {name}. In another terminal: stockade status")
         await asyncio.wait((running, asyncio.create_task(ended.wait())), return_when=asyncio.FIRST_COMPLETED)
         running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        (came_of_it,) = await asyncio.gather(running, return_exceptions=True)
+        if isinstance(came_of_it, Exception):
+            raise came_of_it
     kernel.helper.close()
     tracking.close()
     remark("Stockade has stopped. What was enforced stays in force; to open everything: stockade off")
