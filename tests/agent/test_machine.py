@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from stockade.agent.enforcing import RETRY, RETRY_AT_MOST, owners_of
+from stockade.agent.enforcing import RETRY, RETRY_AT_MOST, Way, owners_of
 from stockade.agent.machine import Machine, changed_hands
 from stockade.agent.telling import RESEND
 from stockade.agent.values import (
@@ -38,6 +38,7 @@ from stockade.core.model.event import HostSeen, WorkloadGone, WorkloadSeen
 from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.policy import Births
+from stockade.core.reconcile import steps, text
 from stockade.seams.runtime import Gone, Listed, Lost, Seen
 from stockade.testing.inventories import HOST_A
 from stockade.testing.scenarios import container, host, host_itself
@@ -82,9 +83,10 @@ def heard(report: Report) -> Heard:
 
 
 def through(machine: Machine, assigned: Intent, observed: Ruleset = NOTHING, now: float = 10.0) -> tuple[Command, ...]:
-    """Carry an assignment to its end; return the last commands."""
-    machine.handle(Assigned(Assignment(assigned)), now)
-    commands = machine.handle(Observed(observed), now)
+    """Carry an assignment to its end; return the last commands. ``observed``: what the kernel holds, if it is read."""
+    commands = machine.handle(Assigned(Assignment(assigned)), now)
+    if said(commands, Observe):
+        commands = machine.handle(Observed(observed), now)
     while said(commands, Commit):
         commands = machine.handle(Committed(), now)
     return commands
@@ -271,10 +273,47 @@ def test_a_newer_assignment_during_a_change_follows_it() -> None:
     machine.handle(Assigned(Assignment(intent())), 1.0)
     commands = machine.handle(Observed(NOTHING), 1.0)
     assert [type(each) for each in machine.handle(Assigned(Assignment(intent(2, 6))), 1.0)] == [Save]
+    while machine.realised is None:
+        commands = machine.handle(Committed(), 1.0)
+    assert machine.realised == intent()
+    assert [each.revision for each in outcomes(commands)] == [5]
     while said(commands, Commit):
         commands = machine.handle(Committed(), 1.0)
-    assert said(commands, Observe)
-    assert machine.realised == intent()
+    assert [each.revision for each in outcomes(commands)] == [6]
+    assert machine.realised == intent(2, 6)
+
+
+def test_what_was_written_is_not_read_again_until_there_is_a_reason_to_doubt_it() -> None:
+    machine = whole()
+    through(machine, intent())
+    commands = machine.handle(Assigned(Assignment(intent(2, 6))), 2.0)
+    assert said(commands, Observe) == []
+    wanted = [text(step) for step in steps(render(intent(2, 6)), render(intent()))]
+    batches = [each.batch for each in said(commands, Commit)]
+    while said(commands, Commit):
+        commands = machine.handle(Committed(), 2.0)
+        batches += [each.batch for each in said(commands, Commit)]
+    assert batches == wanted
+    machine.handle(Drifted(), 3.0)
+    machine.handle(Observed(render(intent(2, 6))), 3.0)
+    assert said(machine.handle(Assigned(Assignment(intent(3, 7))), 4.0), Observe) == [], "what was read is known, too"
+
+
+@pytest.mark.parametrize("then", ["refused", "drifted", "drifted while it was read"])
+def test_what_is_doubted_is_read_again(then: str) -> None:
+    machine = whole()
+    through(machine, intent())
+    if then == "refused":
+        machine.handle(Assigned(Assignment(intent(2, 6))), 2.0)
+        machine.handle(Failed("no such set"), 2.0)
+    else:
+        assert said(machine.handle(Drifted(), 2.0), Observe)
+        if then == "drifted while it was read":
+            machine.handle(Drifted(), 2.0)
+            assert said(machine.handle(Observed(render(intent())), 2.0), Observe)
+    assert said(machine.handle(Elapsed(Timer.RETRY), 3.0), Observe) == ([Observe()] if then == "refused" else [])
+    commands = machine.handle(Observed(NOTHING), 3.0)
+    assert said(commands, Commit), "and what is missing is made anew"
 
 
 def test_a_refusal_keeps_what_was_in_force_and_is_tried_again_later_and_later() -> None:
@@ -296,7 +335,7 @@ def test_a_refusal_keeps_what_was_in_force_and_is_tried_again_later_and_later() 
 
 
 def test_what_cannot_be_written_for_this_kernel_is_an_error_and_changes_nothing() -> None:
-    def planning(intent: Intent, observed: Ruleset) -> tuple[str, ...]:
+    def planning(intent: Intent, held: Ruleset) -> Way:
         raise ValueError("no such family")
 
     machine = Machine(HOST_A, ("docker",), planning)
@@ -361,10 +400,10 @@ def test_addresses_that_change_hands_are_forgotten_with_the_switch(seed: int, re
     machine = whole()
     if restarted:
         machine.handle(from_disk(other, before=one), 2.0)
+        commands = machine.handle(Observed(render(one)), 2.0)
     else:
         through(machine, one)
-        machine.handle(Assigned(Assignment(other)), 2.0)
-    commands = machine.handle(Observed(render(one)), 2.0)
+        commands = machine.handle(Assigned(Assignment(other)), 2.0)
     forgotten: tuple[str, ...] = ()
     while commits := said(commands, Commit):
         forgotten += commits[0].forget

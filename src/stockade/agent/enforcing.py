@@ -1,7 +1,8 @@
 """What is assigned becomes what is in force: read first, then change, step by step. Pure.
 
 Promises: nothing is programmed before a whole assignment is there, and none older than the one that is wanted; what
-the kernel holds is read before it is changed; a change that fails leaves what was in force and is tried again.
+the kernel holds is read before it is first changed, and again whenever there is a reason to doubt what was written
+there; a change that fails leaves what was in force and is tried again.
 """
 
 from collections.abc import Mapping
@@ -30,20 +31,29 @@ class Refused(NamedTuple):
 class Done(NamedTuple):
     """What is to be done, and what became of an assignment, if anything did.
 
-    ``news``: it was not in force before, or nobody knew that it was.
+    ``news``: it was not in force before, or nobody knew that it was. ``unfinished``: something waited for this; begin
+    with it.
     """
 
     commands: tuple[Command, ...] = ()
     came_true: Intent | None = None
     news: bool = False
     refused: Refused | None = None
+    unfinished: bool = False
+
+
+class Way(NamedTuple):
+    """Transactions in order, none where nothing is to be done, and what the kernel holds after the last."""
+
+    batches: tuple[str, ...]
+    leads_to: Ruleset
 
 
 class Planning(Protocol):
     """Turns an intent and what the kernel holds into transactions; only the last one is felt."""
 
-    def __call__(self, intent: Intent, observed: Ruleset) -> tuple[str, ...]:
-        """Return them in order; none where nothing is to be done."""
+    def __call__(self, intent: Intent, held: Ruleset) -> Way:
+        """Return the way from what is held to the intent."""
         ...
 
 
@@ -53,11 +63,12 @@ class Rendered:
     def __init__(self) -> None:
         self._last: tuple[Intent, Ruleset] | None = None
 
-    def __call__(self, intent: Intent, observed: Ruleset) -> tuple[str, ...]:
+    def __call__(self, intent: Intent, held: Ruleset) -> Way:
         """Render, compare, and spell every step before the first of them is carried out."""
         if self._last is None or self._last[0] is not intent:
             self._last = (intent, render(intent))
-        return tuple(text(step) for step in steps(self._last[1], observed))
+        desired = self._last[1]
+        return Way(tuple(text(step) for step in steps(desired, held)), desired)
 
 
 class Enforcing:
@@ -70,11 +81,16 @@ class Enforcing:
         self.realised: Intent | None = None
         self._running: Intent | None = None
         self._queue: tuple[str, ...] = ()
+        self._leads_to = Ruleset()
+        self._held: Ruleset | None = None
+        """What was read or written last, for as long as nobody gave a reason to doubt it."""
         self._changed = False
         self._owners: dict[Address, WorkloadId] = {}
         self._saved: Owners = ()
         self._busy = self._dirty = False
         self._suspect = self._suspecting = False
+        self._doubted = False
+        """Somebody gave a reason to doubt our tables since they were last asked for."""
         self._failures = 0
 
     @property
@@ -91,23 +107,34 @@ class Enforcing:
         self._assignment, self._failures = assignment, 0
         if from_disk:
             self._owners, self._saved = dict(owners), owners
-            return Done(self._look())
+            return self.begin()
         self._saved = _sorted(self._owners)
-        return Done((Save(assignment, self._saved), *self._look()))
+        done = self.begin()
+        return done._replace(commands=(Save(assignment, self._saved), *done.commands))
+
+    def begin(self) -> Done:
+        """Go from what the kernel holds to what is wanted; if a change is under way, afterwards.
+
+        Reading our tables takes as long as they are large, so what is known to be there is not read again.
+        """
+        if self._assignment is None:
+            return Done()
+        if self._busy:
+            self._dirty = True
+            return Done()
+        self._busy, self._dirty = True, False
+        if self._held is not None:
+            return self._plan(self._assignment.intent, self._held)
+        self._doubted = False
+        return Done((Observe(),))
 
     def observed(self, ruleset: Ruleset) -> Done:
         """Plan from what is there, and begin."""
         if self._assignment is None:
             self._busy = False
             return Done()
-        self._running = self._assignment.intent
         self._suspecting, self._suspect = self._suspect, False
-        try:
-            self._queue = self._planning(self._running, distrust(ruleset) if self._suspecting else ruleset)
-        except Exception as problem:  # noqa: BLE001 - what cannot be rendered must not end the agent; it shows
-            return self.failed(f"cannot be written for this kernel: {problem or type(problem).__name__}")
-        self._changed = bool(self._queue)
-        return self._next(self._running)
+        return self._plan(self._assignment.intent, distrust(ruleset) if self._suspecting else ruleset)
 
     def committed(self) -> Done:
         """Go on with what is under way."""
@@ -116,7 +143,7 @@ class Enforcing:
     def failed(self, error: str) -> Done:
         """What was in force still is. Try again after a while, from what the kernel then holds."""
         self._suspect |= self._suspecting
-        self._busy, self._queue, self._running = False, (), None
+        self._busy, self._queue, self._running, self._held = False, (), None, None
         pause = min(RETRY * 2**self._failures, RETRY_AT_MOST)
         self._failures = min(self._failures + 1, 30)
         refused = Refused(self._assignment.intent, error) if self._assignment else None
@@ -125,12 +152,14 @@ class Enforcing:
     def drifted(self, by: str) -> Done:
         """Look at our tables. Where somebody was seen to change them, no rule is believed to be what it says."""
         self._suspect |= bool(by)
+        self._held, self._doubted = None, True
         remarks = (Remark("tampered", f"{by} changed our tables; they are put right"),) if by else ()
-        return Done((*remarks, *self._look()))
+        done = self.begin()
+        return done._replace(commands=(*remarks, *done.commands))
 
     def retry(self) -> Done:
         """The pause after a failure is over."""
-        return Done(self._look() if self._failures else ())
+        return self.begin() if self._failures else Done()
 
     # Within
 
@@ -149,15 +178,15 @@ class Enforcing:
             )
         return ""
 
-    def _look(self) -> tuple[Command, ...]:
-        """Read our tables and compare; if a change is under way, afterwards."""
-        if self._assignment is None:
-            return ()
-        if self._busy:
-            self._dirty = True
-            return ()
-        self._busy, self._dirty = True, False
-        return (Observe(),)
+    def _plan(self, intent: Intent, held: Ruleset) -> Done:
+        """Plan the way from what the kernel holds, and set out."""
+        self._running = intent
+        try:
+            self._queue, self._leads_to = self._planning(intent, held)
+        except Exception as problem:  # noqa: BLE001 - what cannot be rendered must not end the agent; it shows
+            return self.failed(f"cannot be written for this kernel: {problem or type(problem).__name__}")
+        self._changed = bool(self._queue)
+        return self._next(intent)
 
     def _next(self, intent: Intent) -> Done:
         """Carry out the next step; after the last, the intent is realised."""
@@ -173,10 +202,11 @@ class Enforcing:
         news = self._failures > 0 or before is None or _name(before) != _name(intent)
         forget = () if self._changed else moved(self._owners, intent)
         self._owners = owners_of(intent)
-        self._busy, self._running, self._failures = False, None, 0
+        self._busy, self._running, self._failures, self._suspecting = False, None, 0, False
+        self._held = None if self._doubted else self._leads_to
         commands: list[Command] = [Forget(forget)] if forget else []
         commands += [Sweep(intent)] if news or self._changed else []
-        return Done((*commands, *self._save_owners(intent), *(self._look() if self._dirty else ())), intent, news)
+        return Done((*commands, *self._save_owners(intent)), intent, news, unfinished=self._dirty)
 
     def _save_owners(self, intent: Intent) -> tuple[Command, ...]:
         """Whose the addresses are is kept once it is in force, so that it is known after a crash."""

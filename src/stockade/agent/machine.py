@@ -73,7 +73,7 @@ class Machine:
             case Unheard(message=message):
                 return self._telling.unheard(message)
             case Elapsed(timer=timer):
-                return self._elapsed(timer)
+                return self._elapsed(timer, now)
             case _:
                 return self._enforce(event, now)
 
@@ -84,14 +84,14 @@ class Machine:
         self._births.notice(self._inventory.sightings(), self._enforcing.realised or self._enforcing.wanted, now)
         return self._telling.report()
 
-    def _elapsed(self, timer: Timer) -> Commands:
+    def _elapsed(self, timer: Timer, now: float) -> Commands:
         match timer:
             case Timer.REPORT:
                 return self._telling.report_again()
             case Timer.OUTCOME:
                 return self._telling.outcome_again()
             case Timer.RETRY:
-                return self._enforcing.retry().commands
+                return self._after(self._enforcing.retry(), now)
 
     def _enforce(self, event: Happening, now: float) -> Commands:
         match event:
@@ -115,4 +115,5 @@ class Machine:
             return done.commands
         births = self._births.realise(done.came_true, now)
         said = self._telling.outcome(done.came_true, births=births) if done.news or births else ()
-        return (*said, *done.commands)
+        more = self._after(self._enforcing.begin(), now) if done.unfinished else ()
+        return (*said, *done.commands, *more)
