@@ -5,22 +5,15 @@ that passes, so that silence is not mistaken for enforcement.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
+from plain_tables import Scenario, in_lab
 
-from stockade.core.compile.compiler import compile_snapshot
-from stockade.core.compile.nft.render import render
-from stockade.core.compile.nft.ruleset import Ruleset
-from stockade.core.fold import fold
-from stockade.core.model.event import HostSeen, PolicyActivated, WorkloadSeen
-from stockade.core.model.ids import RuleId, Version
+from stockade.core.model.ids import RuleId
 from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.policy import Action, EnforcementMode, Mode, Policy, PolicySet, Rule, Selected
 from stockade.core.model.selector import Equal
-from stockade.core.policy import complete
-from stockade.core.reconcile import steps, text
-from stockade.testing.lab import Lab, Topology, bridged, enter, lab_bridge
+from stockade.testing.lab import Lab, Topology, bridged, lab_bridge
 from stockade.testing.probe import packets
 from stockade.testing.probe.values import Probe
 
@@ -47,25 +40,11 @@ GROUND = Topology(
 ALL_NODES, ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"
 EVERYBODY, EVERYBODY_MAC = "255.255.255.255", "ff:ff:ff:ff:ff:ff"
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT = 133, 134
-Scenario = Callable[[Lab], Awaitable[None]]
 
 
 def contained(scenario: Scenario) -> None:
     """Run a scenario in a lab whose host enforces."""
-
-    async def run() -> None:
-        async with Lab(GROUND) as lab:
-            seen = [WorkloadSeen(each) for each in lab.sightings()]
-            events = [HostSeen(lab.host()), *seen, *lab.labels(), PolicyActivated(Version(1), complete(POLICY))]
-            (intent,) = compile_snapshot(fold(events)).values()
-            await lab.nft("table inet stockade { }\ntable bridge stockade { }\n")
-            for step in steps(render(intent), Ruleset()):
-                told = [each for each in text(step).splitlines(keepends=True) if not each.startswith("add table")]
-                await lab.nft("".join(told))
-            await scenario(lab)
-
-    enter()
-    asyncio.run(run())
+    in_lab(GROUND, POLICY, scenario)
 
 
 def udp(source: str, destination: str, nonce: str, port: int = 9000) -> bytes:

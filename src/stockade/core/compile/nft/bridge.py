@@ -187,11 +187,14 @@ class _Wire:
         yield rule("oifname != @known goto unknown_out")
 
     def _deliver(self) -> Iterator[str]:
-        """Only what is addressed to an enforcing endpoint reaches it; a closed one meets vouched neighbours alone."""
+        """Only what is addressed to an enforcing endpoint, and was judged as such, reaches it.
+
+        A closed one meets vouched neighbours alone.
+        """
         yield rule(f"ether type arp meta mark & {MARKS.forged:#010x} == 0 accept")
         yield rule("ether type arp oifname != @closed accept")
-        yield rule("oifname . ether daddr . ip daddr @own4 accept")
-        yield rule("oifname . ether daddr . ip6 daddr @own6 accept")
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            yield rule(f"oifname . ether daddr . {ip} daddr @own{family} meta mark & {MARKS.nowhere:#010x} == 0 accept")
         for message in (DISCOVERY, LISTENERS, MEMBERSHIP):
             yield rule(f"{message} meta mark & {MARKS.forged:#010x} == 0 accept")
         yield rule("oifname != @closed ether type { ip, ip6 } meta pkttype { broadcast, multicast } accept")

@@ -277,7 +277,16 @@ class Judging:
     def _dispatch(self, view: View, end: str, way: str) -> Iterator[str]:
         for family in FAMILIES:
             yield rule(f"{view.at(end, family)} vmap @{way}_{view.letter}{family}")
+        yield from self._nowhere(view, way)
         yield rule(f"goto {'ingress' if way == 'egress' else 'pass'}_{view.letter}")
+
+    def _nowhere(self, view: View, way: str) -> Iterator[str]:
+        """A packet may wait for its next hop's link address until somebody is born at the address it goes to."""
+        mark = f"meta mark set meta mark | {MARKS.nowhere:#010x}"
+        if view is CONNECTION:
+            yield rule(f"ct direction {'reply' if way == 'egress' else 'original'} {mark}")
+        elif way == "ingress":
+            yield rule(mark)
 
     def _refuse(self, view: View) -> Iterator[str]:
         """What is refused is no longer admitted, so that no ICMP error about it passes either."""

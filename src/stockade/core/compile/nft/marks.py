@@ -7,7 +7,7 @@ import msgspec
 
 
 class Marks(msgspec.Struct, frozen=True):
-    """Single bits. ``judged``, ``forged`` and ``keeping`` live on packets, the others on connections."""
+    """Single bits. ``judged``, ``forged``, ``keeping`` and ``nowhere`` live on packets, the others on connections."""
 
     judged: int = 0x1000_0000
     """The inet family let it pass: bridge forward drops what comes without."""
@@ -15,6 +15,8 @@ class Marks(msgspec.Struct, frozen=True):
     """Its source is not its endpoint's own: its sender counts as unknown."""
     keeping: int = 0x4000_0000
     """An allow with ``established: keep`` spoke of it; its connection is kept if the other end lets it pass too."""
+    nowhere: int = 0x8000_0000
+    """Nobody known was at the address it goes to when it was judged: it is not for who may be there by now."""
     admitted: int = 0x0100_0000
     """The connection was let pass when a packet of it was last judged: ICMP errors about it may pass."""
     kept: int = 0x0200_0000
@@ -29,7 +31,7 @@ class Marks(msgspec.Struct, frozen=True):
     @property
     def packet(self) -> int:
         """All bits used of a packet's mark."""
-        return self.judged | self.forged | self.keeping
+        return self.judged | self.forged | self.keeping | self.nowhere
 
     @property
     def living(self) -> int:
