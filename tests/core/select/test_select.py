@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from stockade.core import select
 from stockade.core.model.labels import Label, Labels
 from stockade.core.model.selector import ALL, And, Equal, Has, In, Not, Or, Selector
-from stockade.core.select.index import LabelIndex
+from stockade.core.select.index import LabelIndex, Pairs
 from stockade.core.select.parser import DEPTH_LIMIT
 
 KEYS = ("app", "env", "example.com/team", "name")
@@ -234,6 +234,21 @@ def test_the_index_agrees_with_matches(
     for selector in asked:
         expected = {i for i, (labels, name) in kept.items() if select.matches(selector, labels, name)}
         assert set(index.select(selector)) == expected
+
+
+@given(st.lists(st.tuples(labels_of_few, few), max_size=12), members, st.lists(selectors, max_size=4))
+def test_an_index_that_was_loaded_is_one_that_was_filled(
+    first: list[tuple[Labels, str]], second: dict[int, tuple[Labels, str]], asked: list[Selector]
+) -> None:
+    pairs = Pairs()
+    loaded, filled = LabelIndex(pairs), LabelIndex()
+    loaded.load([pairs.carried(labels, name) for labels, name in first])
+    for i, (labels, name) in [*enumerate(first), *second.items()]:
+        filled.add(i, labels, name)
+    for i, (labels, name) in second.items():
+        loaded.add(i, labels, name)
+    for selector in asked:
+        assert loaded.select(selector) == filled.select(selector)
 
 
 @given(members, selectors)

@@ -1,6 +1,7 @@
 """Whose address is whose, as one host meets them (``docs/policy.md``, 8 and 9)."""
 
 import ipaddress
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
@@ -122,10 +123,11 @@ def inside(address: str, networks: Iterable[Network]) -> bool:
     return any(parsed in network for network in networks if network.version == parsed.version)
 
 
-def home(workloads: Iterable[Workload]) -> dict[HostId, list[Workload]]:
+def home(workloads: Iterable[Workload]) -> dict[HostId, dict[WorkloadId, Workload]]:
     """Group workloads by the host that carries them."""
-    homes: dict[HostId, list[Workload]] = {}
+    homes: defaultdict[HostId, dict[WorkloadId, Workload]] = defaultdict(dict)
     for workload in workloads:
-        if workload.seen.host is not None:
-            homes.setdefault(workload.seen.host, []).append(workload)
-    return homes
+        seen = workload.seen
+        if seen.host is not None:
+            homes[seen.host][seen.id] = workload
+    return dict(homes)

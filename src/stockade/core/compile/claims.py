@@ -1,10 +1,9 @@
 """Who claims which address in the realm that hosts share, kept as workloads come and go."""
 
-from collections.abc import Iterable
-
 import msgspec
 
 from stockade.core.compile.addresses import met_at_home, met_everywhere
+from stockade.core.compile.directory import Directory
 from stockade.core.model.ids import Address, HostId, WorkloadId
 from stockade.core.model.inventory import Workload
 
@@ -25,14 +24,18 @@ class Shift(msgspec.Struct, frozen=True):
 class Claims:
     """``owners`` maps each claimed address to its one owner, or to None where two workloads claim it."""
 
-    def __init__(self, workloads: Iterable[Workload]) -> None:
-        self.owners: dict[Address, WorkloadId | None] = {}
+    def __init__(self, directory: Directory) -> None:
+        ids = [workload.seen.id for workload in directory.workloads]
+        claiming = [ids[place] for place in directory.places]
+        self.owners: dict[Address, WorkloadId | None] = dict(zip(directory.addresses, claiming, strict=True))
         self.disputed: dict[Address, set[WorkloadId]] = {}
         self._private: dict[Address, set[HostId]] = {}
-        for workload in workloads:
-            for address in met_everywhere(workload):
-                self._claim(address, workload.id)
-            self._keep_private(workload)
+        if len(self.owners) < len(claiming):
+            self.owners.clear()
+            for address, workload in zip(directory.addresses, claiming, strict=True):
+                self._claim(address, workload)
+        for each in directory.private:
+            self._keep_private(each)
 
     def undisputed(self, address: Address) -> bool:
         """Tell whether an address that somebody claims is theirs alone."""

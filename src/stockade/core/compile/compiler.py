@@ -9,16 +9,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stockade.core.compile.addresses import Owners, home, own_addresses
+from stockade.core.compile.addresses import Owners, home, met_everywhere, own_addresses
 from stockade.core.compile.births import births
 from stockade.core.compile.claims import Claims, Shift
-from stockade.core.compile.hashing import MASK, Hashing
-from stockade.core.compile.ledger import Ledger, Sums
+from stockade.core.compile.directory import Directory, Numbered
+from stockade.core.compile.hashing import Hashing
+from stockade.core.compile.ledger import Ledger
 from stockade.core.compile.population import Population
 from stockade.core.compile.ranges import Ranges
+from stockade.core.compile.rows import Sums, sums
 from stockade.core.compile.rulebook import rulebook
 from stockade.core.compile.seats import Seats
-from stockade.core.compile.site import JUDGED_HERE, Site, prefixes
+from stockade.core.compile.site import Site, prefixes
 from stockade.core.model.event import (
     Event,
     HostGone,
@@ -115,17 +117,21 @@ class Compiler:
 
     def _start(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        workloads = list(snapshot.workloads.values())
+        directory = Directory(workloads)
         self._book = rulebook(snapshot.policy, snapshot.lapsed)
-        self._population = Population(self._book, snapshot.workloads.values(), snapshot.hosts)
-        self._claims = Claims(snapshot.workloads.values())
+        self._population = Population(self._book, workloads, snapshot.hosts)
+        self._claims = Claims(directory)
         self._births = births(self._book, None)
         self._births_apart = any(mode.births is not None for mode in self._book.modes)
-        self._ranges = self._used_networks()
-        self._inside = {name: self._hash.total(ranges.of(self._claims.owners)) for name, ranges in self._ranges.items()}
+        used = self._used_networks()
+        self._inside = {name: directory.inside(ranges, self._hash) for name, ranges in used.items()}
         self._adrift = sorted(name for name, term in self._book.terms.items() if term.adrift)
-        self._ledger = Ledger(self._book, self._population, self._hash, self._inside)
-        self._ledger.load(self._bring_all(), self._count_adrift())
-        self._homes = {host: {each.id for each in local} for host, local in home(snapshot.workloads.values()).items()}
+        self._ledger = Ledger(
+            self._book, self._population, self._hash, {name: inside.total for name, inside in self._inside.items()}
+        )
+        self._ledger.load(self._bring_all(directory), self._count_adrift())
+        self._homes = home(workloads)
         self._seats = Seats(snapshot.hosts, self._hash.odd)
         for host in self._seats.order:
             self._seat(host)
@@ -141,21 +147,20 @@ class Compiler:
         resolvers = {address for host in hosts for address in host.resolvers}
         return Host(HostId(""), WorkloadId(""), resolvers=tuple(sorted(resolvers)))
 
-    def _bring_all(self) -> Sums:
+    def _bring_all(self, directory: Directory) -> Sums:
         """Sum up what each identity's members bring to the address sets that they are in."""
-        self._brought: dict[WorkloadId, int] = {}
-        sums = []
-        for members in self._population.members:
-            for workload in members.values():
-                self._brought[workload.id] = self._brings(workload)
-            sums.append(sum(self._brought[each] for each in members) & MASK)
-        return np.array(sums, dtype=np.uint64)
+        brought = directory.brought(self._hash, self._claims.disputed)
+        ids = (workload.seen.id for workload in directory.workloads)
+        self._brought: dict[WorkloadId, int] = dict(zip(ids, brought.tolist(), strict=True))
+        of = self._population.of
+        known = sums(map(self._brought.__getitem__, of))
+        found = np.zeros(len(self._population.identities), dtype=np.uint64)
+        np.add.at(found, np.fromiter(of.values(), dtype=np.intp, count=len(of)), known)
+        return found
 
     def _brings(self, workload: Workload) -> int:
-        own = [each for endpoint in workload.seen.endpoints if not endpoint.realm for each in endpoint.addresses]
-        if self._claims.disputed:
-            own = [each for each in own if self._claims.undisputed(each)]
-        return self._hash.text(" ".join(sorted(own))) if own else 0
+        own = [each for each in met_everywhere(workload) if self._claims.undisputed(each)]
+        return int(Numbered(own).hashed(self._hash).sum(dtype=np.uint64)) if own else 0
 
     def _count_adrift(self) -> dict[str, int]:
         """Count the address sets of workloads that no host carries; few, and only under quarantine."""
@@ -167,24 +172,19 @@ class Compiler:
     # Hosts
 
     def _local(self, host: HostId) -> list[Workload]:
-        return [self.snapshot.workloads[each] for each in sorted(self._homes.get(host, ()))]
+        homes = self._homes.get(host, {})
+        return [homes[each] for each in sorted(homes)]
 
     def _seat(self, host_id: HostId) -> None:
-        """Take stock of one host: what it is by itself, and which identities its ends have."""
+        """Take stock of one host: what it is by itself, and which identities its workloads have."""
         host = self.snapshot.hosts[host_id]
         local = self._local(host_id)
-        disputed = self._disputed(local)
-        told = [(each.seen.id, each.seen.name, each.seen.endpoints, each.known) for each in local]
-        static = self._hash.value((host, disputed, self._births_of(host), told))
+        seen = [each.seen for each in local]
+        ids = [each.id for each in seen]
+        told = (ids, [each.name for each in seen], [each.endpoints for each in seen], [each.known for each in local])
+        static = self._hash.value((host, self._disputed(local), self._births_of(host), told))
         of = self._population.of
-        identities = [
-            of[workload.seen.id]
-            for workload in local
-            if workload.seen.id in of
-            for endpoint in workload.seen.endpoints
-            if endpoint.attachment in JUDGED_HERE
-        ]
-        self._seats.seat(host_id, static, identities)
+        self._seats.seat(host_id, static, [of[each] for each in ids if each in of])
 
     def _disputed(self, local: list[Workload]) -> list[str]:
         """Return the local addresses that more than one workload claims; nearly always none."""
@@ -234,20 +234,21 @@ class Compiler:
 
     def _leave(self, workload: Workload) -> None:
         if workload.seen.host is not None:
-            self._homes[workload.seen.host].discard(workload.id)
+            self._homes[workload.seen.host].pop(workload.id, None)
         number = self._population.dismiss(workload.id)
+        brought = self._brought.pop(workload.id)
         if number is not None:
-            self._ledger.bring(number, -self._brought.pop(workload.id))
+            self._ledger.bring(number, -brought)
 
     def _enter(self, workload: Workload) -> None:
         if workload.seen.host is not None:
-            self._homes.setdefault(workload.seen.host, set()).add(workload.id)
+            self._homes.setdefault(workload.seen.host, {})[workload.id] = workload
+        self._brought[workload.id] = self._brings(workload)
         if not workload.known:
             return
         number, fresh = self._population.admit(workload)
         if fresh:
             self._ledger.grow(number)
-        self._brought[workload.id] = self._brings(workload)
         self._ledger.bring(number, self._brought[workload.id])
 
     def _count_again(self, rival: WorkloadId) -> HostId | None:
@@ -261,10 +262,10 @@ class Compiler:
         return workload.seen.host if workload else None
 
     def _count_networks(self, shift: Shift) -> None:
-        for name, ranges in self._ranges.items():
-            self._inside[name] += self._hash.total(a for a in shift.came if a in ranges)
-            self._inside[name] -= self._hash.total(a for a in shift.went if a in ranges)
-            self._ledger.put(name, self._inside[name])
+        if shift.came or shift.went:
+            for name, inside in self._inside.items():
+                inside.shift(shift.came, shift.went)
+                self._ledger.put(name, inside.total)
 
 
 def affected(event: Event, before: Snapshot) -> tuple[frozenset[WorkloadId], frozenset[HostId]]:

@@ -4,14 +4,13 @@ A clause weighs what it says, times who its peers are now; a program is the sum 
 """
 
 import numpy as np
-from numpy.typing import NDArray
+from pyroaring import BitMap
 
 from stockade.core.compile.hashing import MASK, Hashing
 from stockade.core.compile.population import Population
+from stockade.core.compile.rows import Sums, rows, sums
 from stockade.core.compile.rulebook import Rulebook
 from stockade.core.model.policy import Mode
-
-Sums = NDArray[np.uint64]
 
 
 class Ledger:
@@ -36,22 +35,18 @@ class Ledger:
 
     def load(self, brought: Sums, adrift: dict[str, int]) -> None:
         """Sum up from nothing: ``brought`` is what each identity's members bring to the address sets they are in."""
-        for selector, numbers in self._terms_of.items():
-            self._peers[numbers] = brought[self._matching.members(selector)].sum(dtype=np.uint64)
+        selected = self._matching.rows()
+        known = [(number, selector) for selector, numbers in self._terms_of.items() for number in numbers]
+        numbers, selectors = np.array(known, dtype=np.intp).reshape(-1, 2).T
+        self._peers[numbers] = selected.sums(brought)[selectors]
         for name, total in adrift.items():
             self._peers[self._sets[name]] = total & MASK
-        self._said = np.zeros(len(self._matching.selectors) * 2, dtype=np.uint64)
+        self._said = self._bare.copy()
         np.add.at(self._said, self._subjects, self._weights * self._peers[self._peer_of])
-        bare = np.array([weight & MASK for weight in self._bare.values()], dtype=np.uint64)
-        self._said[np.array(list(self._bare), dtype=np.intp)] += bare
         size = len(self._population.identities)
-        self._rules, self._cuts = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.uint64)
-        for subject in np.nonzero(self._said)[0].tolist():
-            self._of(subject)[self._matching.members(subject // 2)] += self._said[subject]
-        self._modes, self._ruled = np.zeros(size, dtype=np.uint64), np.ones(size, dtype=np.uint64)
-        self._names = np.zeros(size, dtype=np.uint64)
-        for number in range(size):
-            self._describe(number)
+        self._rules = selected.spread(self._said[0::2], size)
+        self._cuts = selected.spread(self._said[1::2], size)
+        self._describe_all()
 
     def totals(self) -> Sums:
         """Return, for each identity, a number that stands for who it is, its mode and its program with its peers."""
@@ -95,34 +90,51 @@ class Ledger:
 
     def _weigh_clauses(self) -> None:
         """Subjects are numbered twice their selector's number, plus one for clauses of quarantine."""
-        subjects: list[int] = []
-        peers: list[int] = []
-        weights: list[int] = []
-        self._bare: dict[int, int] = {}
-        self._naming: dict[int, list[int]] = {}
-        for clause in self._book.clauses:
-            subject = self._matching.number[clause.subject] * 2 + clause.quarantine
-            told = (clause.direction, clause.line, clause.peers_only, self._book.wheres[clause.line.rule])
-            weight = self._hash.value(told) | 1
-            self._bare[subject] = self._bare.get(subject, 0) + weight
-            if clause.line.peers.name:
-                peer = self._sets[clause.line.peers.name]
-                self._naming.setdefault(peer, []).append(len(subjects))
-                subjects.append(subject)
-                peers.append(peer)
-                weights.append(weight)
-        self._subjects = np.array(subjects, dtype=np.intp)
+        clauses, number, wheres = self._book.clauses, self._matching.number, self._book.wheres
+        told = [(each.direction, each.line, each.peers_only, wheres[each.line.rule]) for each in clauses]
+        weights = sums([self._hash.value(each) | 1 for each in told])
+        subjects = np.array([number[each.subject] * 2 + each.quarantine for each in clauses], dtype=np.intp)
+        self._bare = np.zeros(len(self._matching.selectors) * 2, dtype=np.uint64)
+        np.add.at(self._bare, subjects, weights)
+        naming = [each for each, clause in enumerate(clauses) if clause.line.peers.name]
+        peers = [self._sets[clauses[each].line.peers.name] for each in naming]
+        self._subjects, self._weights = subjects[naming], weights[naming]
         self._peer_of = np.array(peers, dtype=np.intp)
-        self._weights = np.array(weights, dtype=np.uint64)
+        self._naming: dict[int, list[int]] = {}
+        for clause, peer in enumerate(peers):
+            self._naming.setdefault(peer, []).append(clause)
+
+    def _describe_all(self) -> None:
+        """Set down who the identities are and which of their clauses count."""
+        carried = [self._hash.text(f"{key}={value}") for key, value in self._population.pairs.order]
+        self._names = rows(self._population.identities).sums(sums(carried))
+        size = len(self._population.identities)
+        self._modes, self._ruled = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.uint64)
+        left = BitMap(range(size))
+        for mode in self._book.modes:
+            chosen = left & self._matching.found[self._matching.number[mode.select]]
+            left -= chosen
+            self._put_in(mode.mode, chosen)
+        self._put_in(Mode.VISIBILITY, left)
+
+    def _put_in(self, mode: Mode, identities: BitMap) -> None:
+        cut = self._book.quarantined
+        cut_off = BitMap() if cut is None else self._matching.found[self._matching.number[cut]]
+        for some, quarantined in ((identities - cut_off, False), (identities & cut_off, True)):
+            numbers = np.array(some.to_array(), dtype=np.intp)
+            self._modes[numbers], self._ruled[numbers] = self._counting(mode, quarantined=quarantined)
 
     def _describe(self, number: int) -> None:
         """Set down who an identity is and which of its clauses count."""
-        pairs, name = self._population.identities[number]
-        told = "\x1f".join([f"{key}={value}" for key, value in pairs])
+        pairs = self._population.pairs.order
+        told = [self._hash.text("=".join(pairs[each])) for each in self._population.identities[number]]
+        self._names[number] = sum(told) & MASK
         mode, quarantined = self._mode(number)
-        self._names[number] = self._hash.text(f"{told}\x1e{name}")
-        self._modes[number] = self._hash.text(f"{mode.value} {quarantined}")
-        self._ruled[number] = 0 if quarantined or mode is Mode.IDLE else 1
+        self._modes[number], self._ruled[number] = self._counting(mode, quarantined=quarantined)
+
+    def _counting(self, mode: Mode, *, quarantined: bool) -> tuple[int, int]:
+        """Return what stands for a mode, and whether rules count in it."""
+        return self._hash.text(f"{mode.value} {quarantined}"), not quarantined and mode is not Mode.IDLE
 
     def _mode(self, number: int) -> tuple[Mode, bool]:
         found, numbers = self._matching.found, self._matching.number

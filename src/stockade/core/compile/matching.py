@@ -4,31 +4,31 @@ A selector that is a conjunction can only select a member that carries its rares
 few selectors that may speak of a member are found without trying them all.
 """
 
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from stockade.core import select
+from stockade.core.compile.rows import Numbers, Rows
 from stockade.core.model.labels import NAME, Labels
 from stockade.core.model.selector import And, Equal, Selector
-from stockade.core.select.index import LabelIndex, Pairs
-
-Numbers = NDArray[np.uint32]
+from stockade.core.select.index import Carried, LabelIndex, Pair, Pairs
 
 
 class Matching:
     """Distinct selectors, numbered in the order given, over members that come and go."""
 
-    def __init__(self, selectors: Iterable[Selector], members: Iterable[tuple[int, Pairs]]) -> None:
-        self.selectors = tuple(dict.fromkeys(selectors))
+    def __init__(self, selectors: Sequence[Selector], pairs: Pairs, members: Sequence[Carried]) -> None:
+        """``members`` says what each member carries, in the numbers of ``pairs``: at least what selectors ask for."""
+        self.selectors = tuple(selectors)
         self.number = {selector: each for each, selector in enumerate(self.selectors)}
-        self.index = LabelIndex()
+        self.index = LabelIndex(pairs)
         self.index.load(members)
         self.found: list[BitMap] = [self.index.select(selector) for selector in self.selectors]
         self._arrays: dict[int, Numbers] = {}
-        self._anchored: dict[tuple[str, str], list[int]] = {}
+        self._anchored: dict[Pair, list[int]] = {}
         self._adrift: list[int] = []
         for each, selector in enumerate(self.selectors):
             anchor = self._anchor(selector)
@@ -37,8 +37,16 @@ class Matching:
     def members(self, number: int) -> Numbers:
         """Return the members that a selector selects, ascending."""
         if number not in self._arrays:
-            self._arrays[number] = np.array(self.found[number].to_array(), dtype=np.uint32)
+            self._arrays[number] = np.array(self.found[number].to_array(), dtype=np.intp)
         return self._arrays[number]
+
+    def rows(self) -> Rows:
+        """Return the members of every selector, a row each."""
+        every = array("I")
+        for found in self.found:
+            every.extend(found.to_array())
+        sizes = np.fromiter(map(len, self.found), dtype=np.intp, count=len(self.found))
+        return Rows(np.array(every, dtype=np.intp), sizes)
 
     def speaking(self, labels: Labels, name: str) -> Iterator[int]:
         """Yield the selectors that select a member with these labels."""
@@ -61,11 +69,11 @@ class Matching:
         for label in labels.items:
             yield from self._anchored.get((label.key, label.value), ())
 
-    def _anchor(self, selector: Selector) -> tuple[str, str] | None:
+    def _anchor(self, selector: Selector) -> Pair | None:
         """Return the label without which a selector selects nobody: of several, the one that fewest carry."""
         parts = selector.of if isinstance(selector, And) else (selector,)
         wanted = [part for part in parts if isinstance(part, Equal)]
         if not wanted:
             return None
-        rarest = min(wanted, key=lambda part: (len(self.index.select(part)), part.key, part.value))
-        return (rarest.key, rarest.value)
+        _, key, value = min([(self.index.count(part.key, part.value), part.key, part.value) for part in wanted])
+        return (key, value)

@@ -1,5 +1,6 @@
 """Workloads → identities: the sets of labels that a rulebook can tell apart, and the programs they run."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -14,12 +15,12 @@ from stockade.core.model.inventory import Attachment, Host, Workload
 from stockade.core.model.labels import NAME, Labels
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
-from stockade.core.model.selector import Selector
+from stockade.core.select.index import Carried, Pairs
 
 CARRIED = (Attachment.BRIDGED, Attachment.ROUTED, Attachment.HOST)
 
-Identity = tuple[tuple[tuple[str, str], ...], str]
-"""What policy sees of a workload: the labels it mentions, as pairs, and, where it mentions names, the name."""
+Identity = Carried
+"""What policy sees of a workload: the labels that it mentions and, where it mentions names, the name."""
 
 
 class Population:
@@ -40,27 +41,22 @@ class Population:
         self.hosts = hosts
         self.keys = book.keys() | keys
         self.named = NAME in self.keys
+        self.pairs = Pairs()
         self.identities: list[Identity] = []
         self.samples: list[tuple[Labels, str]] = []
         """One member's labels for each identity: of what policy mentions, they have just what the identity has."""
         self.members: list[dict[WorkloadId, Workload]] = []
         self.of: dict[WorkloadId, int] = {}
         self._numbers: dict[Identity, int] = {}
-        self._projected: dict[Labels, tuple[tuple[str, str], ...]] = {}
         self._programs: dict[int, Program] = {}
-        for workload in workloads:
-            if workload.known:
-                self._place(workload)
-        self.matching = Matching(
-            _selectors(book),
-            ((number, (*pairs, (NAME, name))) for number, (pairs, name) in enumerate(self.identities)),
-        )
+        self._place_all(workloads)
+        self.matching = Matching(book.selectors(), self.pairs, self.identities)
         self._subjects = _by_subject(book, self.matching)
 
     def admit(self, workload: Workload) -> tuple[int, bool]:
         """Add a workload; return the number of its identity and whether that is new."""
         before = len(self.identities)
-        number = self._place(workload)
+        number = self._place(workload, {workload.id: workload})
         if number == before:
             self.matching.add(number, *self.samples[number])
         return number, number == before
@@ -110,24 +106,36 @@ class Population:
         carried = any(endpoint.attachment in CARRIED for endpoint in workload.seen.endpoints)
         return workload.seen.host not in self.hosts or not carried
 
-    def _place(self, workload: Workload) -> int:
-        identity = (self._seen_by_policy(workload.labels), workload.name if self.named else "")
+    def _place_all(self, workloads: Iterable[Workload]) -> None:
+        """Place the known ones; where names do not matter, those of one labels object together."""
+        alike: defaultdict[int, dict[WorkloadId, Workload]] = defaultdict(dict)
+        for workload in workloads:
+            seen = workload.seen
+            alike[id(seen if self.named else workload.labels)][seen.id] = workload
+        for group in alike.values():
+            one = next(iter(group.values()))
+            if one.labels.items:
+                self._place(one, group)
+
+    def _place(self, one: Workload, alike: dict[WorkloadId, Workload]) -> int:
+        """Place workloads that policy cannot tell apart from ``one``; return the number of their identity."""
+        identity = self._seen_by_policy(one)
         number = self._numbers.setdefault(identity, len(self._numbers))
         if number == len(self.members):
             self.identities.append(identity)
-            self.samples.append((workload.labels, identity[1]))
-            self.members.append({})
-        self.members[number][workload.id] = workload
-        self.of[workload.id] = number
+            self.samples.append((one.labels, one.name if self.named else ""))
+            self.members.append(alike)
+        else:
+            self.members[number].update(alike)
+        self.of.update(dict.fromkeys(alike, number))
         return number
 
-    def _seen_by_policy(self, labels: Labels) -> tuple[tuple[str, str], ...]:
-        found = self._projected.get(labels)
-        if found is None:
-            keys = self.keys
-            found = tuple([(each.key, each.value) for each in labels.items if each.key in keys])
-            self._projected[labels] = found
-        return found
+    def _seen_by_policy(self, workload: Workload) -> Identity:
+        pairs, keys = self.pairs, self.keys
+        carried = [pairs[each.key][each.value] for each in workload.labels.items if each.key in keys]
+        if self.named:
+            carried.append(pairs[NAME][workload.name])
+        return tuple(carried)
 
 
 def program_for(book: Rulebook, workload: Workload) -> Program:
@@ -161,12 +169,6 @@ def _program(book: Rulebook, labels: Labels, name: str, clauses: Iterable[Clause
     egress, ingress = (tuple(sorted(ways[way])) for way in (Direction.EGRESS, Direction.INGRESS))
     content = msgspec.json.encode((mode, quarantined, egress, ingress))
     return Program(ProgramId(digest(content)), mode, quarantined, egress, ingress)
-
-
-def _selectors(book: Rulebook) -> list[Selector]:
-    found = [clause.subject for clause in book.clauses] + [term.selector for term in book.terms.values()]
-    found += [mode.select for mode in book.modes]
-    return found if book.quarantined is None else [*found, book.quarantined]
 
 
 def _by_subject(book: Rulebook, matching: Matching) -> dict[int, list[int]]:

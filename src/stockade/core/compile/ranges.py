@@ -4,7 +4,7 @@ import ipaddress
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from stockade.core.model.ids import Address, Prefix
+from stockade.core.model.ids import Prefix
 
 
 class Ranges:
@@ -15,16 +15,11 @@ class Ranges:
         for prefix in prefixes:
             network = ipaddress.ip_network(prefix)
             bounds[network.version].append((int(network[0]), int(network[-1])))
-        self._four, self._six = sorted(bounds[4]), sorted(bounds[6])
-
-    def of(self, addresses: Iterable[Address]) -> list[Address]:
-        """Return the addresses inside."""
-        if not self._four and not self._six:
-            return []
-        return [address for address in addresses if address in self]
+        self.four, self._six = sorted(bounds[4]), sorted(bounds[6])
+        """First and last address of each, as numbers; of IPv4 for whoever asks of many at once."""
 
     def __contains__(self, address: str) -> bool:
-        bounds, number = (self._six, _six(address)) if ":" in address else (self._four, _four(address))
+        bounds, number = (self._six, _six(address)) if ":" in address else (self.four, _four(address))
         at = bisect_right(bounds, (number, number if not bounds else bounds[-1][1])) - 1
         return at >= 0 and bounds[at][0] <= number <= bounds[at][1]
 

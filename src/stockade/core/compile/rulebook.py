@@ -70,11 +70,17 @@ class Rulebook(msgspec.Struct, frozen=True):
     networks: dict[str, NetworkSet]
     wheres: dict[RuleId, Where]
 
+    def selectors(self) -> tuple[Selector, ...]:
+        """Return every selector that says of whom a clause, a term, a mode or quarantine is, each once."""
+        said = [clause.subject for clause in self.clauses]
+        said += [term.selector for term in self.terms.values()]
+        said += [mode.select for mode in self.modes]
+        said += [] if self.quarantined is None else [self.quarantined]
+        return tuple(dict.fromkeys(said))
+
     def keys(self) -> frozenset[str]:
         """Return every dimension by which this policy can tell workloads apart."""
-        selectors = [clause.subject for clause in self.clauses] + [mode.select for mode in self.modes]
-        selectors += [term.selector for term in self.terms.values()]
-        return frozenset().union(*(select.keys(selector) for selector in selectors))
+        return select.keys(*self.selectors())
 
 
 def rulebook(policy: PolicySet, lapsed: frozenset[str] = frozenset()) -> Rulebook:

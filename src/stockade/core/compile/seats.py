@@ -1,14 +1,12 @@
 """Which identities sit on which host, so that every host's fingerprint is one sum."""
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stockade.core.compile.ledger import Sums
+from stockade.core.compile.rows import Numbers, Rows, Sums
 from stockade.core.model.ids import HostId
-
-Numbers = NDArray[np.intp]
 
 
 class Seats:
@@ -25,7 +23,7 @@ class Seats:
         self._identities: list[Numbers] = [_NUMBERS] * len(self.order)
         self._odd = odd
         self._places = odd(_PLACES)
-        self._flat: tuple[Numbers, Sums, Numbers] | None = None
+        self._flat: _Flat | None = None
 
     def seat(self, host: HostId, static: int, identities: list[int]) -> None:
         """Set down one host."""
@@ -36,8 +34,8 @@ class Seats:
         self._static[row] = static
         self._identities[row] = np.array(identities, dtype=np.intp)
         if self._flat is not None and same_size:
-            start = int(self._flat[2][row])
-            self._flat[0][start : start + len(identities)] = self._identities[row]
+            start = self._flat.starts[row]
+            self._flat.ends.numbers[start : start + len(identities)] = identities
         else:
             self._flat = None
 
@@ -45,23 +43,23 @@ class Seats:
         """Return each host's sum: its own part, and each end's weight times what its identity is and says."""
         if not self.order:
             return self._static.copy()
-        identities, weights, starts = self._flattened()
-        ends = np.append(weights * totals[identities], np.uint64(0))
-        sums = np.add.reduceat(ends, starts)
-        empty = np.diff(np.append(starts, len(ends) - 1)) == 0
-        return self._static + np.where(empty, np.uint64(0), sums)
-
-    def _flattened(self) -> tuple[Numbers, Sums, Numbers]:
         if self._flat is None:
-            sizes = np.array([len(each) for each in self._identities], dtype=np.intp)
-            starts = np.concatenate((np.zeros(1, dtype=np.intp), np.cumsum(sizes)[:-1]))
-            self._flat = np.concatenate(self._identities), _places(self._places, sizes), starts
-        return self._flat
+            self._flat = self._flattened()
+        ends = self._flat.ends
+        return self._static + ends.totals(self._flat.weights * totals[ends.numbers])
+
+    def _flattened(self) -> "_Flat":
+        sizes = np.fromiter(map(len, self._identities), dtype=np.intp, count=len(self.order))
+        weights = np.concatenate([self._places[:size] for size in sizes.tolist()])
+        return _Flat(Rows(np.concatenate(self._identities), sizes), weights, np.cumsum(sizes) - sizes)
 
 
-def _places(weights: Sums, sizes: Numbers) -> Sums:
-    """Return each host's weights, host after host."""
-    return np.concatenate([weights[:size] for size in sizes.tolist()])
+class _Flat(NamedTuple):
+    """The ends of all hosts, host after host, with each end's weight, and where each host's begin."""
+
+    ends: Rows
+    weights: Sums
+    starts: Numbers
 
 
 _NUMBERS: Numbers = np.zeros(0, dtype=np.intp)

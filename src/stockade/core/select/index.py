@@ -4,29 +4,65 @@ Promises the same answer as ``matches`` over every member, and costs that grow w
 the members. Members are small numbers that the caller gives out (32 bits). Never keeps an empty bitmap.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
-from functools import reduce
-from operator import and_
-from typing import TypeVar
+from array import array
+from collections.abc import Sequence
+from itertools import chain
 
+import numpy as np
 from pyroaring import BitMap
 
 from stockade.core.model.labels import NAME, Labels
 from stockade.core.model.selector import And, Equal, Everything, Has, In, Not, Or, Selector
 
-Key = TypeVar("Key")
-Pairs = tuple[tuple[str, str], ...]
+Pair = tuple[str, str]
+"""A key and a value."""
+
+Carried = tuple[int, ...]
+"""What a member carries: the numbers of its pairs, that of its name last."""
+
+
+class Pairs(dict[str, "_Values"]):
+    """Every pair of a key and a value that was met, numbered in the order of first sight: ``pairs[key][value]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[Pair] = []
+
+    def __missing__(self, key: str) -> "_Values":
+        self[key] = values = _Values(key, self.order)
+        return values
+
+    def carried(self, labels: Labels, name: str) -> Carried:
+        """Return what a member of these labels and this name carries."""
+        own = [self[label.key][label.value] for label in labels.items if label.key != NAME]
+        return (*own, self[NAME][name])
+
+
+class _Values(dict[str, int]):
+    """The values of one key that were met."""
+
+    def __init__(self, key: str, order: list[Pair]) -> None:
+        super().__init__()
+        self._key = key
+        self._order = order
+
+    def __missing__(self, value: str) -> int:
+        self[value] = number = len(self._order)
+        self._order.append((self._key, value))
+        return number
 
 
 class LabelIndex:
     """Known workloads (or identities) by number. An unknown one does not belong in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, pairs: Pairs | None = None) -> None:
+        """``pairs`` numbers what members carry; whoever loads members gives the numbering that was used."""
+        self._pairs = Pairs() if pairs is None else pairs
         self._all = BitMap()
-        self._values: dict[tuple[str, str], BitMap] = {}
+        self._values: dict[Pair, BitMap] = {}
         self._keys: dict[str, BitMap] = {}
-        self._members: dict[int, Pairs] = {}
+        """Those that were asked for since a member came or went that carries the key."""
+        self._members: dict[int, Carried] = {}
 
     def __len__(self) -> int:
         return len(self._members)
@@ -36,43 +72,47 @@ class LabelIndex:
 
     def add(self, i: int, labels: Labels, name: str) -> None:
         """Add a member, or replace what was known of it."""
-        pairs = _pairs(labels, name)
-        if self._members.get(i) == pairs:
+        carried = self._pairs.carried(labels, name)
+        if self._members.get(i) == carried:
             return
         self.remove(i)
-        self._members[i] = pairs
+        self._members[i] = carried
         self._all.add(i)
-        for key, value in pairs:
-            self._values.setdefault((key, value), BitMap()).add(i)
-            self._keys.setdefault(key, BitMap()).add(i)
+        for number in carried:
+            pair = self._pairs.order[number]
+            self._values.setdefault(pair, BitMap()).add(i)
+            self._keys.pop(pair[0], None)
 
-    def load(self, members: Iterable[tuple[int, Pairs]]) -> None:
-        """Add many new members at once, each as pairs of key and value with the pair of its name last.
+    def load(self, members: Sequence[Carried]) -> None:
+        """Fill an empty index with members 0, 1, 2, …: one bitmap is built for each pair, from all that carry it.
 
-        One bitmap is built for each label value, from all that carry it.
+        A member need not carry what no selector will ask for.
         """
-        values: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-        for i, pairs in members:
-            self._members[i] = pairs
-            for pair in pairs:
-                values[pair].append(i)
-        self._all |= BitMap(self._members)
-        keys: dict[str, list[BitMap]] = {}
-        for pair, carriers in values.items():
-            bitmap = self._values.get(pair, _NOBODY) | BitMap(carriers)
-            self._values[pair] = bitmap
-            keys.setdefault(pair[0], []).append(bitmap)
-        for key, bitmaps in keys.items():
-            self._keys[key] = BitMap.union(self._keys.get(key, _NOBODY), *bitmaps)
+        self._members = dict(enumerate(members))
+        self._all = BitMap(range(len(members)))
+        sizes = np.fromiter(map(len, members), dtype=np.intp, count=len(members))
+        carried = np.fromiter(chain.from_iterable(members), dtype=np.uint64, count=int(sizes.sum()))
+        both = carried << _HALF | np.repeat(np.arange(len(members), dtype=np.uint64), sizes)
+        both.sort()  # by pair, then member: one number each sorts far faster than an order of two
+        carriers = array("I", both.astype(np.uint32).tobytes())
+        bounds = np.searchsorted(both >> _HALF, np.arange(len(self._pairs.order) + 1, dtype=np.uint64)).tolist()
+        for pair, start, stop in zip(self._pairs.order, bounds, bounds[1:], strict=False):
+            if start < stop:
+                self._values[pair] = BitMap(carriers[start:stop])
 
     def remove(self, i: int) -> None:
         """Forget a member; one that was never there is no matter."""
         if i not in self._members:
             return
         self._all.discard(i)
-        for key, value in self._members.pop(i):
-            _discard(self._values, (key, value), i)
-            _discard(self._keys, key, i)
+        for number in self._members.pop(i):
+            pair = self._pairs.order[number]
+            self._discard(pair, i)
+            self._keys.pop(pair[0], None)
+
+    def count(self, key: str, value: str) -> int:
+        """Return how many members carry a label."""
+        return len(self._values.get((key, value), _NOBODY))
 
     def select(self, selector: Selector) -> BitMap:
         """Return the members that match, as a bitmap of the caller's own."""
@@ -87,7 +127,7 @@ class LabelIndex:
             case Equal(key, value):
                 return self._values.get((key, value), _NOBODY)
             case Has(key):
-                return self._keys.get(key, _NOBODY)
+                return self._carriers(key)
             case In(key, values):
                 return _union([self._values.get((key, value), _NOBODY) for value in values])
             case Not(of):
@@ -99,8 +139,10 @@ class LabelIndex:
 
     def _conjunction(self, terms: tuple[Selector, ...]) -> BitMap:
         """Meet the positive terms, smallest first, then take away what the negations name: no complement is built."""
-        positive = sorted((self._select(term) for term in terms if not isinstance(term, Not)), key=len)
-        met = reduce(and_, positive) if positive else self._all
+        positive = sorted([self._select(term) for term in terms if not isinstance(term, Not)], key=len)
+        if len(positive) == len(terms):
+            return BitMap.intersection(*positive)
+        met = BitMap.intersection(*positive) if positive else self._all
         for term in terms:
             if not met:
                 break
@@ -108,24 +150,25 @@ class LabelIndex:
                 met = met - self._select(term.of)
         return met.copy() if len(positive) < 2 else met
 
+    def _carriers(self, key: str) -> BitMap:
+        if key not in self._keys:
+            self._keys[key] = _union([bitmap for pair, bitmap in self._values.items() if pair[0] == key])
+        return self._keys[key]
+
+    def _discard(self, pair: Pair, i: int) -> None:
+        bitmap = self._values[pair]
+        bitmap.discard(i)
+        if not bitmap:
+            del self._values[pair]
+
     @staticmethod
     def _borrowed(selector: Selector) -> bool:
         return isinstance(selector, Everything | Equal | Has)
 
 
 _NOBODY = BitMap()
+_HALF = np.uint64(32)
 
 
 def _union(parts: list[BitMap]) -> BitMap:
     return BitMap.union(*parts) if len(parts) > 1 else BitMap(parts[0]) if parts else BitMap()
-
-
-def _pairs(labels: Labels, name: str) -> Pairs:
-    return (*((label.key, label.value) for label in labels.items if label.key != NAME), (NAME, name))
-
-
-def _discard(bitmaps: dict[Key, BitMap], key: Key, i: int) -> None:
-    bitmap = bitmaps[key]
-    bitmap.discard(i)
-    if not bitmap:
-        del bitmaps[key]

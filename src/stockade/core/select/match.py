@@ -27,17 +27,25 @@ def matches(selector: Selector, labels: Labels, name: str) -> bool:
             return any(matches(each, labels, name) for each in of)
 
 
-def keys(selector: Selector) -> frozenset[str]:
-    """Return the dimensions that a selector mentions; ``name`` is among them where it looks at names."""
+def keys(*selectors: Selector) -> frozenset[str]:
+    """Return the dimensions that selectors mention; ``name`` is among them where one looks at names."""
+    found: set[str] = set()
+    for each in selectors:
+        _mention(each, found)
+    return frozenset(found)
+
+
+def _mention(selector: Selector, found: set[str]) -> None:
     match selector:
-        case Everything():
-            return frozenset()
         case Equal(key) | In(key) | Has(key):
-            return frozenset((key,))
-        case Not(of):
-            return keys(of)
+            found.add(key)
         case And(of) | Or(of):
-            return frozenset[str]().union(*map(keys, of))
+            for each in of:
+                _mention(each, found)
+        case Not(of):
+            _mention(of, found)
+        case Everything():
+            pass
 
 
 def _value(key: str, labels: Labels, name: str) -> str | None:
