@@ -10,6 +10,8 @@ from stockade.core.model.inventory import Attachment, Endpoint, Workload
 
 LOOPBACK = (Prefix("127.0.0.0/8"), Prefix("::1/128"))
 LINKED = (Attachment.BRIDGED, Attachment.ROUTED)
+LINK_LOCAL = ("169.254.", "fe8", "fe9", "fea", "feb")
+"""How the addresses of 169.254.0.0/16 and fe80::/10 begin, and no others: ``text.startswith(LINK_LOCAL)``."""
 
 
 def link_local(mac: str) -> Address:
@@ -29,11 +31,6 @@ def own_addresses(endpoint: Endpoint) -> tuple[Address, ...]:
     return endpoint.addresses
 
 
-def is_link_local(address: Address) -> bool:
-    """Tell whether an address (canonical text) is of 169.254.0.0/16 or fe80::/10."""
-    return address.startswith(("fe8", "fe9", "fea", "feb") if ":" in address else "169.254.")
-
-
 def met_everywhere(workload: Workload) -> Iterator[Address]:
     """Yield the addresses by which every host meets a workload: those in the realm that hosts share.
 
@@ -41,7 +38,7 @@ def met_everywhere(workload: Workload) -> Iterator[Address]:
     """
     for endpoint in workload.seen.endpoints:
         if not endpoint.realm:
-            yield from (each for each in endpoint.addresses if not is_link_local(each))
+            yield from (each for each in endpoint.addresses if not each.startswith(LINK_LOCAL))
 
 
 def met_at_home(workload: Workload) -> Iterator[Address]:

@@ -22,19 +22,24 @@ class Shift(msgspec.Struct, frozen=True):
 
 
 class Claims:
-    """``owners`` maps each claimed address to its one owner, or to None where two workloads claim it."""
+    """``owners`` maps each claimed address to its one owner, or to None where two workloads claim it.
+
+    ``apart`` are the hosts of workloads with addresses that nobody beyond the host meets: of its own realms, or
+    link-local. A host stays among them when such a workload leaves: one too many is safe.
+    """
 
     def __init__(self, directory: Directory) -> None:
         ids = [workload.seen.id for workload in directory.workloads]
         claiming = [ids[place] for place in directory.places]
         self.owners: dict[Address, WorkloadId | None] = dict(zip(directory.addresses, claiming, strict=True))
         self.disputed: dict[Address, set[WorkloadId]] = {}
+        self.apart: set[HostId] = set()
         self._private: dict[Address, set[HostId]] = {}
         if len(self.owners) < len(claiming):
             self.owners.clear()
             for address, workload in zip(directory.addresses, claiming, strict=True):
                 self._claim(address, workload)
-        for each in directory.private:
+        for each in directory.apart:
             self._keep_private(each)
 
     def undisputed(self, address: Address) -> bool:
@@ -81,7 +86,11 @@ class Claims:
 
     def _keep_private(self, workload: Workload) -> None:
         """Note addresses of realms of a host's own. A note outlives its workload: one too many is safe."""
-        if workload.seen.host is None or not any(endpoint.realm for endpoint in workload.seen.endpoints):
+        host = workload.seen.host
+        beyond = set(met_everywhere(workload))
+        private = {each for endpoint in workload.seen.endpoints for each in endpoint.addresses} - beyond
+        if host is None or not private:
             return
-        for address in set(met_at_home(workload)).difference(met_everywhere(workload)):
-            self._private.setdefault(address, set()).add(workload.seen.host)
+        self.apart.add(host)
+        for address in set(met_at_home(workload)) - beyond:
+            self._private.setdefault(address, set()).add(host)

@@ -17,7 +17,7 @@ from stockade.core.compile.hashing import Hashing
 from stockade.core.compile.ledger import Ledger
 from stockade.core.compile.population import Population
 from stockade.core.compile.ranges import Ranges
-from stockade.core.compile.rows import Sums, sums
+from stockade.core.compile.rows import Sums
 from stockade.core.compile.rulebook import rulebook
 from stockade.core.compile.seats import Seats
 from stockade.core.compile.site import Site, prefixes
@@ -150,12 +150,11 @@ class Compiler:
     def _bring_all(self, directory: Directory) -> Sums:
         """Sum up what each identity's members bring to the address sets that they are in."""
         brought = directory.brought(self._hash, self._claims.disputed)
-        ids = (workload.seen.id for workload in directory.workloads)
+        ids = [workload.seen.id for workload in directory.workloads]
         self._brought: dict[WorkloadId, int] = dict(zip(ids, brought.tolist(), strict=True))
-        of = self._population.of
-        known = sums(map(self._brought.__getitem__, of))
+        identities = np.array([self._population.of.get(each, -1) for each in ids], dtype=np.intp)
         found = np.zeros(len(self._population.identities), dtype=np.uint64)
-        np.add.at(found, np.fromiter(of.values(), dtype=np.intp, count=len(of)), known)
+        np.add.at(found, identities[identities >= 0], brought[identities >= 0])
         return found
 
     def _brings(self, workload: Workload) -> int:
@@ -180,31 +179,41 @@ class Compiler:
         host = self.snapshot.hosts[host_id]
         local = self._local(host_id)
         seen = [each.seen for each in local]
-        ids = [each.id for each in seen]
-        told = (ids, [each.name for each in seen], [each.endpoints for each in seen], [each.known for each in local])
-        static = self._hash.value((host, self._disputed(local), self._births_of(host), told))
-        of = self._population.of
-        self._seats.seat(host_id, static, [of[each] for each in ids if each in of])
+        identities = [self._population.of.get(each.id, -1) for each in seen]
+        told = (
+            [each.id for each in seen],
+            [each.name for each in seen],
+            [each.endpoints for each in seen],
+            [each >= 0 for each in identities],
+        )
+        static = self._hash.value((host, self._disputed(host_id, local), self._births_of(host), told))
+        self._seats.seat(host_id, static, [each for each in identities if each >= 0])
 
-    def _disputed(self, local: list[Workload]) -> list[str]:
+    def _disputed(self, host: HostId, local: list[Workload]) -> list[str]:
         """Return the local addresses that more than one workload claims; nearly always none."""
         endpoints = [endpoint for workload in local for endpoint in workload.seen.endpoints]
-        if self._surely_undisputed(endpoints):
+        if self._surely_undisputed(host, endpoints):
             return []
         found = Owners(self._claims.owners, local)
         return sorted({address for each in endpoints for address in own_addresses(each) if found.of(address) is None})
 
-    def _surely_undisputed(self, endpoints: list[Endpoint]) -> bool:
+    def _surely_undisputed(self, host: HostId, endpoints: list[Endpoint]) -> bool:
         """A look that is quick and never wrongly says yes; link-local addresses are as different as their MACs."""
-        shared = [address for each in endpoints if not each.realm for address in each.addresses]
-        private = [address for each in endpoints if each.realm for address in each.addresses]
         macs = [each.mac for each in endpoints if each.mac]
-        every = {*shared, *private}
+        if len(set(macs)) < len(macs):
+            return False
+        shared = [address for each in endpoints if not each.realm for address in each.addresses]
+        if not self._claims.disputed.keys().isdisjoint(shared):
+            return False
+        return host not in self._claims.apart or self._apart(endpoints)
+
+    def _apart(self, endpoints: list[Endpoint]) -> bool:
+        """Tell whether all addresses differ, and those of the host's own realms from everybody else's."""
+        every = [address for each in endpoints for address in each.addresses]
+        private = [address for each in endpoints if each.realm for address in each.addresses]
         return (
-            len(every) == len(shared) + len(private)
-            and len(set(macs)) == len(macs)
+            len(set(every)) == len(every)
             and not any(address.startswith("fe80:") for address in every)
-            and self._claims.disputed.keys().isdisjoint(shared)
             and self._claims.owners.keys().isdisjoint(private)
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from stockade.core.compile.addresses import is_link_local
+from stockade.core.compile.addresses import LINK_LOCAL
 from stockade.core.compile.hashing import Hashing
 from stockade.core.compile.ranges import Ranges
 from stockade.core.compile.rows import Numbers, Sums
@@ -19,15 +19,14 @@ class Directory:
         self.workloads = workloads
         self.addresses: list[Address] = []
         self.places: list[int] = []
-        self.private: list[Workload] = []
-        """Workloads with an endpoint in a realm of their host's own."""
+        self.apart: list[Workload] = []
+        """Workloads with addresses that nobody beyond their host meets: of its own realms, or link-local."""
         for place, workload in enumerate(workloads):
             for endpoint in workload.seen.endpoints:
-                if endpoint.realm:
-                    self.private.append(workload)
-                    continue
                 for address in endpoint.addresses:
-                    if not is_link_local(address):
+                    if endpoint.realm or address.startswith(LINK_LOCAL):
+                        self.apart.append(workload)
+                    else:
                         self.addresses.append(address)
                         self.places.append(place)
         self._numbered = Numbered(self.addresses)
@@ -73,10 +72,8 @@ class Numbered:
     def __init__(self, addresses: Sequence[Address]) -> None:
         self._addresses = addresses
         self._six = [place for place, address in enumerate(addresses) if ":" in address]
-        sixes = frozenset(self._six)
-        four = [place for place in range(len(addresses)) if place not in sixes] if sixes else range(len(addresses))
-        self._four: Numbers = np.array(four, dtype=np.intp)
-        self._numbers = four_numbers([addresses[place] for place in four])
+        self._four: Numbers = np.delete(np.arange(len(addresses)), self._six)
+        self._numbers = four_numbers([addresses[place] for place in self._four.tolist()] if self._six else addresses)
 
     def hashed(self, hashing: Hashing) -> Sums:
         """Return a number that stands for each address."""
