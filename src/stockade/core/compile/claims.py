@@ -48,10 +48,10 @@ class Claims:
 
     def exchange(self, old: Workload | None, new: Workload | None) -> Shift:
         """Take one workload's claims away and put another's in; both are of one id."""
-        before = set(met_everywhere(old)) if old else set()
-        after = set(met_everywhere(new)) if new else set()
         if old and new and old.seen is new.seen:
             return Shift()
+        before = set(met_everywhere(old)) if old else set()
+        after = set(met_everywhere(new)) if new else set()
         rivals: set[WorkloadId] = set()
         was = {address for address in before | after if address in self.owners}
         for address in before - after:

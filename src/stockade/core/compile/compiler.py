@@ -92,7 +92,7 @@ class Compiler:
         for host in touched & self._seats.rows.keys():
             self._seat(host)
         was, self._prints = self._prints, self._seats.prints(self._ledger.totals())
-        return frozenset(self._seats.order[row] for row in np.nonzero(self._prints != was)[0])
+        return frozenset(map(self._seats.order.__getitem__, np.flatnonzero(self._prints != was).tolist()))
 
     # From nothing
 
@@ -229,10 +229,10 @@ class Compiler:
         if old is new:
             return set()
         shift = self._claims.exchange(old, new)
-        if old is not None:
-            self._leave(old)
+        brought = self._leave(old) if old is not None else 0
         if new is not None:
-            self._enter(new)
+            same_addresses = old is not None and old.seen is new.seen
+            self._enter(new, brought if same_addresses else self._brings(new))
         own = {each.id for each in (old, new) if each is not None}
         carriers = [self._count_again(rival) for rival in sorted(shift.rivals - own)]
         self._count_networks(shift)
@@ -241,34 +241,37 @@ class Compiler:
         hosts = {each.seen.host for each in (old, new) if each is not None} | set(carriers) | shift.hosts
         return {host for host in hosts if host is not None}
 
-    def _leave(self, workload: Workload) -> None:
+    def _leave(self, workload: Workload) -> int:
+        """Take a workload away; return what it brought."""
         if workload.seen.host is not None:
             self._homes[workload.seen.host].pop(workload.id, None)
         number = self._population.dismiss(workload.id)
         brought = self._brought.pop(workload.id)
         if number is not None:
             self._ledger.bring(number, -brought)
+        return brought
 
-    def _enter(self, workload: Workload) -> None:
+    def _enter(self, workload: Workload, brought: int) -> None:
         if workload.seen.host is not None:
             self._homes.setdefault(workload.seen.host, {})[workload.id] = workload
-        self._brought[workload.id] = self._brings(workload)
+        self._brought[workload.id] = brought
         if not workload.known:
             return
         number, fresh = self._population.admit(workload)
         if fresh:
             self._ledger.grow(number)
-        self._ledger.bring(number, self._brought[workload.id])
+        self._ledger.bring(number, brought)
 
     def _count_again(self, rival: WorkloadId) -> HostId | None:
         """An address of this workload came into dispute, or out of it; return its host."""
-        number = self._population.identity(rival)
         workload = self.snapshot.workloads.get(rival)
-        if number is not None and workload is not None:
-            brought = self._brings(workload)
-            self._ledger.bring(number, brought - self._brought[rival])
-            self._brought[rival] = brought
-        return workload.seen.host if workload else None
+        if workload is None:
+            return None
+        before, self._brought[rival] = self._brought[rival], self._brings(workload)
+        number = self._population.identity(rival)
+        if number is not None:
+            self._ledger.bring(number, self._brought[rival] - before)
+        return workload.seen.host
 
     def _count_networks(self, shift: Shift) -> None:
         if shift.came or shift.went:

@@ -50,22 +50,22 @@ class Ledger:
 
     def totals(self) -> Sums:
         """Return, for each identity, a number that stands for who it is, its mode and its program with its peers."""
-        return self._rules * self._ruled + self._cuts * np.uint64(3) + self._modes + self._names
+        return self._rules * self._ruled + self._cuts * np.uint64(3) + self._who
 
     def grow(self, number: int) -> None:
         """Take in an identity that was never seen before."""
-        for name in ("_rules", "_cuts", "_modes", "_ruled", "_names"):
+        for name in ("_rules", "_cuts", "_ruled", "_who"):
             held = getattr(self, name)
             if number >= len(held):
                 setattr(self, name, np.concatenate((held, np.zeros(number + 1 - len(held), dtype=np.uint64))))
-        speaking = [each * 2 for each in self._matching.speaking(*self._population.samples[number])]
+        speaking = [each * 2 for each in self._population.speaking(number)]
         self._rules[number] = self._said[speaking].sum(dtype=np.uint64)
         self._cuts[number] = self._said[[each + 1 for each in speaking]].sum(dtype=np.uint64)
         self._describe(number)
 
     def bring(self, number: int, step: int) -> None:
         """The members of an identity bring more (or less) to the address sets that they are in."""
-        for selector in self._matching.speaking(*self._population.samples[number]):
+        for selector in self._population.speaking(number):
             for peers in self._terms_of.get(selector, ()):
                 self._move(peers, step)
 
@@ -107,9 +107,9 @@ class Ledger:
     def _describe_all(self) -> None:
         """Set down who the identities are and which of their clauses count."""
         carried = [self._hash.text(f"{key}={value}") for key, value in self._population.pairs.order]
-        self._names = rows(self._population.identities).sums(sums(carried))
+        self._who = rows(self._population.identities).sums(sums(carried))
         size = len(self._population.identities)
-        self._modes, self._ruled = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.uint64)
+        self._ruled = np.zeros(size, dtype=np.uint64)
         left = BitMap(range(size))
         for mode in self._book.modes:
             chosen = left & self._matching.found[self._matching.number[mode.select]]
@@ -122,15 +122,16 @@ class Ledger:
         cut_off = BitMap() if cut is None else self._matching.found[self._matching.number[cut]]
         for some, quarantined in ((identities - cut_off, False), (identities & cut_off, True)):
             numbers = np.array(some.to_array(), dtype=np.intp)
-            self._modes[numbers], self._ruled[numbers] = self._counting(mode, quarantined=quarantined)
+            stands_for, self._ruled[numbers] = self._counting(mode, quarantined=quarantined)
+            self._who[numbers] += np.uint64(stands_for)
 
     def _describe(self, number: int) -> None:
         """Set down who an identity is and which of its clauses count."""
         pairs = self._population.pairs.order
         told = [self._hash.text("=".join(pairs[each])) for each in self._population.identities[number]]
-        self._names[number] = sum(told) & MASK
         mode, quarantined = self._mode(number)
-        self._modes[number], self._ruled[number] = self._counting(mode, quarantined=quarantined)
+        stands_for, self._ruled[number] = self._counting(mode, quarantined=quarantined)
+        self._who[number] = (sum(told) + stands_for) & MASK
 
     def _counting(self, mode: Mode, *, quarantined: bool) -> tuple[int, int]:
         """Return what stands for a mode, and whether rules count in it."""

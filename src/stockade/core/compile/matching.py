@@ -28,6 +28,7 @@ class Matching:
         self.index.load(members)
         self.found: list[BitMap] = [self.index.select(selector) for selector in self.selectors]
         self._arrays: dict[int, Numbers] = {}
+        self._speaking: dict[int, list[int]] = {}
         self._anchored: dict[Pair, list[int]] = {}
         self._adrift: list[int] = []
         for each, selector in enumerate(self.selectors):
@@ -48,20 +49,22 @@ class Matching:
         sizes = np.fromiter(map(len, self.found), dtype=np.intp, count=len(self.found))
         return Rows(np.array(every, dtype=np.intp), sizes)
 
-    def speaking(self, labels: Labels, name: str) -> Iterator[int]:
-        """Yield the selectors that select a member with these labels."""
+    def speaking(self, member: int, labels: Labels, name: str) -> list[int]:
+        """Return the selectors that select a member, which has these labels."""
+        known = self._speaking.get(member)
+        if known is None:
+            found = self.found
+            known = [each for each in self._candidates(labels, name) if member in found[each]]
+            self._speaking[member] = known
+        return known
+
+    def add(self, member: int, labels: Labels, name: str) -> None:
+        """Add a member that was never there."""
+        self.index.add(member, labels, name)
         for each in self._candidates(labels, name):
             if select.matches(self.selectors[each], labels, name):
-                yield each
-
-    def add(self, member: int, labels: Labels, name: str) -> list[int]:
-        """Add a member; return the selectors that select it."""
-        self.index.add(member, labels, name)
-        found = list(self.speaking(labels, name))
-        for each in found:
-            self.found[each].add(member)
-            self._arrays.pop(each, None)
-        return found
+                self.found[each].add(member)
+                self._arrays.pop(each, None)
 
     def _candidates(self, labels: Labels, name: str) -> Iterator[int]:
         yield from self._adrift

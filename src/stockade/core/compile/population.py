@@ -77,14 +77,16 @@ class Population:
         number = self.of.get(workload)
         return None if number is None else self.program_of(number)
 
+    def speaking(self, number: int) -> list[int]:
+        """Return the selectors, by number, that select an identity."""
+        return self.matching.speaking(number, *self.samples[number])
+
     def program_of(self, number: int) -> Program:
         """Return the program of an identity."""
         if number not in self._programs:
             labels, name = self.samples[number]
             clauses = [
-                self.book.clauses[each]
-                for subject in self.matching.speaking(labels, name)
-                for each in self._subjects.get(subject, ())
+                self.book.clauses[each] for subject in self.speaking(number) for each in self._subjects.get(subject, ())
             ]
             self._programs[number] = _program(self.book, labels, name, clauses)
         return self._programs[number]

@@ -21,12 +21,8 @@ class Rows(NamedTuple):
 
     def sums(self, values: Sums) -> Sums:
         """Return, for each row, the sum of the values that its numbers stand for."""
-        return self.totals(values[self.numbers])
-
-    def totals(self, values: Sums) -> Sums:
-        """Return, for each row, the sum of its own values: one for each number of ``numbers``."""
-        running = np.zeros(len(values) + 1, dtype=np.uint64)
-        np.cumsum(values, out=running[1:])
+        running = np.zeros(len(self.numbers) + 1, dtype=np.uint64)
+        np.cumsum(values[self.numbers], out=running[1:])
         ends = np.cumsum(self.sizes)
         totals: Sums = running[ends] - running[ends - self.sizes]
         return totals

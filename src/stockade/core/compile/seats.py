@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stockade.core.compile.rows import Numbers, Rows, Sums
+from stockade.core.compile.rows import Numbers, Sums
 from stockade.core.model.ids import HostId
 
 
@@ -34,8 +34,7 @@ class Seats:
         self._static[row] = static
         self._identities[row] = np.array(identities, dtype=np.intp)
         if self._flat is not None and same_size:
-            start = self._flat.starts[row]
-            self._flat.ends.numbers[start : start + len(identities)] = identities
+            self._flat.put(row, identities)
         else:
             self._flat = None
 
@@ -45,22 +44,34 @@ class Seats:
             return self._static.copy()
         if self._flat is None:
             self._flat = self._flattened()
-        ends = self._flat.ends
-        return self._static + ends.totals(self._flat.weights * totals[ends.numbers])
+        return self._static + self._flat.sums(totals)
 
     def _flattened(self) -> "_Flat":
-        sizes = np.fromiter(map(len, self._identities), dtype=np.intp, count=len(self.order))
-        weights = np.concatenate([self._places[:size] for size in sizes.tolist()])
-        return _Flat(Rows(np.concatenate(self._identities), sizes), weights, np.cumsum(sizes) - sizes)
+        sizes = list(map(len, self._identities))
+        weights = [part for size in sizes for part in (self._places[:size], _NOTHING)]
+        identities = [part for own in self._identities for part in (own, _NOBODY)]
+        starts = np.cumsum([0, *(size + 1 for size in sizes[:-1])])
+        return _Flat(np.concatenate(identities), np.concatenate(weights), starts)
 
 
 class _Flat(NamedTuple):
-    """The ends of all hosts, host after host, with each end's weight, and where each host's begin."""
+    """The ends of all hosts, host after host, each host's closed by one that weighs nothing; so that none is empty."""
 
-    ends: Rows
+    identities: Numbers
     weights: Sums
     starts: Numbers
 
+    def put(self, row: int, identities: list[int]) -> None:
+        start = self.starts[row]
+        self.identities[start : start + len(identities)] = identities
+
+    def sums(self, totals: Sums) -> Sums:
+        if not len(totals):
+            return np.zeros(len(self.starts), dtype=np.uint64)
+        return np.add.reduceat(self.weights * totals[self.identities], self.starts)
+
 
 _NUMBERS: Numbers = np.zeros(0, dtype=np.intp)
+_NOBODY: Numbers = np.zeros(1, dtype=np.intp)
+_NOTHING: Sums = np.zeros(1, dtype=np.uint64)
 _PLACES = 256
