@@ -47,6 +47,12 @@ def met_at_home(workload: Workload) -> Iterator[Address]:
         yield from own_addresses(endpoint)
 
 
+def met_only_at_home(workload: Workload) -> Iterator[Address]:
+    """Yield the addresses by which its own host alone meets a workload: those of the host's realms, and link-local."""
+    for endpoint in workload.seen.endpoints:
+        yield from (each for each in own_addresses(endpoint) if endpoint.realm or each.startswith(LINK_LOCAL))
+
+
 class Owners:
     """Address → workload at one host. An address that two workloads claim is nobody's."""
 

@@ -13,6 +13,7 @@ from stockade.core.compile.addresses import Owners, home, met_everywhere, own_ad
 from stockade.core.compile.births import births
 from stockade.core.compile.claims import Claims, Shift
 from stockade.core.compile.directory import Directory, Numbered
+from stockade.core.compile.gathering import Gathering
 from stockade.core.compile.hashing import Hashing
 from stockade.core.compile.ledger import Ledger
 from stockade.core.compile.population import Population
@@ -64,12 +65,17 @@ class Compiler:
 
     def intent(self, host: HostId) -> Intent:
         """Put one host's intent together."""
-        found = self.snapshot.hosts[host]
-        local = self._local(host)
-        site = Site(
-            self.snapshot, self._book, self._population, found, local, self._claims.owners, self.fingerprint(host)
-        )
-        return site.intent()
+        return Site(
+            snapshot=self.snapshot,
+            book=self._book,
+            population=self._population,
+            host=self.snapshot.hosts[host],
+            local=self._local(host),
+            shared=self._claims.owners,
+            gathering=self._gathering,
+            inside=self._inside,
+            fingerprint=self.fingerprint(host),
+        ).intent()
 
     def fingerprint(self, host: HostId) -> str:
         """Return what moves when the host has to hear of it."""
@@ -131,6 +137,7 @@ class Compiler:
             self._book, self._population, self._hash, {name: inside.total for name, inside in self._inside.items()}
         )
         self._ledger.load(self._bring_all(directory), self._count_adrift())
+        self._gathering = Gathering(self._book, self._population, self._claims, self._ledger)
         self._homes = home(workloads)
         self._seats = Seats(snapshot.hosts, self._hash.odd)
         for host in self._seats.order:

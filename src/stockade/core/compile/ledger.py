@@ -52,6 +52,10 @@ class Ledger:
         """Return, for each identity, a number that stands for who it is, its mode and its program with its peers."""
         return self._rules * self._ruled + self._cuts * np.uint64(3) + self._who
 
+    def total_of(self, name: str) -> int:
+        """Return what stands for the content of an address set."""
+        return int(self._peers[self._sets[name]])
+
     def grow(self, number: int) -> None:
         """Take in an identity that was never seen before."""
         for name in ("_rules", "_cuts", "_ruled", "_who"):

@@ -95,15 +95,15 @@ class Population:
         """Return the workloads that a term means."""
         numbers = self.matching.members(self.matching.number[term.selector])
         found = [workload for number in numbers for workload in self.members[number].values()]
-        return [each for each in found if self._adrift(each)] if term.adrift else found
+        return [each for each in found if self.adrift(each)] if term.adrift else found
 
     def means(self, term: Term, workload: Workload) -> bool:
         """Tell whether a term means one workload."""
-        if not workload.known or (term.adrift and not self._adrift(workload)):
+        if not workload.known or (term.adrift and not self.adrift(workload)):
             return False
         return select.matches(term.selector, workload.labels, workload.name)
 
-    def _adrift(self, workload: Workload) -> bool:
+    def adrift(self, workload: Workload) -> bool:
         """Tell whether no host of ours judges at any of a workload's own ends."""
         carried = any(endpoint.attachment in CARRIED for endpoint in workload.seen.endpoints)
         return workload.seen.host not in self.hosts or not carried

@@ -1,20 +1,24 @@
 """One host in its world: its intent put together from the snapshot, the rulebook and the population."""
 
 import ipaddress
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from stockade.core.compile.addresses import (
     Owners,
     disjoint,
     inside,
     met_at_home,
-    met_everywhere,
+    met_only_at_home,
     own_addresses,
 )
 from stockade.core.compile.births import births
 from stockade.core.compile.decide import decide
+from stockade.core.compile.directory import Enclosed
+from stockade.core.compile.gathering import Gathering
 from stockade.core.compile.population import Population
-from stockade.core.compile.rulebook import Rulebook, Term
+from stockade.core.compile.rulebook import Rulebook
 from stockade.core.model.ids import Address, Prefix, RuleId, WorkloadId
 from stockade.core.model.intent import (
     AddressSet,
@@ -45,15 +49,19 @@ class Site:
         host: Host,
         local: list[Workload],
         shared: Mapping[Address, WorkloadId | None],
-        fingerprint: str = "",
+        gathering: Gathering,
+        inside: Mapping[str, Enclosed],
+        fingerprint: str,
     ) -> None:
+        """``inside`` tells by name which addresses that hosts share lie in each used network set."""
         self.snapshot = snapshot
         self.book = book
         self.population = population
         self.host = host
         self.local = local
         self.owners = Owners(shared, local)
-        self.shared = shared
+        self.gathering = gathering
+        self.enclosed = inside
         self.fingerprint = fingerprint
         self.births = births(book, snapshot.workloads.get(host.workload))
 
@@ -120,19 +128,28 @@ class Site:
     def peers(self, lines: Iterable[Line]) -> tuple[AddressSet, ...]:
         """Write out who the peers of the lines are, by the addresses at which this host meets them."""
         names = {line.peers.name for line in lines if line.peers.name and not line.peers.networks}
-        return tuple(AddressSet(name, self.addresses(self.book.terms[name])) for name in sorted(names))
+        lost = {address for address, owner in self.owners.local.items() if owner is None}
+        own = self.met_here_alone()
+        found = []
+        for name in sorted(names):
+            addresses = self.gathering.of(name)
+            if lost and not lost.isdisjoint(addresses):
+                addresses = tuple(each for each in addresses if each not in lost)
+            found.append(AddressSet(name, tuple(sorted((*addresses, *own[name]))) if name in own else addresses))
+        return tuple(found)
 
-    def addresses(self, term: Term) -> tuple[Address, ...]:
-        """Return the addresses of the workloads that a term means, less those that are in dispute."""
-        found: set[Address] = set()
-        for workload in self.population.meant(term):
-            at_home = workload.seen.host == self.host.id
-            for address in met_at_home(workload) if at_home else met_everywhere(workload):
-                if self.owners.of(address) == workload.id:
-                    found.add(address)
-            if workload.id == self.host.workload and self.host.published:
-                found.update(LOOPBACKS)  # by which the host reaches what it publishes
-        return tuple(sorted(found))
+    def met_here_alone(self) -> dict[str, set[Address]]:
+        """Return, by term, the addresses at which no other host meets its workloads."""
+        found: defaultdict[str, set[Address]] = defaultdict(set)
+        for workload in self.local:
+            own = [each for each in met_only_at_home(workload) if self.owners.of(each) == workload.id]
+            for name in self.gathering.naming(workload) if own else ():
+                found[name].update(own)
+        host = self.snapshot.workloads.get(self.host.workload)
+        if host is not None and self.host.published:
+            for name in self.gathering.naming(host):
+                found[name].update(LOOPBACKS)  # by which the host reaches what it publishes
+        return dict(found)
 
     def networks(self, lines: Iterable[Line]) -> tuple[PrefixSet, ...]:
         """Write out the network sets that lines name."""
@@ -145,7 +162,8 @@ class Site:
         if not used:
             return ()
         strangers = (address for endpoint in self.host.unknown for address in own_addresses(endpoint))
-        claimed = {*self.shared, *self.owners.local, *strangers}
+        shared = chain.from_iterable(self.enclosed[each.name].addresses for each in networks)
+        claimed = {*shared, *self.owners.local, *strangers}
         return tuple(sorted(address for address in claimed if inside(address, used)))
 
     def inside(self) -> tuple[Prefix, ...]:
