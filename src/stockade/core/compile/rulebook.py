@@ -34,7 +34,7 @@ TIERS = {Action.OVERRIDE_DENY: Tier.OVERRIDE_DENY, Action.ALLOW: Tier.ALLOW, Act
 STRICTNESS = {mode: rank for rank, mode in enumerate(Mode)}
 
 
-class Term(msgspec.Struct, frozen=True):
+class Term(msgspec.Struct, frozen=True, gc=False):
     """The workloads that a line's peers are. ``adrift``: only those at none of whose ends a host of ours judges."""
 
     selector: Selector
@@ -47,7 +47,7 @@ class Term(msgspec.Struct, frozen=True):
         return "p" + blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-class Clause(msgspec.Struct, frozen=True):
+class Clause(msgspec.Struct, frozen=True, gc=False):
     """``line`` belongs to the programs of the workloads that ``subject`` selects, in this direction.
 
     ``quarantine`` clauses are in programs of every mode; ``peers_only`` ones not in those of quarantined workloads.

@@ -24,7 +24,7 @@ class Tier(enum.IntEnum):
     DENY = 5
 
 
-class Peers(msgspec.Struct, frozen=True, order=True):
+class Peers(msgspec.Struct, frozen=True, gc=False, order=True):
     """The workloads of a line, by the name of an address set; ``networks`` where it is a network set instead.
 
     An empty ``name`` means anybody, known or not.
@@ -37,7 +37,7 @@ class Peers(msgspec.Struct, frozen=True, order=True):
 ANYBODY = Peers()
 
 
-class Line(msgspec.Struct, frozen=True, order=True):
+class Line(msgspec.Struct, frozen=True, gc=False, order=True):
     """One line of a program: peers on ports. Empty ``ports`` means everything. Sorted by tier, then rule."""
 
     tier: Tier
@@ -58,7 +58,7 @@ class Program(msgspec.Struct, frozen=True):
     ingress: tuple[Line, ...] = ()
 
 
-class LocalEnd(msgspec.Struct, frozen=True):
+class LocalEnd(msgspec.Struct, frozen=True, gc=False):
     """An endpoint on this host. ``addresses`` include its EUI-64 link-local one. No program: it is unknown."""
 
     workload: WorkloadId | None
@@ -90,7 +90,7 @@ class PublishedPort(msgspec.Struct, frozen=True):
     """Nobody has labelled the endpoint behind it, and this host holds births."""
 
 
-class AddressSet(msgspec.Struct, frozen=True):
+class AddressSet(msgspec.Struct, frozen=True, gc=False):
     """Exact addresses under a name: the workloads a selector means, as this host meets them."""
 
     name: str

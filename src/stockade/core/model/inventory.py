@@ -44,7 +44,7 @@ class Attachment(str, enum.Enum):
     """An unmanaged workload's addresses: no host of ours carries it."""
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """A workload's place on a host's network; one per network namespace and link.
 
     ``port`` is the host-side interface name (empty for HOST and REMOTE), ``bridge`` the bridge it belongs to
@@ -60,7 +60,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     realm: Realm = Realm("")
 
 
-class Facts(msgspec.Struct, frozen=True):
+class Facts(msgspec.Struct, frozen=True, gc=False):
     """What a source reported of a workload, the input of label rules. Pairs are sorted by key."""
 
     runtime: str = ""
@@ -71,7 +71,7 @@ class Facts(msgspec.Struct, frozen=True):
     tags: tuple[tuple[str, str], ...] = ()
 
 
-class Sighting(msgspec.Struct, frozen=True):
+class Sighting(msgspec.Struct, frozen=True, gc=False):
     """One workload as a source reports it: everything about it except what policy makes of it.
 
     ``owner`` is the workload whose network namespace it shares (``--network container:X``, a pod, or the host).
@@ -89,7 +89,7 @@ class Sighting(msgspec.Struct, frozen=True):
     """When the runtime says it was created: seconds since the epoch."""
 
 
-class Workload(msgspec.Struct, frozen=True):
+class Workload(msgspec.Struct, frozen=True, gc=False):
     """A sighting with the labels in force. ``conflicts`` are labels that lost against a more trusted source.
 
     A workload without any label is *unknown* (``docs/policy.md``, 5). One that shares its owner's network

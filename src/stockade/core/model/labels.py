@@ -16,7 +16,7 @@ class LabelSource(str, enum.Enum):
     SELF = "self"
 
 
-class Label(msgspec.Struct, frozen=True, order=True):
+class Label(msgspec.Struct, frozen=True, gc=False, order=True):
     """``key=value``; ``source`` says whose word it is and ``by`` names the rule or person that set it."""
 
     key: str
@@ -25,7 +25,7 @@ class Label(msgspec.Struct, frozen=True, order=True):
     by: str = ""
 
 
-class Labels(msgspec.Struct, frozen=True, cache_hash=True):
+class Labels(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """The labels in force on a workload: one per key, sorted by key.
 
     ``name`` is never among them: it is the workload's own name, and selectors read it from there.

@@ -23,7 +23,7 @@ PORTED = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 LAST_PORT = 65535
 
 
-class Ports(msgspec.Struct, frozen=True, order=True):
+class Ports(msgspec.Struct, frozen=True, gc=False, order=True):
     """A protocol and an inclusive range of what distinguishes services within it.
 
     TCP, UDP, SCTP: destination ports. ICMP, ICMPv6: ``type * 256 + code``. ``ANY``: 0 to 65535, everything.

@@ -11,7 +11,7 @@ from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.selector import ALL, Selector
 
 
-class Where(msgspec.Struct, frozen=True, order=True):
+class Where(msgspec.Struct, frozen=True, gc=False, order=True):
     """A place in a file: 1-based line and column. ``file`` is ``built-in`` for what Stockade brings."""
 
     file: str = "built-in"
@@ -19,14 +19,14 @@ class Where(msgspec.Struct, frozen=True, order=True):
     column: int = 0
 
 
-class Selected(msgspec.Struct, frozen=True, tag="selected"):
+class Selected(msgspec.Struct, frozen=True, gc=False, tag="selected"):
     """An end of a rule that selects workloads; ``anywhere`` is ``any(…)``: it may lie outside the scope."""
 
     selector: Selector
     anywhere: bool = False
 
 
-class Networks(msgspec.Struct, frozen=True, tag="networks"):
+class Networks(msgspec.Struct, frozen=True, gc=False, tag="networks"):
     """An end of a rule outside the inventory: ``networks(a, b)``, the names of network sets."""
 
     names: tuple[str, ...]
@@ -46,7 +46,7 @@ class Action(str, enum.Enum):
     DENY = "deny"
 
 
-class Rule(msgspec.Struct, frozen=True):
+class Rule(msgspec.Struct, frozen=True, gc=False):
     """One line of a policy. An empty ``on`` means any protocol and port.
 
     ``keep`` is ``established: keep``: an allow's connections outlive its removal, a deny spares those that exist.

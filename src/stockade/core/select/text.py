@@ -9,10 +9,12 @@ from stockade.core.select.words import written
 def text(selector: Selector) -> str:
     """Return the canonical text: ``parse(text(s)) == s`` for every normal ``s``. It holds nothing unprintable."""
     match selector:
+        case Equal(key, value, trusted):
+            return f"trusted({key} = {written(value)})" if trusted else f"{key} = {written(value)}"
+        case And(of):
+            return " and ".join([_enclosed(each, Or) for each in of])
         case Or(of):
             return " or ".join(map(text, of))
-        case And(of):
-            return " and ".join(_enclosed(each, Or) for each in of)
         case Not(of):
             return _negated(of)
         case Everything():
@@ -21,22 +23,21 @@ def text(selector: Selector) -> str:
             return f"has {key}"
         case In(key, values):
             return f"{key} in ({', '.join(map(written, values))})"
-        case Equal(key, value, trusted):
-            return f"trusted({key} = {written(value)})" if trusted else f"{key} = {written(value)}"
 
 
 def normal(selector: Selector) -> Selector:
     """Return the same selector as ``parse`` would: nested ``and``s and ``or``s joined, values sorted and distinct."""
     match selector:
-        case Or(of):
-            return joined(Or, map(normal, of))
+        case Equal() | Has() | Everything():
+            return selector
         case And(of):
             return joined(And, map(normal, of))
+        case Or(of):
+            return joined(Or, map(normal, of))
         case Not(of):
             return Not(normal(of))
         case In(key, values):
             return In(key, tuple(sorted(set(values))))
-    return selector
 
 
 def joined(kind: type[And | Or], terms: Iterable[Selector]) -> Selector:
