@@ -29,8 +29,7 @@ class Claims:
     """
 
     def __init__(self, directory: Directory) -> None:
-        ids = [workload.seen.id for workload in directory.workloads]
-        claiming = [ids[place] for place in directory.places]
+        claiming = [directory.ids[place] for place in directory.places]
         self.owners: dict[Address, WorkloadId | None] = dict(zip(directory.addresses, claiming, strict=True))
         self.disputed: dict[Address, set[WorkloadId]] = {}
         self.apart: set[HostId] = set()

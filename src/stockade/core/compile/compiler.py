@@ -157,9 +157,9 @@ class Compiler:
     def _bring_all(self, directory: Directory) -> Sums:
         """Sum up what each identity's members bring to the address sets that they are in."""
         brought = directory.brought(self._hash, self._claims.disputed)
-        ids = [workload.seen.id for workload in directory.workloads]
-        self._brought: dict[WorkloadId, int] = dict(zip(ids, brought.tolist(), strict=True))
-        identities = np.array([self._population.of.get(each, -1) for each in ids], dtype=np.intp)
+        self._brought: dict[WorkloadId, int] = dict(zip(directory.ids, brought.tolist(), strict=True))
+        of = self._population.of
+        identities = np.array([of.get(each, -1) for each in directory.ids], dtype=np.intp)
         found = np.zeros(len(self._population.identities), dtype=np.uint64)
         np.add.at(found, identities[identities >= 0], brought[identities >= 0])
         return found
@@ -186,9 +186,11 @@ class Compiler:
         host = self.snapshot.hosts[host_id]
         local = self._local(host_id)
         seen = [each.seen for each in local]
-        identities = [self._population.of.get(each.id, -1) for each in seen]
+        ids = [each.id for each in seen]
+        of = self._population.of
+        identities = [of.get(each, -1) for each in ids]
         told = (
-            [each.id for each in seen],
+            ids,
             [each.name for each in seen],
             [each.endpoints for each in seen],
             [each >= 0 for each in identities],

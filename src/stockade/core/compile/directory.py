@@ -17,6 +17,7 @@ class Directory:
 
     def __init__(self, workloads: Sequence[Workload]) -> None:
         self.workloads = workloads
+        self.ids = [workload.seen.id for workload in workloads]
         self.addresses: list[Address] = []
         self.places: list[int] = []
         self.apart: list[Workload] = []

@@ -42,6 +42,7 @@ class Population:
         self.keys = book.keys() | keys
         self.named = NAME in self.keys
         self.pairs = Pairs()
+        self._values = {key: self.pairs[key] for key in self.keys}
         self.identities: list[Identity] = []
         self.samples: list[tuple[Labels, str]] = []
         """One member's labels for each identity: of what policy mentions, they have just what the identity has."""
@@ -111,9 +112,10 @@ class Population:
     def _place_all(self, workloads: Iterable[Workload]) -> None:
         """Place the known ones; where names do not matter, those of one labels object together."""
         alike: defaultdict[int, dict[WorkloadId, Workload]] = defaultdict(dict)
+        named = self.named
         for workload in workloads:
             seen = workload.seen
-            alike[id(seen if self.named else workload.labels)][seen.id] = workload
+            alike[id(seen if named else workload.labels)][seen.id] = workload
         for group in alike.values():
             one = next(iter(group.values()))
             if one.labels.items:
@@ -129,14 +131,15 @@ class Population:
             self.members.append(alike)
         else:
             self.members[number].update(alike)
-        self.of.update(dict.fromkeys(alike, number))
+        for id_ in alike:
+            self.of[id_] = number
         return number
 
     def _seen_by_policy(self, workload: Workload) -> Identity:
-        pairs, keys = self.pairs, self.keys
-        carried = [pairs[each.key][each.value] for each in workload.labels.items if each.key in keys]
+        values = self._values
+        carried = [values[each.key][each.value] for each in workload.labels.items if each.key in values]
         if self.named:
-            carried.append(pairs[NAME][workload.name])
+            carried.append(self.pairs[NAME][workload.name])
         return tuple(carried)
 
 
