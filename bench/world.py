@@ -52,11 +52,15 @@ def world(workloads: int = 100_000, rules: int = 10_000, seed: int = SEED) -> Sn
 
 
 def label_sets(source: random.Random, count: int) -> Iterator[Labels]:
-    """Yield label sets: each dimension absent in one of twenty, else one of its values."""
+    """Yield label sets: each dimension absent in one of twenty, else one of its values.
+
+    Equal labels are one object, as they are in the snapshots that ``fold`` gives.
+    """
+    one: dict[Label, Label] = {}
     for _ in range(count):
         yield Labels(
             tuple(
-                Label(key, f"v{source.randrange(cardinality)}")
+                one.setdefault(label := Label(key, f"v{source.randrange(cardinality)}"), label)
                 for key, cardinality in zip(DIMENSIONS, CARDINALITIES, strict=True)
                 if source.random() >= ABSENT
             )

@@ -182,3 +182,11 @@ def test_a_changed_rule_labels_everything_anew_and_keeps_what_stays() -> None:
     assert same.workloads[W] is before.workloads[W]
     after = apply(before, PolicyActivated(Version(2), PolicySet(label_rules=(rule("a", ("role", "y")),))))
     assert pairs(after) == {"env": "prod", "role": "y"}
+
+
+def test_equal_labels_are_one_object() -> None:
+    seen = [Sighting(WorkloadId(name), name, WorkloadKind.CONTAINER) for name in ("one", "two")]
+    told = {"one": (("app", "x"),), "two": (("app", "x"), ("env", "y"))}
+    by_hand = [LabelsSet(WorkloadId(name), labels, "ann") for name, labels in told.items()]
+    found = fold([*map(WorkloadSeen, seen), *by_hand]).workloads
+    assert found[WorkloadId("one")].labels.items[0] is found[WorkloadId("two")].labels.items[0]

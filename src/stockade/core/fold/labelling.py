@@ -33,7 +33,7 @@ class LabelProblem(msgspec.Struct, frozen=True, order=True):
 
 
 class Labeller:
-    """Label rules, parsed once, and the table through which equal label sets become one object.
+    """Label rules, parsed once, and the tables through which equal labels and equal label sets become one object.
 
     What it remembers is its owner's alone and changes nothing but speed and the identity of objects: two labellers of
     the same rules give equal answers. It forgets when that outgrows the number of workloads that its owner states.
@@ -43,6 +43,7 @@ class Labeller:
         self.rules = rules
         self._parsed = [_ParsedRule(rule) for rule in sorted(rules, key=_precedence)]
         self._table: dict[Labels, Labels] = {}
+        self._labels: dict[Label, Label] = {}
         self._complaints: dict[tuple[str, str], str] = {}
 
     def workload(self, sighting: Sighting, by_hand: tuple[Label, ...]) -> Workload:
@@ -66,7 +67,7 @@ class Labeller:
 
     def trim(self, workloads: int) -> None:
         """Forget what was met once that is far more than there are workloads to have it."""
-        for remembered in (self._table, self._complaints):
+        for remembered in (self._table, self._labels, self._complaints):
             if len(remembered) > 2 * workloads + _SPARE_SETS:
                 remembered.clear()
 
@@ -77,7 +78,11 @@ class Labeller:
         return self._complaints[met]
 
     def _one(self, labels: Labels) -> Labels:
-        return self._table.setdefault(labels, labels)
+        known = self._table.get(labels)
+        if known is None:
+            known = Labels(tuple([self._labels.setdefault(each, each) for each in labels.items]))
+            self._table[known] = known
+        return known
 
     def _said(self, sighting: Sighting, by_hand: tuple[Label, ...]) -> Iterator[Label]:
         """Yield every label anybody gives it, the most trusted first."""
