@@ -8,10 +8,14 @@ import pytest
 
 from stockade.core.compile.compiler import Compiler, affected, compile_snapshot
 from stockade.core.fold import apply
-from stockade.core.model.event import Event
-from stockade.core.model.ids import HostId
+from stockade.core.model.event import Event, HostSeen, LabelsSet, PolicyActivated, WorkloadSeen
+from stockade.core.model.ids import Address, HostId, Realm, RuleId, Version, WorkloadId
 from stockade.core.model.intent import Intent
+from stockade.core.model.inventory import Attachment, Endpoint, Host, Sighting, WorkloadKind
+from stockade.core.model.policy import Action, Policy, PolicySet, Rule, Selected
+from stockade.core.model.selector import Equal
 from stockade.core.model.snapshot import Snapshot
+from stockade.core.policy import complete
 from stockade.testing.expanders import expand, teardowns
 from stockade.testing.scenarios import SCENARIOS
 from stockade.testing.worlds import world_events
@@ -60,6 +64,27 @@ def test_incremental_equals_full_in_random_worlds(seed: int) -> None:
     random.shuffle(later)
     compiler = follow([events, *([event] for event in later[:25])])
     assert unnumbered(compiler.intents()) == unnumbered(compile_snapshot(compiler.snapshot))
+
+
+def test_labels_of_a_workload_that_only_its_host_meets_move_the_host() -> None:
+    here, there = WorkloadId("here"), WorkloadId("there")
+    apart = Endpoint(Attachment.OPAQUE, (Address("10.9.0.2"),), realm=Realm("a/macvlan"))
+    beside = Endpoint(Attachment.ROUTED, (Address("10.9.1.2"),), "veth1")
+    allow = Rule(RuleId("shop/rule"), Action.ALLOW, Selected(Equal("app", "web")), Selected(Equal("app", "db")))
+    compiler = follow(
+        [event]
+        for event in (
+            HostSeen(Host(HostId("a"), WorkloadId("host:a"))),
+            PolicyActivated(Version(1), complete(PolicySet(policies=(Policy("shop", (allow,)),)))),
+            WorkloadSeen(Sighting(here, "here", WorkloadKind.CONTAINER, HostId("a"), endpoints=(beside,))),
+            WorkloadSeen(Sighting(there, "there", WorkloadKind.CONTAINER, HostId("a"), endpoints=(apart,))),
+            LabelsSet(here, (("app", "web"),), "ann"),
+            LabelsSet(there, (("app", "cache"),), "ann"),
+            LabelsSet(there, (("app", "db"),), "ann"),
+        )
+    )
+    (peers,) = compiler.intent(HostId("a")).peers
+    assert peers.addresses == ("10.9.0.2",)
 
 
 def test_the_key_moves_fingerprints_and_nothing_else() -> None:
