@@ -182,7 +182,10 @@ class Compiler:
         return [homes[each] for each in sorted(homes)]
 
     def _seat(self, host_id: HostId) -> None:
-        """Take stock of one host: what it is by itself, and which identities its workloads have."""
+        """Take stock of one host: what it is by itself, and which identities its workloads have.
+
+        All of them count, judged here or not: at home a workload is met by addresses that no other host knows.
+        """
         host = self.snapshot.hosts[host_id]
         local = self._local(host_id)
         seen = [each.seen for each in local]

@@ -10,9 +10,9 @@ from stockade.core.model.ids import HostId
 
 
 class Seats:
-    """For each host what it is by itself, and the identities of its ends, in the order in which it told of them.
+    """For each host what it is by itself, and the identities of its workloads, in the order in which it told of them.
 
-    An end's weight is that of its place: ends that change identities with each other change the sum.
+    A workload's weight is that of its place: workloads that change identities with each other change the sum.
     """
 
     def __init__(self, hosts: Iterable[HostId], odd: Callable[[int], Sums]) -> None:
@@ -39,7 +39,7 @@ class Seats:
             self._flat = None
 
     def prints(self, totals: Sums) -> Sums:
-        """Return each host's sum: its own part, and each end's weight times what its identity is and says."""
+        """Return each host's sum: its own part, and each workload's weight times what its identity is and says."""
         if not self.order:
             return self._static.copy()
         if self._flat is None:
@@ -55,7 +55,7 @@ class Seats:
 
 
 class _Flat(NamedTuple):
-    """The ends of all hosts, host after host, each host's closed by one that weighs nothing; so that none is empty."""
+    """The workloads of all hosts, host after host, each host's closed by one that weighs nothing: none is empty."""
 
     identities: Numbers
     weights: Sums
