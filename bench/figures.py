@@ -1,9 +1,7 @@
 """How every benchmark prints: one figure a line, beside its target and what it is compared with."""
 
 import argparse
-import json
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 
 import msgspec
 
@@ -46,10 +44,23 @@ def options(about: str | None) -> argparse.Namespace:
 def show(figures: Iterable[Figure], *, as_json: bool) -> None:
     """Print figures as they come."""
     for each in figures:
-        if as_json:
-            print(json.dumps(msgspec.to_builtins(each)))
-        else:
-            mark = {True: "met", False: "MISSED", None: ""}[each.met]
-            beside = f"  ({each.compared_with})" if each.compared_with else ""
-            print(f"{each.name:<52} {each.value:>12.4g} {each.unit:<10} {each.target:<12} {mark}{beside}")
-        sys.stdout.flush()
+        print(msgspec.json.encode(each).decode() if as_json else _line(each), flush=True)
+
+
+async def show_as_they_come(figures: AsyncIterable[Figure], *, as_json: bool) -> None:
+    """Print figures that are measured within an event loop."""
+    async for each in figures:
+        show([each], as_json=as_json)
+
+
+def number(value: float) -> str:
+    """Return a value as it is read: counts whole, the rest with three digits that mean something."""
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _line(each: Figure) -> str:
+    mark = {True: "met", False: "MISSED", None: ""}[each.met]
+    beside = f"  ({each.compared_with})" if each.compared_with else ""
+    return f"{each.name:<72} {number(each.value):>10} {each.unit:<13} {each.target:<10} {mark}{beside}".rstrip()

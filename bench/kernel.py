@@ -4,9 +4,10 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
-from bench.figures import Figure, options, show
+from bench.crossing import crossing
+from bench.figures import Figure, options, show_as_they_come
 from bench.replacing import replacing
 from stockade.controller.logs import log_to
 from stockade.testing.lab import enter
@@ -19,12 +20,15 @@ def main() -> None:
     asked = options(__doc__)
     enter()
     log_to(level=logging.WARNING)
-    show(figures(quick=asked.quick), as_json=asked.json)
+    asyncio.run(show_as_they_come(figures(quick=asked.quick), as_json=asked.json))
 
 
-def figures(*, quick: bool) -> Iterator[Figure]:
-    """Yield the figures, the longest part first."""
-    yield from asyncio.run(replacing(REPLACEMENTS_QUICK if quick else REPLACEMENTS))
+async def figures(*, quick: bool) -> AsyncIterator[Figure]:
+    """Yield the figures, part by part."""
+    async for each in crossing(quick=quick):
+        yield each
+    for each in await replacing(REPLACEMENTS_QUICK if quick else REPLACEMENTS):
+        yield each
 
 
 if __name__ == "__main__":

@@ -69,16 +69,15 @@ async def replacing(count: int) -> list[Figure]:
 
 
 def _figures(tally: "Tally", without: tuple[Count, ...], count: int) -> Iterator[Figure]:
-    told = f"{count} replacements"
-    yield at_most(f"denied packets that passed, {told}", tally.passed, "packets", 0, f"{tally.tried} tried")
-    yield at_most(f"allowed lost, {told}", tally.lost, "exchanges", 0, f"{tally.done} done")
-    yield Figure("  denied packets tried meanwhile", tally.tried, "packets")
-    yield Figure("  allowed exchanges meanwhile", tally.done, "exchanges")
+    told = f"{count:,} replacements"
+    yield at_most(f"{told}: denied packets passed", tally.passed, "packets", 0, f"{tally.tried:,} tried")
+    yield at_most(f"{told}: allowed lost", tally.lost, "exchanges", 0, f"{tally.done:,} done")
     arrive = sum(bool(each.arrived) for each in without if each.flow.kind is Kind.TRY)
-    yield at_least("  denied flows that arrive once policy is gone", arrive, "flows", len(DENIED), "the control")
+    name = "denied flows that arrive once policy is gone"
+    yield at_least(name, arrive, "flows", len(DENIED), "the control: all would")
     took = [each * 1000 for each in tally.took]
-    yield Figure("  one replacement, compiled to realised, p50", percentile(took, 0.5), "ms")
-    yield Figure("  one replacement, compiled to realised, p99", percentile(took, 0.99), "ms")
+    for share in (0.5, 0.99):
+        yield Figure(f"one replacement, handed over to realised, p{share * 100:.0f}", percentile(took, share), "ms")
 
 
 class Tally:
