@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 
 from bench.crossing import crossing
 from bench.figures import Figure, options, show_as_they_come
+from bench.relabelling import relabelling
 from bench.replacing import replacing
 from stockade.controller.logs import log_to
 from stockade.testing.lab import enter
 
 REPLACEMENTS, REPLACEMENTS_QUICK = 10_000, 200
+LABELS, LABELS_QUICK = 500, 30
 
 
 def main() -> None:
@@ -26,6 +28,8 @@ def main() -> None:
 async def figures(*, quick: bool) -> AsyncIterator[Figure]:
     """Yield the figures, part by part."""
     async for each in crossing(quick=quick):
+        yield each
+    for each in await relabelling(LABELS_QUICK if quick else LABELS):
         yield each
     for each in await replacing(REPLACEMENTS_QUICK if quick else REPLACEMENTS):
         yield each

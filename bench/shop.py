@@ -74,9 +74,14 @@ def shop_policy(number: int) -> PolicySet:
 
 @cache
 def _read(number: int) -> PolicySet:
-    more = policy.SourceText("bench.yaml", MORE.format(port=20_000 + number, cut=40_000 + number).encode())
+    more = policy.SourceText("bench.yaml", policy_text(number).encode())
     draft = policy.read((*(policy.SourceText(each.name, each.text.encode()) for each in shop_files()), more))
     if draft.problems:
         raise StockadeError(f"the benchmark's policy is wrong: {draft.problems[0]}")
     kept, _ = policy.enforceable(policy.complete(draft.policy))
     return kept
+
+
+def policy_text(number: int) -> str:
+    """Return the document that makes one of the policies what it is."""
+    return MORE.format(port=20_000 + number, cut=40_000 + number)
