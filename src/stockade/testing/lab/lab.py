@@ -10,7 +10,7 @@ outlives the lab, however it ends.
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -73,8 +73,11 @@ class Lab:
 
     # Nodes
 
-    async def add(self, *nodes: Node) -> None:
-        """Bring nodes to life, all at the same time."""
+    async def add(self, *nodes: Node, before_links: Callable[[str], Awaitable[object]] | None = None) -> None:
+        """Bring nodes to life, all at the same time.
+
+        ``before_links`` is awaited with each one's name once it can run commands and before it has any link.
+        """
         for node in nodes:
             check_node(self.topology, node)
             if node.name in self._ends:
@@ -82,6 +85,8 @@ class Lab:
         try:
             plugs = {node.name: self.layout.plug(node) for node in nodes}
             await _all(self._birth(node) for node in nodes)
+            if before_links is not None:
+                await asyncio.gather(*(before_links(node.name) for node in nodes))
             await self._lay({name: each for name, each in plugs.items() if each})
         except BaseException:
             await self._take_back(nodes)

@@ -1,0 +1,103 @@
+"""One birth after the other, whatever gives birth; and the figures of what came of them."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from bench.figures import Figure, at_least, at_most, percentile
+from bench.newborns import LIFE, Born, Watch
+from stockade.errors import StockadeError
+from stockade.wire.api import BirthView
+
+ALIVE = 8
+"""Newborns that are there at the same time, at most; each is alone in its first moments."""
+ADDRESSES = 64
+PATIENCE = 15.0
+REST = 0.05
+LOOK = 0.002
+
+
+class Cradle(Protocol):
+    """Where workloads are born."""
+
+    async def bear(self, number: int, argv: list[str]) -> None:
+        """Start a newborn with this command; whoever tells of workloads tells of it."""
+        ...
+
+    async def bury(self, number: int) -> None:
+        """End a newborn and take it away."""
+        ...
+
+    def address(self, number: int) -> str:
+        """Return the IPv4 address that a newborn has, or will have."""
+        ...
+
+
+async def births(cradle: Cradle, watch: Watch, program: str, count: int, *, first: int = 1) -> list[Born]:
+    """Bear so many, one after the other; return what came of each."""
+    alive: deque[tuple[int, float]] = deque()
+    found = []
+    for number in range(first, first + count):
+        watch.expect(number, cradle.address(number))
+        await cradle.bear(number, watch.argv(program, number))
+        await _let_talk(watch, number)
+        alive.append((number, time.monotonic()))
+        await asyncio.sleep(REST)
+        watch.leave(number)
+        while len(alive) >= ALIVE:
+            found.append(await _grown(cradle, watch, *alive.popleft()))
+    return found + [await _grown(cradle, watch, *each) for each in alive]
+
+
+async def _let_talk(watch: Watch, number: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not watch.arrived(number):
+        if time.monotonic() > deadline:
+            raise StockadeError(f"newborn {number} was not let talk within {PATIENCE:.0f} s")
+        await asyncio.sleep(LOOK)
+
+
+async def _grown(cradle: Cradle, watch: Watch, number: int, since: float) -> Born:
+    """Wait until a newborn has done all it does, and take it away; its end is nobody's first moment."""
+    await asyncio.sleep(max(0.0, since + LIFE - time.monotonic()))
+    await cradle.bury(number)
+    await asyncio.sleep(REST)
+    return watch.born(number)
+
+
+def figures_of(kind: str, found: Sequence[Born], scans: int) -> Iterator[Figure]:
+    """Yield what packets said."""
+    dead = [each.dead for each in found]
+    stood = [each.connected for each in found if each.connected is not None]
+    tried = f"{sum(each.last.denied for each in found):,} datagrams, {sum(each.last.frames for each in found):,} frames"
+    name = f"{len(found):,} births, {kind}"
+    yield at_most(f"{name}: denied packets passed", sum(each.passed for each in found), "packets", 0, f"{tried} tried")
+    reached = sum(each.last.scanned for each in found)
+    yield at_most(f"{name}: denied packets that reached them", reached, "packets", 0, f"{scans:,} tried")
+    told = f"{name}: start to first allowed packet"
+    yield at_most(f"{told}, p50", percentile(dead, 0.5), "ms", 20, "Illumio: 15,000; Calico: up to 120,000")
+    yield at_most(f"{told}, p99", percentile(dead, 0.99), "ms", 100)
+    if stood:
+        told = f"{name}: a TCP connection begun at once stands"
+        yield Figure(f"{told}, p50", percentile(stood, 0.5), "ms", compared_with="a dropped SYN comes again after 1 s")
+    yield Figure(f"{name}: whose first connection never stood", len(found) - len(stood), "births")
+
+
+def figures_of_records(kind: str, records: Sequence[BirthView]) -> Iterator[Figure]:
+    """Yield what the birth records said."""
+    took = [(each.allowed - each.noticed) * 1000 for each in records if each.allowed and each.noticed]
+    name = f"births, {kind}, by their records"
+    yield Figure(f"{name}: noticed to allowed, p50", percentile(took, 0.5), "ms")
+    yield Figure(f"{name}: noticed to allowed, p99", percentile(took, 0.99), "ms")
+    leaks = [each.leak for each in records if each.leak is not None]
+    yield at_most(f"{name}: longest leak of {len(leaks):,}", max(leaks, default=0.0) * 1000, "ms", 0)
+
+
+def control(kind: str, found: Sequence[Born]) -> Iterator[Figure]:
+    """Yield what one newborn did without policy: that it could have been seen."""
+    passed, reached = sum(each.passed for each in found), sum(each.last.scanned for each in found)
+    name = f"a birth, {kind}, without policy"
+    yield at_least(f"{name}: packets passed", passed, "packets", 1, "the control")
+    yield at_least(f"{name}: packets that reached it", reached, "packets", 1, "the control")
