@@ -4,17 +4,23 @@
 
 import asyncio
 import logging
+import os
+import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from bench.docker_births import docker_births, start_cost
 from bench.figures import Figure, options, show_as_they_come
 from bench.lab_births import lab_births
 from bench.newborns import compiled
 from stockade.controller.logs import log_to
 from stockade.testing.lab import enter
+from stockade.testing.lab.entry import entered
 
 BIRTHS, BIRTHS_QUICK = 1_000, 50
+PAIRS, PAIRS_QUICK = 100, 10
 
 
 def main() -> None:
@@ -32,6 +38,23 @@ async def figures(*, quick: bool) -> AsyncIterator[Figure]:
         program = compiled(Path(folder))
         for each in await lab_births(program, count):
             yield each
+        if why := why_no_engine():
+            print(f"births on a Docker engine are not assessed: {why}", file=sys.stderr)
+            return
+        for each in await docker_births(program, count):
+            yield each
+    for each in await start_cost(PAIRS_QUICK if quick else PAIRS):
+        yield each
+
+
+def why_no_engine() -> str:
+    """Say why no Docker engine can be started here; empty where one can."""
+    if os.geteuid() != 0 or entered():
+        return "an engine needs root"
+    missing = [
+        each for each in ("dockerd", "containerd", "docker", "busybox", "iptables") if shutil.which(each) is None
+    ]
+    return f"{', '.join(missing)} not installed" if missing else ""
 
 
 if __name__ == "__main__":

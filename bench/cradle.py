@@ -1,8 +1,7 @@
-"""One birth after the other, whatever gives birth; and the figures of what came of them."""
+"""Births, one after the other, whatever gives birth; and the figures of what came of them."""
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -12,11 +11,11 @@ from stockade.errors import StockadeError
 from stockade.wire.api import BirthView
 
 ALIVE = 8
-"""Newborns that are there at the same time, at most; each is alone in its first moments."""
+"""Newborns that are there at the same time, at most."""
 ADDRESSES = 64
 PATIENCE = 15.0
 REST = 0.05
-LOOK = 0.002
+LOOK = 0.005
 
 
 class Cradle(Protocol):
@@ -35,36 +34,46 @@ class Cradle(Protocol):
         ...
 
 
-async def births(cradle: Cradle, watch: Watch, program: str, count: int, *, first: int = 1) -> list[Born]:
-    """Bear so many, one after the other; return what came of each."""
-    alive: deque[tuple[int, float]] = deque()
-    found = []
-    for number in range(first, first + count):
-        watch.expect(number, cradle.address(number))
-        await cradle.bear(number, watch.argv(program, number))
-        await _let_talk(watch, number)
-        alive.append((number, time.monotonic()))
-        await asyncio.sleep(REST)
-        watch.leave(number)
-        while len(alive) >= ALIVE:
-            found.append(await _grown(cradle, watch, *alive.popleft()))
-    return found + [await _grown(cradle, watch, *each) for each in alive]
+async def births(
+    cradle: Cradle, watch: Watch, program: str, count: int, *, first: int = 1, pause: float = 0.25
+) -> list[Born]:
+    """Bear so many, at least ``pause`` seconds apart; return what came of each, in order."""
+    room = asyncio.Semaphore(ALIVE)
+    lives: list[asyncio.Task[Born]] = []
+    try:
+        for number in range(first, first + count):
+            await room.acquire()
+            watch.expect(number, cradle.address(number))
+            await cradle.bear(number, watch.argv(program, number))
+            lives.append(asyncio.create_task(_life(cradle, watch, number, room)))
+            await asyncio.sleep(pause)
+            _fail_early(lives)
+        return list(await asyncio.gather(*lives))
+    finally:
+        for life in lives:
+            life.cancel()
+        await asyncio.gather(*lives, return_exceptions=True)
 
 
-async def _let_talk(watch: Watch, number: int) -> None:
-    deadline = time.monotonic() + PATIENCE
+async def _life(cradle: Cradle, watch: Watch, number: int, room: asyncio.Semaphore) -> Born:
+    """Wait until a newborn has done all it does, and take it away."""
+    began = time.monotonic()
     while not watch.arrived(number):
-        if time.monotonic() > deadline:
+        if time.monotonic() > began + PATIENCE:
             raise StockadeError(f"newborn {number} was not let talk within {PATIENCE:.0f} s")
         await asyncio.sleep(LOOK)
-
-
-async def _grown(cradle: Cradle, watch: Watch, number: int, since: float) -> Born:
-    """Wait until a newborn has done all it does, and take it away; its end is nobody's first moment."""
-    await asyncio.sleep(max(0.0, since + LIFE - time.monotonic()))
-    await cradle.bury(number)
     await asyncio.sleep(REST)
+    watch.leave(number)
+    await asyncio.sleep(max(0.0, began + LIFE - time.monotonic()))
+    await cradle.bury(number)
+    room.release()
     return watch.born(number)
+
+
+def _fail_early(lives: Sequence["asyncio.Task[Born]"]) -> None:
+    for life in lives:
+        if life.done():
+            life.result()
 
 
 def figures_of(kind: str, found: Sequence[Born], scans: int) -> Iterator[Figure]:
