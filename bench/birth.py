@@ -2,8 +2,6 @@
 (``python -m bench.birth``).
 """
 
-import asyncio
-import logging
 import os
 import shutil
 import sys
@@ -12,11 +10,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bench.docker_births import docker_births, start_cost
-from bench.figures import Figure, options, show_as_they_come
+from bench.figures import Figure, program
+from bench.hosts import in_a_lab
 from bench.lab_births import lab_births
 from bench.newborns import compiled
-from stockade.controller.logs import log_to
-from stockade.testing.lab import enter
 from stockade.testing.lab.entry import entered
 
 BIRTHS, BIRTHS_QUICK = 1_000, 50
@@ -25,10 +22,7 @@ PAIRS, PAIRS_QUICK = 100, 10
 
 def main() -> None:
     """Print every figure as it is measured."""
-    asked = options(__doc__)
-    enter()
-    log_to(level=logging.WARNING)
-    asyncio.run(show_as_they_come(figures(quick=asked.quick), as_json=asked.json))
+    program(__doc__, figures, in_a_lab)
 
 
 async def figures(*, quick: bool) -> AsyncIterator[Figure]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from immutables import Map
 
-from bench.figures import Figure, at_least, at_most, options, percentile, show
+from bench.figures import Figure, at_least, at_most, percentile, program
 from bench.world import changed, world
 from stockade.core.compile.compiler import Compiler
 from stockade.core.compile.nft.render import render
@@ -24,8 +24,7 @@ HOSTS = 100
 
 def main() -> None:
     """Print every figure as it is measured."""
-    asked = options(__doc__)
-    show(figures(quick=asked.quick), as_json=asked.json)
+    program(__doc__, figures)
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:

@@ -7,6 +7,7 @@ each round every host is crossed by a few batches, in changing order; what is co
 what is told is the median of their differences over all rounds.
 """
 
+import asyncio
 import gc
 import os
 import random
@@ -85,56 +86,56 @@ async def crossing(*, quick: bool) -> AsyncIterator[Figure]:
     async with AsyncExitStack() as labs:
         labs.enter_context(_one_core())
         hosts = {name: await labs.enter_async_context(Lab(GROUND)) for name in ("bare", "tracked", "visible", "full")}
-        yield _control(hosts, rounds)
+        yield await _control(hosts, rounds)
         await hosts["tracked"].nft(TRACKED)
         kernels = {name: labs.enter_context(host_kernel(hosts[name])) for name in MODES}
         for size in sizes:
             rules = max(10, size // 10)
             for name, mode in MODES.items():
                 bring_about(kernels[name], _ruleset(hosts[name], size, rules, mode))
-            for each in _at_size(hosts, f"{size:,} workloads x {rules:,} rules", rounds):
+            async for each in _at_size(hosts, f"{size:,} workloads x {rules:,} rules", rounds):
                 yield each
-        for each in _otherwise(hosts, rounds):
+        async for each in _otherwise(hosts, rounds):
             yield each
         for lines in LINES:
             bring_about(kernels["full"], _ruleset(hosts["full"], 1_000, 10, Mode.FULL, lines))
-            yield _one_port(hosts, lines, rounds)
+            yield await _one_port(hosts, lines, rounds)
 
 
-def _control(hosts: Mapping[str, Lab], rounds: int) -> Figure:
+async def _control(hosts: Mapping[str, Lab], rounds: int) -> Figure:
     """Hosts without a table each: what is seen here is not policy's."""
-    cost = _compared(hosts, Crossing("routed"), rounds)
+    cost = await _compared(hosts, Crossing("routed"), rounds)
     worst = max(abs(cost(one, "bare")) for one in hosts if one != "bare")
     return Figure("a packet: four hosts without tables differ by", worst, "µs", compared_with="the control")
 
 
-def _at_size(hosts: Mapping[str, Lab], size: str, rounds: int) -> Iterator[Figure]:
+async def _at_size(hosts: Mapping[str, Lab], size: str, rounds: int) -> AsyncIterator[Figure]:
     for way in WAYS:
         each = Crossing(way)
-        cost = _compared(hosts, each, rounds)("full", "tracked")
+        cost = (await _compared(hosts, each, rounds))("full", "tracked")
         yield at_most(f"{each.text}: policy, {size}", cost, "µs", BOUND, AGAINST)
 
 
-def _otherwise(hosts: Mapping[str, Lab], rounds: int) -> Iterator[Figure]:
+async def _otherwise(hosts: Mapping[str, Lab], rounds: int) -> AsyncIterator[Figure]:
     """The largest world again: the other family, the other comparisons, connections."""
     for way in WAYS:
         six = Crossing(way, 6)
         yield at_most(
-            f"{six.text}: policy, same", _compared(hosts, six, rounds)("full", "tracked"), "µs", BOUND, AGAINST
+            f"{six.text}: policy, same", (await _compared(hosts, six, rounds))("full", "tracked"), "µs", BOUND, AGAINST
         )
         four = Crossing(way)
-        cost = _compared(hosts, four, rounds)
+        cost = await _compared(hosts, four, rounds)
         yield Figure(f"{four.text}: full, same", cost("full", "visible"), "µs", compared_with="visibility")
         yield Figure(f"{four.text}: full and tracking, same", cost("full", "bare"), "µs", compared_with="neither")
         yield Figure(f"{four.text}: itself", cost("tracked", ""), "µs", compared_with="tracked, without policy")
         tcp = Crossing(way, tcp=True)
-        cost = _compared(hosts, tcp, rounds)
+        cost = await _compared(hosts, tcp, rounds)
         yield Figure(f"{tcp.text}: policy, same", cost("full", "tracked"), "µs", compared_with="tracking alone")
         yield Figure(f"{tcp.text}: itself", cost("tracked", ""), "µs", compared_with="tracked, without policy")
 
 
-def _one_port(hosts: Mapping[str, Lab], lines: int, rounds: int) -> Figure:
-    cost = _compared(hosts, Crossing("routed"), rounds)("full", "tracked")
+async def _one_port(hosts: Mapping[str, Lab], lines: int, rounds: int) -> Figure:
+    cost = (await _compared(hosts, Crossing("routed"), rounds))("full", "tracked")
     name = f"a packet, routed, IPv4: policy, the last of {lines:,} rules about one port"
     return at_most(name, cost, "µs", BOUND, "linear rules: 15-18 a 1,000")
 
@@ -188,7 +189,7 @@ class _Cost:
         return statistics.median(each[one] - each.get(other, 0.0) for each in self._rounds)
 
 
-def _compared(hosts: Mapping[str, Lab], each: Crossing, rounds: int) -> _Cost:
+async def _compared(hosts: Mapping[str, Lab], each: Crossing, rounds: int) -> _Cost:
     """Cross every host in every round, in another order each time."""
     dice = random.Random(1)
     with ExitStack() as open_ends:
@@ -201,6 +202,7 @@ def _compared(hosts: Mapping[str, Lab], each: Crossing, rounds: int) -> _Cost:
         for _ in range(rounds):
             order = dice.sample(sorted(lines), len(lines))
             found.append({name: _median(lines[name]) for name in order})
+            await asyncio.sleep(0)
     return _Cost(found)
 
 

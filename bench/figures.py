@@ -1,9 +1,14 @@
 """How every benchmark prints: one figure a line, beside its target and what it is compared with."""
 
 import argparse
-from collections.abc import AsyncIterable, Iterable, Sequence
+import asyncio
+import sys
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from typing import NoReturn
 
 import msgspec
+
+from stockade.cli.failing import guarded
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -33,12 +38,35 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+Measure = Callable[..., Iterable[Figure] | AsyncIterable[Figure]]
+"""``figures(quick=…)``: what a benchmark measures, as it is measured."""
+
+
+def program(about: str | None, figures: Measure, prepare: Callable[[], None] = lambda: None) -> NoReturn:
+    """Be a benchmark: ``prepare``, print figures as they come (``--quick``, ``--json``), fail as a verb does."""
+    asked = options(about)
+
+    def run() -> int:
+        prepare()
+        return _printed(figures(quick=asked.quick), as_json=asked.json)
+
+    sys.exit(guarded(run))
+
+
 def options(about: str | None) -> argparse.Namespace:
     """Parse ``--quick`` and ``--json``."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--quick", action="store_true", help="a smaller world, for the inner loop")
     parser.add_argument("--json", action="store_true", help="one JSON object a figure and line")
     return parser.parse_args()
+
+
+def _printed(figures: Iterable[Figure] | AsyncIterable[Figure], *, as_json: bool) -> int:
+    if isinstance(figures, Iterable):
+        show(figures, as_json=as_json)
+    else:
+        asyncio.run(show_as_they_come(figures, as_json=as_json))
+    return 0
 
 
 def show(figures: Iterable[Figure], *, as_json: bool) -> None:

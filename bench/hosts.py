@@ -1,6 +1,7 @@
 """A lab's host as a benchmark programs it: its kernel, as an agent holds it, and sockets in any of its nodes."""
 
 import contextlib
+import logging
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -9,12 +10,19 @@ from pathlib import Path
 from stockade.adapters.conntrack import Conntrack
 from stockade.adapters.netlink.namespace import Namespace
 from stockade.adapters.nft import NftKernel
+from stockade.controller.logs import log_to
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.reconcile import steps, text
-from stockade.testing.lab import Lab
+from stockade.testing.lab import Lab, enter
 
 ROOM = 1 << 24
 SO_RCVBUFFORCE = 33
+
+
+def in_a_lab() -> None:
+    """Make this process able to build labs, and let what runs in them log only what is wrong."""
+    enter()
+    log_to(level=logging.WARNING)
 
 
 @contextlib.contextmanager

@@ -2,16 +2,13 @@
 (``python -m bench.kernel``).
 """
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator
 
 from bench.crossing import crossing
-from bench.figures import Figure, options, show_as_they_come
+from bench.figures import Figure, program
+from bench.hosts import in_a_lab
 from bench.relabelling import relabelling
 from bench.replacing import replacing
-from stockade.controller.logs import log_to
-from stockade.testing.lab import enter
 
 REPLACEMENTS, REPLACEMENTS_QUICK = 10_000, 200
 LABELS, LABELS_QUICK = 500, 30
@@ -19,10 +16,7 @@ LABELS, LABELS_QUICK = 500, 30
 
 def main() -> None:
     """Print every figure as it is measured."""
-    asked = options(__doc__)
-    enter()
-    log_to(level=logging.WARNING)
-    asyncio.run(show_as_they_come(figures(quick=asked.quick), as_json=asked.json))
+    program(__doc__, figures, in_a_lab)
 
 
 async def figures(*, quick: bool) -> AsyncIterator[Figure]:
