@@ -17,7 +17,7 @@ from bench.newborns import compiled
 from stockade.testing.lab.entry import entered
 
 BIRTHS, BIRTHS_QUICK = 1_000, 50
-PAIRS, PAIRS_QUICK = 100, 10
+PAIRS, PAIRS_QUICK = 100, 5
 
 
 def main() -> None:

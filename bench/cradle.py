@@ -2,19 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from bench.figures import Figure, at_least, at_most, percentile
-from bench.newborns import LIFE, Born, Watch
+from bench.newborns import Born, Watch
 from stockade.errors import StockadeError
 from stockade.wire.api import BirthView
 
 ALIVE = 8
 """Newborns that are there at the same time, at most."""
 ADDRESSES = 64
-PATIENCE = 15.0
-REST = 0.05
+PATIENCE = 30.0
+STANDING = 8.0
+"""Seconds in which a connection whose first packets were dropped still comes about: its kernel asks at 1, 3 and 7."""
+REST = 0.1
 LOOK = 0.005
 
 
@@ -56,18 +58,27 @@ async def births(
 
 
 async def _life(cradle: Cradle, watch: Watch, number: int, room: asyncio.Semaphore) -> Born:
-    """Wait until a newborn has done all it does, and take it away."""
-    began = time.monotonic()
-    while not watch.arrived(number):
-        if time.monotonic() > began + PATIENCE:
+    """Wait until a newborn may talk, and for its first connection; then take it away."""
+    try:
+        if not await _within(PATIENCE, lambda: watch.arrived(number)):
             raise StockadeError(f"newborn {number} was not let talk within {PATIENCE:.0f} s")
+        await asyncio.sleep(REST)
+        watch.leave(number)
+        await _within(STANDING, lambda: watch.connected(number))
+        await asyncio.sleep(REST)
+        await cradle.bury(number)
+        return watch.born(number)
+    finally:
+        room.release()
+
+
+async def _within(seconds: float, happens: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        if time.monotonic() > deadline:
+            return False
         await asyncio.sleep(LOOK)
-    await asyncio.sleep(REST)
-    watch.leave(number)
-    await asyncio.sleep(max(0.0, began + LIFE - time.monotonic()))
-    await cradle.bury(number)
-    room.release()
-    return watch.born(number)
+    return True
 
 
 def _fail_early(lives: Sequence["asyncio.Task[Born]"]) -> None:

@@ -62,7 +62,7 @@ async def docker_births(program: Path, count: int) -> list[Figure]:
         await guarded.applied(POLICY)
         cradle = DockerCradle(engine)
         with _watch(engine) as watch:
-            found = await births(cradle, watch, PROGRAM, count)
+            found = await births(cradle, watch, PROGRAM, count, pause=0.1)
             figures = [*figures_of(KIND, found, watch.scans)]
             figures += figures_of_records(KIND, guarded.client.call("births", BirthsReply, last=count).births)
             await guarded.opened()

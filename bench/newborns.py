@@ -24,8 +24,8 @@ SOURCE = Path(__file__).parent / "newborn.c"
 TCP, UDP, DENIED = 8080, 53, 7100
 """``DENIED`` is for datagrams; the two ports after it for frames, by the newborn's and by another's address."""
 SCANNED = 7300
-LIFE = 1.6
-"""Seconds that a newborn lives: a first TCP connection whose first packet was dropped needs one more than a second."""
+LIFE = 60.0
+"""Seconds that a newborn lives where nobody takes it away before."""
 BREATH = 0.002
 _MAGIC = 0x6E6577626F726E31
 _WORDS = struct.Struct("<9Q")
@@ -144,6 +144,10 @@ class Watch:
     def leave(self, number: int) -> None:
         """Scan a newborn no longer: its first moments are over."""
         self._target.pop(number, None)
+
+    def connected(self, number: int) -> bool:
+        """Tell whether the connection that a newborn began at once stands."""
+        return number in self._last and self._last[number].connected > 0
 
     def born(self, number: int) -> Born:
         """Return what has come of a newborn, and forget it. Raises ``StockadeError`` where nobody heard of it."""
