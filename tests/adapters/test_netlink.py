@@ -25,6 +25,8 @@ from stockade.adapters.netlink import (
     list_links,
     wire,
 )
+from stockade.adapters.netlink.facts import is_own
+from stockade.adapters.netlink.values import LinkSeen
 from stockade.core.model.ids import HostId, Realm, WorkloadId
 from stockade.core.model.inventory import Attachment, BridgeState, Failsafe
 from stockade.core.model.net import Protocol
@@ -403,3 +405,12 @@ def word(address):
 def test_broken_messages_are_read_as_nothing_or_as_they_are(data):
     for message in wire.messages(data):
         assert message.body == data[16:]
+
+
+def test_a_port_that_is_not_yet_one_is_no_way_outside():
+    """An engine puts its end of a link on the bridge, and only then sends the other end into the container."""
+    being_laid = LinkSeen(7, "veth7", "veth", master=3, peer_index=8)
+    assert not is_own(being_laid, frozenset())
+    assert not is_own(msgspec.structs.replace(being_laid, netnsid=1, running=True), frozenset())
+    assert is_own(msgspec.structs.replace(being_laid, running=True), frozenset()), "two bridges of the host, joined"
+    assert is_own(being_laid, frozenset({"veth7"}))

@@ -111,7 +111,7 @@ def _bridges(
 
 def is_own(link: LinkSeen, uplinks: frozenset[str]) -> bool:
     """Tell whether an interface is the host's own and no workload's port: a veth to elsewhere, a tap on a bridge."""
-    a_port = link.leads_elsewhere or (link.kind == "tun" and link.master != 0)
+    a_port = link.leads_elsewhere or link.half_laid or (link.kind == "tun" and link.master != 0)
     return not a_port or link.name in uplinks
 
 

@@ -32,6 +32,14 @@ class LinkSeen(msgspec.Struct, frozen=True):
         """Whether its other end is in another namespace: what a container's port on its host looks like."""
         return self.kind == "veth" and self.netnsid != NO_NAMESPACE
 
+    @property
+    def half_laid(self) -> bool:
+        """Whether both ends are here and it carries nothing: what a container's port looks like before it is one.
+
+        An engine puts its end on the bridge first, and then sends the other end away.
+        """
+        return self.kind == "veth" and self.netnsid == NO_NAMESPACE and not self.running
+
 
 class LinkGone(msgspec.Struct, frozen=True):
     """A link was deleted, or went to another namespace."""
