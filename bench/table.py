@@ -28,8 +28,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--print", action="store_true", help="print it, and leave the page as it is")
+    parser.add_argument("--note", default="", help="what a reader must know of this run")
     asked = parser.parse_args()
-    text = "\n".join(table({each.stem: read(each) for each in sorted(asked.folder.glob("*.jsonl"))}))
+    found = {each.stem: read(each) for each in sorted(asked.folder.glob("*.jsonl"))}
+    text = "\n".join([*([asked.note] if asked.note else []), *table(found)])
     if asked.print:
         print(text)
     else:

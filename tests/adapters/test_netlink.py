@@ -26,7 +26,6 @@ from stockade.adapters.netlink import (
     wire,
 )
 from stockade.adapters.netlink.facts import is_own
-from stockade.adapters.netlink.values import LinkSeen
 from stockade.core.model.ids import HostId, Realm, WorkloadId
 from stockade.core.model.inventory import Attachment, BridgeState, Failsafe
 from stockade.core.model.net import Protocol

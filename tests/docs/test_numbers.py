@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "numbers.md"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 HEAD = re.compile(r"### `python -m bench\.(\w+)`")
-VALUE = re.compile(r"-?[\d,]+(\.\d+)?(e[+-]\d+)? \S.*")
+VALUE = re.compile(r"-?[\d,]+(\.\d+)?(e[+-]\d+)?( \S.*)?")
 FIGURE = {"name": "a | b", "value": 1234.5, "unit": "ms", "target": "<= 10", "met": False, "compared_with": "c"}
 
 
