@@ -18,6 +18,7 @@ from stockade.agent.values import (
     Greeted,
     Heard,
     HostObserved,
+    Introduce,
     Observe,
     Observed,
     Remark,
@@ -41,7 +42,7 @@ from stockade.core.model.policy import Births
 from stockade.core.reconcile import steps, text
 from stockade.seams.runtime import Gone, Listed, Lost, Seen
 from stockade.testing.inventories import HOST_A
-from stockade.testing.scenarios import container, host, host_itself
+from stockade.testing.scenarios import SCENARIOS, container, host, host_itself
 from stockade.testing.worlds import world_events
 from stockade.wire import Assignment, Outcome, Report
 
@@ -425,6 +426,23 @@ def test_an_address_that_only_changes_hands_is_forgotten_though_no_rule_changes(
     through(machine, one)
     commands = through(machine, other, render(one))
     assert said(commands, Forget) == [Forget(tuple(sorted(end.addresses)))]
+
+
+def test_who_is_admitted_is_told_of_its_neighbours_once() -> None:
+    shop = SCENARIOS["a shop under policy"]
+    one = compile_snapshot(fold(shop))[HOST_A]
+    born = compile_snapshot(fold([*shop, container("db-2", 14)]))[HOST_A]
+    other = msgspec.structs.replace(born, revision=Revision(99))
+    machine = whole()
+    assert said(through(machine, one), Introduce) == [], "whoever was there before has asked long since"
+    (told,) = said(through(machine, other, render(one)), Introduce)
+    introduction = told.introduction
+    assert (introduction.port, introduction.mac, introduction.bridge) == ("veth14", "02:00:00:00:00:0e", "br0")
+    neighbours = dict(introduction.neighbours)
+    assert neighbours["10.0.0.1"] == "", "the host, by the bridge's own link address"
+    assert neighbours["fd00::11"] == "02:00:00:00:00:0b"
+    assert not {"10.0.0.14", "192.168.7.1"} & neighbours.keys(), "neither itself nor what is not on this link"
+    assert said(through(machine, msgspec.structs.replace(other, revision=Revision(100))), Introduce) == []
 
 
 # Births

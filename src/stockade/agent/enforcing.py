@@ -8,7 +8,20 @@ there; a change that fails leaves what was in force and is tried again.
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from stockade.agent.values import Command, Commit, Forget, Observe, Owners, Remark, Save, SetTimer, Sweep, Timer
+from stockade.agent.introducing import introductions
+from stockade.agent.values import (
+    Command,
+    Commit,
+    Forget,
+    Introduce,
+    Observe,
+    Owners,
+    Remark,
+    Save,
+    SetTimer,
+    Sweep,
+    Timer,
+)
 from stockade.core.compile.nft.render import render
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.model.ids import Address, HostId, WorkloadId
@@ -204,7 +217,8 @@ class Enforcing:
         self._owners = owners_of(intent)
         self._busy, self._running, self._failures, self._suspecting = False, None, 0, False
         self._held = None if self._doubted else self._leads_to
-        commands: list[Command] = [Forget(forget)] if forget else []
+        commands: list[Command] = [Introduce(each) for each in introductions(before, intent)]
+        commands += [Forget(forget)] if forget else []
         commands += [Sweep(intent)] if news or self._changed else []
         return Done((*commands, *self._save_owners(intent)), intent, news, unfinished=self._dirty)
 

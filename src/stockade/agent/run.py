@@ -30,6 +30,7 @@ from stockade.agent.values import (
     Happening,
     Heard,
     HostObserved,
+    Introduce,
     Observe,
     Observed,
     Remark,
@@ -47,6 +48,7 @@ from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
 from stockade.seams.kernel import Kernel, KernelRefused
 from stockade.seams.link import ControllerLink
+from stockade.seams.neighbours import Introduction, Neighbours
 from stockade.seams.runtime import Lost, Runtime
 from stockade.wire import Counters, Outcome
 
@@ -68,7 +70,7 @@ class Agent:
 
     ``changes`` subscribes to what others do to our tables; without it they are looked at oftener. ``holder`` returns
     a descriptor that becomes readable when nobody holds them any more. ``losses`` says what the sources had to leave
-    out, by their names.
+    out, by their names. ``neighbours`` tells endpoints that were just admitted of their neighbours.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Agent:
         changes: Callable[[], Changes] | None = None,
         holder: Callable[[], int] | None = None,
         losses: Callable[[], tuple[tuple[str, int], ...]] = lambda: NO_LOSSES,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self._host = host
         self._runtimes = runtimes
@@ -95,6 +98,7 @@ class Agent:
         self._changes = changes
         self._holder = holder
         self._losses = losses
+        self._neighbours = neighbours
         self._happenings: asyncio.Queue[Happening] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -170,6 +174,8 @@ class Agent:
             case Sweep(intent=intent):
                 self._switched = intent
                 self._background(self._sweep(intent))
+            case Introduce(introduction=introduction):
+                self._background(self._introduce(introduction))
             case Say():
                 self._background(self._say(command))
             case Save(assignment=assignment, owners=owners):
@@ -224,6 +230,14 @@ class Agent:
 
     def _slice(self, going: Iterator[int], intent: Intent) -> int:
         return next(going, -1) if self._switched is intent else -1
+
+    async def _introduce(self, introduction: Introduction) -> None:
+        """Where it cannot be done, the endpoint asks again by itself, after a second."""
+        if self._neighbours is not None:
+            try:
+                await asyncio.to_thread(self._neighbours.introduce, introduction)
+            except OSError as problem:
+                log.debug("not-introduced", port=introduction.port, detail=str(problem))
 
     async def _save(self, kept: Kept) -> None:
         """A disk that is full costs the next start its head start, and nothing else."""

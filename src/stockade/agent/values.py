@@ -8,6 +8,7 @@ from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.model.ids import Address, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.inventory import Host, Sighting
+from stockade.seams.neighbours import Introduction
 from stockade.seams.runtime import RuntimeEvent
 from stockade.wire import AgentMessage, Assignment, Outcome, Report
 
@@ -142,6 +143,12 @@ class Sweep(msgspec.Struct, frozen=True):
     intent: Intent
 
 
+class Introduce(msgspec.Struct, frozen=True):
+    """Tell an endpoint that was just admitted of its neighbours: nobody answered when it asked."""
+
+    introduction: Introduction
+
+
 class Save(msgspec.Struct, frozen=True):
     """Keep the assignment on disk for a start without a controller, and whose the addresses were before it."""
 
@@ -163,4 +170,4 @@ class Remark(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-Command = Say | Observe | Commit | Forget | Sweep | Save | SetTimer | Remark
+Command = Say | Observe | Commit | Forget | Sweep | Introduce | Save | SetTimer | Remark

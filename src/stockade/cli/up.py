@@ -63,6 +63,7 @@ async def _live(
     appliers: Sequence[str],
 ) -> Exit:
     from stockade.adapters.conntrack import Conntrack
+    from stockade.adapters.neighbours import LinkNeighbours
     from stockade.adapters.nft import NftKernel
     from stockade.agent.run import Agent
     from stockade.agent.state import AssignmentFile
@@ -104,6 +105,7 @@ async def _live(
             changes=kernel.ruleset_changes,
             holder=kernel.holder,
             losses=sources.losses,
+            neighbours=LinkNeighbours(),
         )
         running = asyncio.create_task(agent.run())
         remark(f"Stockade is up on {name}. In another terminal: stockade status")

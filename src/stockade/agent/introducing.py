@@ -1,0 +1,55 @@
+"""Neighbours for who has just been admitted. Pure.
+
+What nobody knows yet is held, its questions for its neighbours' link addresses too; and a kernel asks again only after
+a second, keeping meanwhile what it would send. So an endpoint is told of its neighbours as soon as it is admitted, in
+the words in which they would have answered. It heeds the answers to what it has asked for, and no others (RFC 826;
+RFC 4861, 7.2.5).
+"""
+
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+
+from stockade.core.model.ids import Address
+from stockade.core.model.intent import Intent, LocalEnd
+from stockade.core.model.inventory import Attachment
+from stockade.seams.neighbours import Introduction
+
+
+def introductions(before: Intent | None, after: Intent) -> tuple[Introduction, ...]:
+    """Return an introduction for each bridged endpoint that ``after`` admits and ``before`` did not know.
+
+    None where nothing was in force before: whoever was there has asked its neighbours long since.
+    """
+    if before is None:
+        return ()
+    there = {_place(end) for end in _bridged(before)}
+    return tuple(_introduction(end, after) for end in _bridged(after) if _place(end) not in there)
+
+
+def _bridged(intent: Intent) -> Iterator[LocalEnd]:
+    """Yield the known endpoints on bridges that can be told something."""
+    for end in intent.ends:
+        if end.attachment is Attachment.BRIDGED and end.program and end.port and end.mac:
+            yield end
+
+
+def _place(end: LocalEnd) -> tuple[str, str, tuple[Address, ...]]:
+    return end.port, end.mac, end.addresses
+
+
+def _introduction(end: LocalEnd, intent: Intent) -> Introduction:
+    beside = [
+        (address, other.mac)
+        for other in _bridged(intent)
+        if other.bridge == end.bridge and other.port != end.port
+        for address in other.addresses
+    ]
+    return Introduction(end.port, end.mac, end.addresses, end.bridge, (*_gateways(end.bridge, intent), *beside))
+
+
+def _gateways(bridge: str, intent: Intent) -> Iterator[tuple[Address, str]]:
+    """Yield the host's own addresses on a bridge."""
+    subnets = [ip_network(subnet) for each in intent.bridges if each.name == bridge for subnet in each.subnets]
+    for end in intent.ends:
+        if end.attachment is Attachment.HOST:
+            yield from ((each, "") for each in end.addresses if any(ip_address(each) in subnet for subnet in subnets))

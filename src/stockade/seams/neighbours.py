@@ -1,0 +1,28 @@
+"""The links of this host's endpoints, as far as we ourselves say something there."""
+
+from typing import Protocol
+
+import msgspec
+
+from stockade.core.model.ids import Address
+
+
+class Introduction(msgspec.Struct, frozen=True):
+    """Who is whose neighbour: the endpoint ``mac`` with ``addresses`` behind ``port`` of ``bridge``.
+
+    ``neighbours`` are (address, MAC); an empty MAC is the bridge's own.
+    """
+
+    port: str
+    mac: str
+    addresses: tuple[Address, ...]
+    bridge: str
+    neighbours: tuple[tuple[Address, str], ...]
+
+
+class Neighbours(Protocol):
+    """Says on a link what is true there."""
+
+    def introduce(self, introduction: Introduction) -> int:
+        """Tell an endpoint of its neighbours; return of how many. Raises ``OSError`` where its port is gone."""
+        ...
