@@ -1,7 +1,7 @@
 """Policy tests and invariants, run on a world."""
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from stockade.core import select
 from stockade.core.compile.population import program_for
@@ -13,7 +13,7 @@ from stockade.core.model.policy import Expectation, Never, Policy, PolicyTest, S
 from stockade.core.model.selector import And, Equal, Selector
 from stockade.core.plan.parties import Party, World
 from stockade.core.plan.permitted import Run, permitted, runs
-from stockade.core.plan.portset import EVERYTHING, PortSet, portset
+from stockade.core.plan.portset import EVERYTHING, PortSet, joined, portset
 from stockade.core.plan.values import InvariantResult, TestResult
 
 HYPOTHETICAL = "a workload with "
@@ -54,25 +54,40 @@ def services(world: World, on: tuple[ServiceRef, ...]) -> PortSet:
 
 
 def _breaches(world: World, source: Selector, destination: Selector, on: PortSet, *, never: bool) -> Iterator[str]:
+    """An invariant may tell apart what no rule does, so that its ends are looked for within parties."""
     for target in world.parties.values():
-        if not _is(target, destination):
+        reached = [each for each in target.workloads if _is(each, destination)]
+        if not reached:
             continue
         for sender in world.parties.values():
-            if _is(sender, source) is not never or sender is target:
-                continue
-            open_ports = permitted(runs(world, sender, target)) & on
-            if open_ports:
-                yield f"{sender.names[0]} → {target.names[0]} {open_ports.text()}"
+            pair = _pair(_forbidden(sender, source, never=never), reached)
+            if pair and (open_ports := permitted(runs(world, sender, target)) & on):
+                yield f"{pair[0]} → {pair[1]} {open_ports.text()}"
 
 
-def _is(party: Party, selector: Selector) -> bool:
-    return any(w.known and select.matches(selector, w.labels, w.name) for w in party.workloads)
+def _forbidden(sender: Party, source: Selector, *, never: bool) -> Iterator[tuple[str, WorkloadId | None]]:
+    """Yield who of a party must not reach it: those who are meant, or, of ``only``, all others."""
+    for each in sender.workloads:
+        if _is(each, source) is never:
+            yield each.name, each.id
+    if not sender.workloads and not never:
+        yield sender.text, None
+
+
+def _pair(senders: Iterable[tuple[str, WorkloadId | None]], reached: list[Workload]) -> tuple[str, str] | None:
+    """Return the first two that are not one and the same."""
+    pairs = ((name, to.name) for name, id_ in senders for to in reached if id_ != to.id)
+    return next(pairs, None)
+
+
+def _is(workload: Workload, selector: Selector) -> bool:
+    return workload.known and select.matches(selector, workload.labels, workload.name)
 
 
 def _run(world: World, policy: Policy, test: PolicyTest) -> TestResult:
     source, destination = (_party(world, policy, end) for end in (test.source, test.destination))
     on = services(world, (test.on,))
-    found = [run for run in runs(world, source, destination) if portset([run.ports]) & on]
+    found = [run for run in runs(world, source, destination) if joined([run.ports]) & on]
     allowed = on == on & permitted(found)
     some = bool(on & permitted(found))
     passed = allowed if test.expect is Expectation.ALLOW else not some

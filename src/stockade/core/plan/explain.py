@@ -8,15 +8,16 @@ from stockade.core.model.inventory import Endpoint, Host
 from stockade.core.model.labels import NAME
 from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.packet import Judgement, Layer, Packet
-from stockade.core.model.policy import Action, Mode, Networks, Policy, Rule, Selected, ServiceRef
+from stockade.core.model.policy import Action, Mode, Networks, Policy, Rule, ServiceRef
 from stockade.core.model.policy import End as RuleEnd
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.oracle import mode, verdict
 from stockade.core.plan.naming import Named, named
 from stockade.core.plan.parties import World
 from stockade.core.plan.permitted import permitted, runs
-from stockade.core.plan.portset import PortSet, ports_text, portset
+from stockade.core.plan.portset import PortSet, portset, range_text
 from stockade.core.plan.values import EndVerdict, Explanation, Flip, NearestRule
+from stockade.core.plan.writing import rule_text
 
 BECAUSE = {
     Layer.FORGED: "the frame's source is not its endpoint's own",
@@ -41,7 +42,7 @@ def explain(snapshot: Snapshot, source: str, destination: str, on: Ports) -> Exp
     return Explanation(
         source=one.end(_mode(snapshot, one)),
         destination=other.end(_mode(snapshot, other)),
-        on=ports_text(on),
+        on=range_text(on),
         allowed=denied is None,
         version=snapshot.version,
         ends=ends,
@@ -147,19 +148,6 @@ def _services(snapshot: Snapshot, on: tuple[ServiceRef, ...]) -> PortSet:
     return portset(ports for each in on for ports in ((each,) if isinstance(each, Ports) else known.get(each, ())))
 
 
-def rule_text(rule: Rule) -> str:
-    """Return a rule in one line: ``role = api → role = db  postgres``."""
-    on = ", ".join(ports_text(each) if isinstance(each, Ports) else each for each in rule.on) or "any"
-    return f"{_end_text(rule.source)} → {_end_text(rule.destination)}  {on}"
-
-
-def _end_text(end: RuleEnd) -> str:
-    if isinstance(end, Networks):
-        return f"networks({', '.join(end.names)})"
-    text = select.text(end.selector)
-    return f"any({text})" if isinstance(end, Selected) and end.anywhere else text
-
-
 def _flip(snapshot: Snapshot, one: Named, other: Named, on: Ports, denied: Judgement) -> Flip:
     """Say what would open it: for a default, a rule; for a deny, the rule in the way; else the remedy."""
     if denied.layer in (Layer.OVERRIDE_DENY, Layer.DENY, Layer.QUARANTINE):
@@ -175,7 +163,7 @@ def _flip(snapshot: Snapshot, one: Named, other: Named, on: Ports, denied: Judge
 def _rule_that_opens(snapshot: Snapshot, one: Named, other: Named, on: Ports) -> Flip:
     world = World(snapshot)
     ends = [_selecting(world, each) for each in (one, other)]
-    rule = f'allow: {{from: "{ends[0]}", to: "{ends[1]}", on: [{ports_text(on)}]}}'
+    rule = f'allow: {{from: "{ends[0]}", to: "{ends[1]}", on: [{range_text(on)}]}}'
     unknown = [each.text for each in (one, other) if each.workload is not None and not each.workload.known]
     if unknown:
         return Flip(f"label {', '.join(unknown)}: nobody has, so no rule can name it")

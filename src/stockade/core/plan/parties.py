@@ -1,23 +1,31 @@
-"""Who may stand at the ends of a connection: identities of the inventory, named networks, and the unknown."""
+"""Who may stand at the ends of a connection: identities of the inventory, named networks, and the unknown.
 
-import ipaddress
-from collections.abc import Mapping
+Promises that whatever policy can tell apart is at no time one party: workloads of one party run one program and are
+the same peers, and every address outside the inventory lies in the sets of exactly one party (as far as hosts agree
+about what lies in a set: ``resolvers`` are each host's own).
+"""
+
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import msgspec
 
+from stockade.core import select
 from stockade.core.compile.addresses import disjoint
-from stockade.core.compile.population import Population
+from stockade.core.compile.population import CARRIED, Population
 from stockade.core.compile.ranges import Ranges
 from stockade.core.compile.rulebook import Rulebook, rulebook
-from stockade.core.model.ids import HostId, Prefix
+from stockade.core.model.ids import HostId, Prefix, WorkloadId
 from stockade.core.model.intent import Line, Program
-from stockade.core.model.inventory import Attachment, Host, Workload
+from stockade.core.model.inventory import Host, Workload
 from stockade.core.model.labels import NAME
 from stockade.core.model.policy import METADATA_SET, PER_HOST_SET
 from stockade.core.model.snapshot import Snapshot
+from stockade.core.plan.cells import Cell, Names, cells, network_text
 
 UNKNOWN = "unknown"
+ELSEWHERE = "elsewhere"
+"""An address outside the inventory in no network that policy names, where it was in one or will be."""
 
 
 class Party(msgspec.Struct, frozen=True):
@@ -35,18 +43,48 @@ class Party(msgspec.Struct, frozen=True):
         return tuple(sorted(each.name for each in self.workloads)) or (self.text,)
 
 
+class Division(msgspec.Struct, frozen=True):
+    """How parties are told apart: the text of each workload's party, and the sets that each network's lies in."""
+
+    workloads: Mapping[WorkloadId, str]
+    networks: Mapping[str, Names]
+
+
 class World:
     """A snapshot as parties. ``keys`` are dimensions to tell apart beyond the policy's own."""
 
-    def __init__(
-        self, snapshot: Snapshot, keys: frozenset[str] = frozenset(), samples: Mapping[str, str] | None = None
-    ) -> None:
-        """``samples`` are more networks to tell apart: a name, and an address that stands for it."""
+    def __init__(self, snapshot: Snapshot, keys: frozenset[str] = frozenset()) -> None:
         self.snapshot = snapshot
         self.book = rulebook(snapshot.policy, snapshot.lapsed)
         self.population = Population(self.book, snapshot.workloads.values(), snapshot.hosts, keys)
-        self.samples = {**(samples or {}), **self._samples()}
-        self.parties = {party.text: party for party in (*self._identities(), *self._networks(), Party(UNKNOWN))}
+        self._division: Division | None = None
+
+    @cached_property
+    def parties(self) -> Mapping[str, Party]:
+        """Every party by its text, in order."""
+        division = self.division
+        groups: dict[str, list[Workload]] = {}
+        for id_, text in sorted(division.workloads.items()):
+            groups.setdefault(text, []).append(self.snapshot.workloads[id_])
+        inside = [self._party(text, members) for text, members in sorted(groups.items())]
+        outside = [Party(text, networks=sets) for text, sets in sorted(division.networks.items())]
+        return {party.text: party for party in (*inside, *outside, Party(UNKNOWN))}
+
+    @cached_property
+    def division(self) -> Division:
+        """How its parties are told apart: by this snapshot alone, unless it was divided along with another."""
+        if self._division is not None:
+            return self._division
+        workloads = {each.id: self.identity(each) for each in self.apart() if each.known}
+        found = [sets for (sets,) in cells([self.used_prefixes()])]
+        return Division(workloads, {network_text(sets, found): sets for sets in found})
+
+    def divided(self, division: Division) -> "World":
+        """Return the same snapshot, its parties told apart in another way."""
+        world = World.__new__(World)
+        world.snapshot, world.book, world.population = self.snapshot, self.book, self.population
+        world._division = division
+        return world
 
     def speaks(self, line: Line, party: Party) -> bool:
         """Tell whether a line's peers include a party."""
@@ -54,71 +92,104 @@ class World:
             return True
         if line.peers.networks:
             return bool(party.networks.intersection(line.peers.name.split(",")))
-        if not party.workloads:
+        if not party.workloads or not party.workloads[0].known:
             return False
-        return self.population.means(self.book.terms[line.peers.name], party.workloads[0])
+        term, sample = self.book.terms[line.peers.name], party.workloads[0]
+        if term.adrift and party.program is not None:
+            return False
+        return select.matches(term.selector, sample.labels, sample.name)
 
     def party_of(self, workload: Workload) -> Party:
-        """Return the party that a workload belongs to."""
-        if not workload.known:
-            return Party(UNKNOWN, (workload,))
-        return self.parties[self._text(workload)]
+        """Return the party that a workload belongs to; one that shares a network namespace has its owner's."""
+        holder = self.snapshot.workloads.get(workload.seen.owner, workload) if workload.seen.owner else workload
+        text = self.division.workloads.get(holder.id)
+        return Party(UNKNOWN, (holder,)) if text is None else self.parties[text]
 
-    def party_at(self, address: str, text: str = "") -> Party:
+    def party_at(self, address: str) -> Party:
         """Return a party for one address outside the inventory."""
-        found = frozenset(name for name, ranges in self._ranges.items() if address in ranges)
-        return Party(text or address, networks=found)
+        return Party(
+            address, networks=frozenset(name for name, each in self.prefixes.items() if address in Ranges(each))
+        )
+
+    def apart(self) -> Iterable[Workload]:
+        """Yield the workloads that have ends of their own, known or not; the others are judged as their owners."""
+        return (each for each in self.snapshot.workloads.values() if each.seen.owner is None)
+
+    def judged(self, workload: Workload) -> bool:
+        """Tell whether an enforcement point of ours carries a workload, or will once it has an endpoint."""
+        if workload.seen.host not in self.snapshot.hosts:
+            return False
+        endpoints = workload.seen.endpoints
+        return not endpoints or any(each.attachment in CARRIED for each in endpoints)
+
+    def identity(self, workload: Workload) -> str:
+        """An identity in words: the labels that policy can tell apart; whether we judge it is part of who it is."""
+        if not workload.known:
+            return UNKNOWN
+        told = [f"{each.key}={each.value}" for each in workload.labels.items if each.key in self.population.keys]
+        if NAME in self.population.keys:
+            told.append(f"name={workload.name}")
+        text = " ".join(told) or "any other"
+        return text if self.judged(workload) else f"{text} (not enforced here)"
 
     @cached_property
     def prefixes(self) -> Mapping[str, tuple[Prefix, ...]]:
         """The prefixes of every network set, metadata's only in its own."""
         return {name: _prefixes(self.book, name, self.snapshot.hosts) for name in self.book.networks}
 
-    @cached_property
-    def _ranges(self) -> Mapping[str, Ranges]:
-        return {name: Ranges(prefixes) for name, prefixes in self.prefixes.items()}
-
-    def judged(self, workload: Workload) -> bool:
-        """Tell whether an enforcement point of ours carries a workload."""
-        if workload.seen.host not in self.snapshot.hosts:
-            return False
-        return all(e.attachment not in (Attachment.OPAQUE, Attachment.REMOTE) for e in workload.seen.endpoints)
-
-    def _identities(self) -> list[Party]:
-        groups: dict[str, list[Workload]] = {}
-        for members in self.population.members:
-            for workload in members.values():
-                groups.setdefault(self._text(workload), []).append(workload)
-        return [
-            Party(
-                text,
-                tuple(sorted(members, key=lambda each: each.id)),
-                self.population.program(members[0].id) if self.judged(members[0]) else None,
-            )
-            for text, members in sorted(groups.items())
-        ]
-
-    def _networks(self) -> list[Party]:
-        return [self.party_at(address, f"networks({name})") for name, address in sorted(self.samples.items())]
-
-    def _samples(self) -> dict[str, str]:
-        """The network sets that rules name, and the world; each stands for its first address."""
+    def used_prefixes(self) -> Mapping[str, tuple[Prefix, ...]]:
+        """The prefixes of the network sets that rules name, and of the world."""
         used = {
             name
             for clause in self.book.clauses
             if clause.line.peers.networks
             for name in clause.line.peers.name.split(",")
         }
-        named = {name: self.prefixes.get(name, ()) for name in (*used, "world")}
-        return {name: str(ipaddress.ip_network(found[0])[0]) for name, found in named.items() if found}
+        return {name: self.prefixes[name] for name in sorted({*used, "world"}) if name in self.prefixes}
 
-    def _text(self, workload: Workload) -> str:
-        """An identity in words: the labels that policy can tell apart; whether we judge it is part of who it is."""
-        told = [f"{each.key}={each.value}" for each in workload.labels.items if each.key in self.population.keys]
-        if NAME in self.population.keys:
-            told.append(f"name={workload.name}")
-        text = " ".join(told) or "any other"
-        return text if self.judged(workload) else f"{text} (not enforced here)"
+    def _party(self, text: str, members: list[Workload]) -> Party:
+        sample = members[0]
+        return Party(text, tuple(members), self.population.program(sample.id) if self.judged(sample) else None)
+
+
+def apart(source: Party, destination: Party) -> bool:
+    """Tell whether two different ends can stand for these parties: what somebody says to itself always passes."""
+    return source is not destination or len(source.workloads) > 1
+
+
+def worlds(active: Snapshot, draft: Snapshot) -> tuple[World, World]:
+    """Return both versions as the same parties: what either tells apart, and whatever moves from one to another."""
+    keys = rulebook(active.policy, active.lapsed).keys() | rulebook(draft.policy, draft.lapsed).keys()
+    before, after = World(active, keys), World(draft, keys)
+    workloads, networks = _workloads(before, after), _networks(before, after)
+    first, second = (Division(workloads, {text: cell[at] for text, cell in networks.items()}) for at in (0, 1))
+    return before.divided(first), after.divided(second)
+
+
+def _workloads(before: World, after: World) -> dict[WorkloadId, str]:
+    """Label rules are policy too, so that a draft may give a workload another identity."""
+    told = {}
+    for now in after.apart():
+        was = before.snapshot.workloads.get(now.id, now)
+        if now.known or was.known:
+            told[now.id] = _moved(after.identity(now), before.identity(was))
+    return told
+
+
+def _networks(before: World, after: World) -> dict[str, Cell]:
+    """A draft may give a network set other addresses; the sets of both are those that either version names."""
+    names = before.used_prefixes().keys() | after.used_prefixes().keys()
+    versions = [{name: world.prefixes[name] for name in names if name in world.prefixes} for world in (before, after)]
+    found = cells(versions)
+    was, now = ([cell[at] for cell in found] for at in (0, 1))
+    return {
+        _moved(network_text(new, now) or ELSEWHERE, network_text(old, was) or ELSEWHERE): (old, new)
+        for old, new in found
+    }
+
+
+def _moved(now: str, was: str) -> str:
+    return now if now == was else f"{now} (was {was})"
 
 
 def _prefixes(book: Rulebook, name: str, hosts: Mapping[HostId, Host]) -> tuple[Prefix, ...]:

@@ -10,7 +10,7 @@ from stockade.core.model.ids import RuleId
 from stockade.core.model.intent import Line, Program, Tier
 from stockade.core.model.net import LAST_PORT, Ports, Protocol
 from stockade.core.plan.parties import Party, World
-from stockade.core.plan.portset import SPACES, PortSet, portset
+from stockade.core.plan.portset import SPACES, PortSet, joined
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ def runs(world: World, source: Party, destination: Party) -> tuple[Run, ...]:
 
 def permitted(found: Iterable[Run]) -> PortSet:
     """Return the services on which both ends say yes."""
-    return portset(run.ports for run in found if run.allowed)
+    return joined(run.ports for run in found if run.allowed)
 
 
 def _speaking(world: World, program: Program | None, lines: Iterable[Line], other: Party) -> tuple[Line, ...]:

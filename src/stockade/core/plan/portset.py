@@ -5,14 +5,9 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from stockade.core.model.net import ANYTHING, LAST_PORT, PORTED, Ports, Protocol
+from stockade.core.policy import ports_text
 
 SPACES = tuple(Protocol)
-ICMP_NAMES = {
-    (Protocol.ICMP, 8): "echo-request",
-    (Protocol.ICMPV6, 128): "echo-request",
-}
-MANY = 6
-"""More ranges than this are told by what is missing, where that is shorter."""
 
 
 class PortSet(msgspec.Struct, frozen=True):
@@ -24,7 +19,7 @@ class PortSet(msgspec.Struct, frozen=True):
         return bool(self.ranges)
 
     def __or__(self, other: "PortSet") -> "PortSet":
-        return portset((*self.ranges, *other.ranges))
+        return joined((*self.ranges, *other.ranges))
 
     def __and__(self, other: "PortSet") -> "PortSet":
         return self - (self - other)
@@ -41,33 +36,57 @@ class PortSet(msgspec.Struct, frozen=True):
             return "any"
         missing = EVERYTHING - self
         if len(missing.ranges) < len(self.ranges) and len(self.ranges) >= len(SPACES) - 1:
-            return f"any but {', '.join(map(ports_text, missing.ranges))}"
-        return ", ".join(map(ports_text, self.ranges))
+            return f"any but {', '.join(map(range_text, missing.ranges))}"
+        return ", ".join(map(range_text, self.ranges))
 
 
 def portset(ranges: Iterable[Ports]) -> PortSet:
-    """Return the set of some ranges, in any order, overlapping or not; a range of ``ANY`` is everything."""
-    joined: list[Ports] = []
-    for each in sorted(_spelt_out(ranges)):
-        last = joined[-1] if joined else None
+    """Return what policy means by some ranges, in any order, overlapping or not; a range of ``ANY`` is everything."""
+    return joined(_spelt_out(ranges))
+
+
+def joined(parts: Iterable[Ports]) -> PortSet:
+    """Return the set of ranges that were parts of sets: a range of ``ANY`` is protocols without a name, no more."""
+    found: list[Ports] = []
+    for each in sorted(parts):
+        last = found[-1] if found else None
         if last is not None and last.protocol is each.protocol and each.first <= last.last + 1:
-            joined[-1] = Ports(each.protocol, last.first, max(last.last, each.last))
+            found[-1] = Ports(each.protocol, last.first, max(last.last, each.last))
         else:
-            joined.append(each)
-    return PortSet(tuple(joined))
+            found.append(each)
+    return PortSet(tuple(found))
 
 
-def ports_text(ports: Ports) -> str:
-    """Return one range as a user writes it."""
-    whole = ports.first == 0 and ports.last == LAST_PORT
-    name = "other" if ports.protocol is Protocol.ANY else ports.protocol.name.lower()
-    if whole:
-        return name
+def range_text(ports: Ports) -> str:
+    """Return one range as a user writes it, and where policy has no word for it as near as can be.
+
+    Port 0 counts as written where its neighbours are: no policy names it and nothing listens there.
+    """
+    if ports.protocol is Protocol.ANY:
+        return "other"
     if ports.protocol in PORTED:
-        return f"{name}/{ports.first}" if ports.first == ports.last else f"{name}/{ports.first}-{ports.last}"
-    first, last = ports.first // 256, ports.last // 256
-    kind = ICMP_NAMES.get((ports.protocol, first), str(first))
-    return f"{name}/{kind}" if first == last else f"{name}/{first}-{last}"
+        first = 1 if ports.first == 0 < ports.last < LAST_PORT else ports.first
+        return ports_text(Ports(ports.protocol, first, ports.last))
+    return ", ".join(_icmp_texts(ports))
+
+
+def _icmp_texts(ports: Ports) -> Iterator[str]:
+    """Whole types together; the codes of a type that is not whole by themselves."""
+    word = ports.protocol.name.lower()
+    (first, low), (last, high) = divmod(ports.first, 256), divmod(ports.last, 256)
+    if first == last and (low, high) != (0, 255):
+        yield f"{word}/{first}/{low}" + (f"-{high}" if high != low else "")
+        return
+    if low:
+        yield from _icmp_texts(Ports(ports.protocol, ports.first, first * 256 + 255))
+        first += 1
+    whole = last - (high != 255)
+    if whole > first and (first, whole) != (0, 255):
+        yield f"{word}/{first}-{whole}"
+    elif whole >= first:
+        yield ports_text(Ports(ports.protocol, first * 256, whole * 256 + 255))
+    if high != 255:
+        yield from _icmp_texts(Ports(ports.protocol, last * 256, ports.last))
 
 
 def _spelt_out(ranges: Iterable[Ports]) -> Iterator[Ports]:

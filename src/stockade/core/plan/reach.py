@@ -6,9 +6,9 @@ from stockade.core import select
 from stockade.core.model.inventory import Workload
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.naming import named
-from stockade.core.plan.parties import Party, World
+from stockade.core.plan.parties import Party, World, apart
 from stockade.core.plan.permitted import runs
-from stockade.core.plan.portset import portset
+from stockade.core.plan.portset import joined
 from stockade.core.plan.values import Reach, Reachable
 from stockade.errors import StockadeError
 
@@ -26,14 +26,14 @@ def reach(snapshot: Snapshot, of: str) -> Reach:
             each
             for party in own.values()
             for peer in world.parties.values()
-            if peer is not party or len(peer.workloads) > 1
+            if apart(peer, party)
             for each in _open(world, peer, party, peer)
         ),
         outbound=_merged(
             each
             for party in own.values()
             for peer in world.parties.values()
-            if peer is not party or len(peer.workloads) > 1
+            if apart(party, peer)
             for each in _open(world, party, peer, peer)
         ),
     )
@@ -63,7 +63,7 @@ def _open(world: World, source: Party, destination: Party, peer: Party) -> list[
     return [
         Reachable(
             peer=peer.text,
-            on=portset(found[each].ports for each in numbers).text(),
+            on=joined(found[each].ports for each in numbers).text(),
             workloads=len(peer.workloads),
             rule=found[numbers[0]].rule,
             where=world.book.wheres.get(rule_id) if (rule_id := found[numbers[0]].rule) else None,
