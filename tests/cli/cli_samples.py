@@ -31,7 +31,7 @@ MOMENT = 1_700_000_000.0
 
 
 def runtime(key: str, value: str) -> Label:
-    return Label(key, value, LabelSource.RUNTIME, f'Compose service "{value}"')
+    return Label(key, value, LabelSource.RUNTIME, "compose")
 
 
 def workload(name: str, *labels: Label, mode: Mode | None = Mode.VISIBILITY) -> WorkloadView:
@@ -107,8 +107,19 @@ PLAN = Plan(
 )
 
 DENIED = Explanation(
-    source=NamedEnd("web-2", WEB.id, HOST, "172.17.0.2", WEB.labels, Mode.VISIBILITY),
-    destination=NamedEnd("db-0", WorkloadId("docker:host-a:db-0"), HOST, "172.17.0.3", (runtime("role", "db"),)),
+    source=NamedEnd(
+        "172.17.0.2",
+        WEB.id,
+        HOST,
+        "172.17.0.2",
+        WEB.labels,
+        Mode.VISIBILITY,
+        name="web-2",
+        origins=('from Compose service "web" (docker on host-a)',),
+    ),
+    destination=NamedEnd(
+        "db-0", WorkloadId("docker:host-a:db-0"), HOST, "172.17.0.3", (runtime("role", "db"),), name="db-0"
+    ),
     on="tcp/5432",
     allowed=False,
     version=Version(8),
@@ -126,7 +137,13 @@ DENIED = Explanation(
         ),
     ),
     nearest=NearestRule(RuleId("shop/api-to-db"), Where(SHOP, 9), "role=api → role=db tcp/5432", ("source",)),
-    flip=Flip("from: role in (api, web)", Where(SHOP, 9), (("web-1", "db-0"),)),
+    flip=Flip(
+        'from: "role in (api, web)"',
+        Where(SHOP, 9),
+        tuple((f"web-{number}", "db-0") for number in (1, 3, 4, 5, 6, 7, 8, 9)),
+        RuleId("shop/api-to-db"),
+        also_count=8,
+    ),
 )
 
 VERSION = VersionView(Version(8), "ada", "shop", MOMENT, "c0ffee", 1, 4, active=True)

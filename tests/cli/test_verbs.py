@@ -91,7 +91,7 @@ def test_workloads(server: Server, cli: CommandLine) -> None:
     assert server.of("workloads")[1] == {"select": "role = web"}
     assert any(row.startswith("?  stranger") for row in ran.lines)
     assert "role=web" in ran.out
-    assert 'role=web  from runtime Compose service "web"' in cli("workloads", "--long").out
+    assert "role=web  from the runtime, by rule compose" in cli("workloads", "--long").out
 
 
 def test_watch_shows_each_change_and_marks_the_listing_end(server: Server, cli: CommandLine) -> None:
@@ -229,16 +229,16 @@ def test_explain_says_the_result_first(server: Server, cli: CommandLine) -> None
     assert ran.lines == [
         "✕ DENIED at host-a, on arrival at db-0    version 8, in force on host-a",
         "",
-        "  leaves  web-2  host-a  allowed  mode visibility judges nothing",
-        "  enters  db-0   host-a  denied",
+        "  leaves  web-2 (172.17.0.2)  host-a  allowed  mode visibility judges nothing",
+        "  enters  db-0                host-a  denied",
         "      no rule allows it; mode full denies (modes.yaml:4)",
         "  nearest   shop.yaml:9  shop/api-to-db  role=api → role=db tcp/5432 (lacks: source)",
         "",
-        '  because  web-2  has role=web  from runtime Compose service "web"',
-        '           db-0   has role=db   from runtime Compose service "db"',
+        '  because  web-2  has role=web  from Compose service "web" (docker on host-a)',
+        "           db-0   has role=db   from the runtime, by rule compose",
         "",
-        "  to allow  shop.yaml:9  from: role in (api, web)",
-        "            would also open  web-1 → db-0",
+        '  to allow  shop.yaml:9  shop/api-to-db  from: "role in (api, web)"',
+        "            would also open  web-1 → db-0, web-3 → db-0, web-4 → db-0 and 5 more",
     ]
 
 

@@ -29,6 +29,7 @@ from stockade.testing.probe.values import Probe
 from stockade.wire.api import (
     ApplyRequest,
     BirthsReply,
+    ExplainReply,
     File,
     Message,
     PlanReply,
@@ -171,7 +172,10 @@ async def _born(on: Stage, told: Told, version: int, known: int) -> None:
 
 async def _explained(on: Stage) -> None:
     _step(5, "stockade explain web-1 db-1 tcp/5432", "Why one of these was denied, end by end.")
-    show(explain_view(await asyncio.to_thread(on.explained, Probe("web-1", "db-1", Protocol.TCP, 5432))))
+    told = await asyncio.to_thread(
+        on.client.call, "explain", ExplainReply, source="web-1", destination="db-1", on="tcp/5432"
+    )
+    show(explain_view(told))
 
 
 async def _rolled_back(on: Stage, told: Told) -> None:

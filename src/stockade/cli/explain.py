@@ -1,6 +1,7 @@
 """``stockade explain``: a verdict, end by end."""
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,6 +15,9 @@ from stockade.cli.workloads import said_by
 from stockade.core.model.packet import Direction
 from stockade.core.plan.values import EndVerdict, Explanation, NamedEnd
 from stockade.wire.api import ExplainReply
+
+NAMED = 3
+"""Pairs named of those that a change would open besides; the others are counted."""
 
 
 def explain(
@@ -54,7 +58,7 @@ def _head(it: Explanation, force: str) -> Line:
         return line(ALLOWED, Span(" ALLOWED", "bold green"), f"    version {it.version}{force}")
     denier = next(end for end in it.ends if not end.allowed)
     word = "on arrival at" if denier.direction is Direction.INGRESS else "on departure from"
-    name = _named(it, denier.direction).text
+    name = _title(_named(it, denier.direction))
     where = f" at {denier.host}," if denier.host else ""
     return line(DENIED, Span(" DENIED", "bold red"), f"{where} {word} {name}    version {it.version}{force}")
 
@@ -70,7 +74,7 @@ def _in_force(reply: ExplainReply) -> str:
 
 
 def _ends(it: Explanation) -> View:
-    rows = [(_verb(end), _named(it, end.direction).text, end.host or "–", *_said(end)) for end in it.ends]
+    rows = [(_verb(end), _title(_named(it, end.direction)), end.host or "–", *_said(end)) for end in it.ends]
     yield from columns(("", "", "", "", ""), rows, indent="  ")
     if it.nearest:
         lacks = f" (lacks: {', '.join(it.nearest.lacks)})" if it.nearest.lacks else ""
@@ -91,6 +95,11 @@ def _named(it: Explanation, direction: Direction) -> NamedEnd:
     return it.source if direction is Direction.EGRESS else it.destination
 
 
+def _title(end: NamedEnd) -> str:
+    """The workload's name, with what was typed where that is something else: its address, its id."""
+    return end.text if end.name in ("", end.text) else f"{end.name} ({end.text})"
+
+
 def _labels(it: Explanation) -> View:
     rows = list(_label_rows(it.source)) + list(_label_rows(it.destination))
     if not rows:
@@ -101,17 +110,21 @@ def _labels(it: Explanation) -> View:
 
 
 def _label_rows(end: NamedEnd) -> Iterator[tuple[str, str, str]]:
+    name = end.name or end.text
     if end.workload and not end.labels:
-        yield end.text, "is unknown", "nobody has labelled it yet"
-    for label in end.labels:
-        yield end.text, f"has {label.key}={label.value}", said_by(label)
+        yield name, "is unknown", "nobody has labelled it yet"
+    for label, origin in zip_longest(end.labels, end.origins):
+        yield name, f"has {label.key}={label.value}", origin or said_by(label)
 
 
 def _flip(it: Explanation) -> View:
     if it.flip is None:
         return
     yield line()
-    word = "to deny " if it.allowed else "to allow"
-    yield line(f"  {word}  ", f"{short(it.flip.where)}  " if it.flip.where else "", it.flip.text)
-    if it.flip.also:
-        yield line("            would also open  ", ", ".join(f"{a} → {b}" for a, b in it.flip.also))
+    place = f"{short(it.flip.where)}  " if it.flip.where else ""
+    rule = f"{it.flip.rule}  " if it.flip.rule else ""
+    yield line("  to allow  ", place, rule, it.flip.text)
+    also = ", ".join(f"{source} → {destination}" for source, destination in it.flip.also[:NAMED])
+    more = it.flip.also_count - NAMED
+    if also:
+        yield line("            would also open  ", also, f" and {more} more" if more > 0 else "")

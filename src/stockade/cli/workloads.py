@@ -10,7 +10,7 @@ from stockade.cli.moments import stamp
 from stockade.cli.output import UNKNOWN, Span, View, columns, line, remark, show
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Format
-from stockade.core.model.labels import Label
+from stockade.core.model.labels import Label, LabelSource
 from stockade.wire.api import Gone, InSync, Seen, WatchLine, WorkloadsReply, WorkloadView
 
 HEADERS = ("", "NAME", "KIND", "HOST", "MODE", "ADDRESSES", "LABELS")
@@ -58,8 +58,11 @@ def long_view(reply: WorkloadsReply) -> View:
 
 
 def said_by(label: Label) -> str:
-    """Return whose word a label is."""
-    return f"from {label.source.value} {label.by}".rstrip()
+    """Return whose word a label is, and the rule or person that set it."""
+    if label.source is LabelSource.OPERATOR:
+        return f"from {label.by}, an operator" if label.by else "from an operator"
+    whose = {LabelSource.RULE: "policy", LabelSource.SELF: "itself"}.get(label.source, f"the {label.source.value}")
+    return f"from {whose}, by rule {label.by}" if label.by else f"from {whose}"
 
 
 def _facts(each: WorkloadView) -> list[tuple[str, str]]:

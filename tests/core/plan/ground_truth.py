@@ -79,7 +79,7 @@ def _spot(endpoint: Endpoint, workload: Workload | None, host: HostId | None) ->
 
 def points(*snapshots: Snapshot) -> list[Point]:
     """Return both sides of every edge of every range that any policy of these speaks of."""
-    found = {Point(Protocol.ANY, 0)}
+    found = {Point(Protocol.ANY, 0), Point(Protocol.TCP, 7)}
     for snapshot in snapshots:
         services = {each.name: each.ports for each in snapshot.policy.services}
         rules = [rule for policy in snapshot.policy.policies for rule in policy.rules]

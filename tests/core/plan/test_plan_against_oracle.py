@@ -17,7 +17,7 @@ from stockade.core.plan.values import ConnectionChange, Plan
 from stockade.testing import policies, strategies
 from stockade.testing.policies import NETWORK_SETS
 
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 TRIED = 80
 LABEL_RULES = (*policies.LABEL_RULES, LabelRule("machines", (("env", "prod"), ("role", "db")), (("host", "host-a"),)))
 OTHER_SETS = {

@@ -10,7 +10,7 @@ from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.policy import PER_HOST_SET, Births, EnforcementMode, Mode, Quarantine, Selected, Where
 from stockade.core.model.problem import Problem
 from stockade.core.model.selector import Selector
-from stockade.core.plan.parties import Party, World
+from stockade.core.plan.parties import Party, World, speaks
 from stockade.core.plan.permitted import permitted, runs
 from stockade.core.plan.portset import portset
 from stockade.core.plan.values import Caution, WarningKind
@@ -82,8 +82,8 @@ def _shadowed(world: World) -> Iterator[Caution]:
                 (destination.program, destination.program.ingress if destination.program else (), source),
             ):
                 if program is not None and program.mode in (Mode.SELECTIVE, Mode.FULL):
-                    speaking |= {line.rule for line in lines if world.speaks(line, other)}
-            for run in runs(world, source, destination):
+                    speaking |= {line.rule for line in lines if speaks(world.book, line, other)}
+            for run in runs(world.book, source, destination):
                 deciding |= {said.line.rule for said in (run.leaves, run.enters) if said.line}
     for policy in world.snapshot.policy.policies:
         for rule in policy.rules:
@@ -100,7 +100,7 @@ def _newly_full(before: World, after: World) -> Iterator[Caution]:
         was = before.parties.get(party.text)
         if was and was.program and was.program.mode is Mode.FULL:
             continue
-        if not permitted(runs(after, party, RESOLVERS)) & DNS:
+        if not permitted(runs(after.book, party, RESOLVERS)) & DNS:
             text = "goes full and may not ask its name servers: allow it `to: networks(resolvers), on: [dns]`"
             yield Caution(WarningKind.NO_RESOLVERS, party.text, text)
         if any(each.seen.kind is WorkloadKind.HOST for each in party.workloads):
@@ -109,7 +109,7 @@ def _newly_full(before: World, after: World) -> Iterator[Caution]:
 
 def _lockout(world: World, host: Party) -> Iterator[Caution]:
     outside = [party for party in world.parties.values() if party.networks]
-    if not any(permitted(runs(world, party, host)) & SSH for party in outside):
+    if not any(permitted(runs(world.book, party, host)) & SSH for party in outside):
         text = "the host goes full and no rule lets ssh in from outside; live sessions stay. Use apply --confirm 60s"
         yield Caution(WarningKind.LOCKOUT, host.text, text)
 

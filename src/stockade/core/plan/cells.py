@@ -32,6 +32,12 @@ def network_text(sets: Names, among: Iterable[Names]) -> str:
     return f"networks({', '.join(narrowest)})" if narrowest else ""
 
 
+def holds(prefixes: tuple[Prefix, ...], address: str) -> bool:
+    """Tell whether an address lies in any of these."""
+    number = int(ipaddress.ip_address(address))
+    return any(first <= number <= last for first, last in _ranges(prefixes, 6 if ":" in address else 4))
+
+
 def _within(inner: str, outer: str, every: Iterable[Names]) -> bool:
     """Tell whether one set lies in another and does not fill it."""
     found = [sets for sets in every if inner in sets or outer in sets]

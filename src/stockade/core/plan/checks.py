@@ -8,12 +8,11 @@ from stockade.core.compile.population import program_for
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Sighting, Workload, WorkloadKind
 from stockade.core.model.labels import Label, Labels
-from stockade.core.model.net import Ports
-from stockade.core.model.policy import Expectation, Never, Policy, PolicyTest, ServiceRef, TestEnd
+from stockade.core.model.policy import Expectation, Never, Policy, PolicyTest, TestEnd
 from stockade.core.model.selector import And, Equal, Selector
 from stockade.core.plan.parties import Party, World
 from stockade.core.plan.permitted import Run, permitted, runs
-from stockade.core.plan.portset import EVERYTHING, PortSet, joined, portset
+from stockade.core.plan.portset import PortSet, joined, written_out
 from stockade.core.plan.values import InvariantResult, TestResult
 
 HYPOTHETICAL = "a workload with "
@@ -33,24 +32,13 @@ def invariants(world: World) -> tuple[InvariantResult, ...]:
                 world,
                 each.holds.source,
                 each.holds.destination,
-                services(world, each.holds.on),
+                written_out(world.snapshot.policy, each.holds.on),
                 never=isinstance(each.holds, Never),
             ),
             "",
         )
         found.append(InvariantResult(each.name, each.where, not counterexample, counterexample))
     return tuple(found)
-
-
-def services(world: World, on: tuple[ServiceRef, ...]) -> PortSet:
-    """Write services out; none named is all."""
-    if not on:
-        return EVERYTHING
-    known = {service.name: service.ports for service in world.snapshot.policy.services}
-    ports: list[Ports] = []
-    for each in on:
-        ports += [each] if isinstance(each, Ports) else known.get(each, ())
-    return portset(ports)
 
 
 def _breaches(world: World, source: Selector, destination: Selector, on: PortSet, *, never: bool) -> Iterator[str]:
@@ -61,7 +49,7 @@ def _breaches(world: World, source: Selector, destination: Selector, on: PortSet
             continue
         for sender in world.parties.values():
             pair = _pair(_forbidden(sender, source, never=never), reached)
-            if pair and (open_ports := permitted(runs(world, sender, target)) & on):
+            if pair and (open_ports := permitted(runs(world.book, sender, target)) & on):
                 yield f"{pair[0]} → {pair[1]} {open_ports.text()}"
 
 
@@ -86,8 +74,8 @@ def _is(workload: Workload, selector: Selector) -> bool:
 
 def _run(world: World, policy: Policy, test: PolicyTest) -> TestResult:
     source, destination = (_party(world, policy, end) for end in (test.source, test.destination))
-    on = services(world, (test.on,))
-    found = [run for run in runs(world, source, destination) if joined([run.ports]) & on]
+    on = written_out(world.snapshot.policy, (test.on,))
+    found = [run for run in runs(world.book, source, destination) if joined([run.ports]) & on]
     allowed = on == on & permitted(found)
     some = bool(on & permitted(found))
     passed = allowed if test.expect is Expectation.ALLOW else not some

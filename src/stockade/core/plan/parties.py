@@ -13,7 +13,6 @@ import msgspec
 from stockade.core import select
 from stockade.core.compile.addresses import disjoint
 from stockade.core.compile.population import CARRIED, Population
-from stockade.core.compile.ranges import Ranges
 from stockade.core.compile.rulebook import Rulebook, rulebook
 from stockade.core.model.ids import HostId, Prefix, WorkloadId
 from stockade.core.model.intent import Line, Program
@@ -21,7 +20,7 @@ from stockade.core.model.inventory import Host, Workload
 from stockade.core.model.labels import NAME
 from stockade.core.model.policy import METADATA_SET, PER_HOST_SET
 from stockade.core.model.snapshot import Snapshot
-from stockade.core.plan.cells import Cell, Names, cells, network_text
+from stockade.core.plan.cells import Cell, Names, cells, holds, network_text
 
 UNKNOWN = "unknown"
 ELSEWHERE = "elsewhere"
@@ -86,19 +85,6 @@ class World:
         world._division = division
         return world
 
-    def speaks(self, line: Line, party: Party) -> bool:
-        """Tell whether a line's peers include a party."""
-        if not line.peers.name:
-            return True
-        if line.peers.networks:
-            return bool(party.networks.intersection(line.peers.name.split(",")))
-        if not party.workloads or not party.workloads[0].known:
-            return False
-        term, sample = self.book.terms[line.peers.name], party.workloads[0]
-        if term.adrift and party.program is not None:
-            return False
-        return select.matches(term.selector, sample.labels, sample.name)
-
     def party_of(self, workload: Workload) -> Party:
         """Return the party that a workload belongs to; one that shares a network namespace has its owner's."""
         holder = self.snapshot.workloads.get(workload.seen.owner, workload) if workload.seen.owner else workload
@@ -107,20 +93,11 @@ class World:
 
     def party_at(self, address: str) -> Party:
         """Return a party for one address outside the inventory."""
-        return Party(
-            address, networks=frozenset(name for name, each in self.prefixes.items() if address in Ranges(each))
-        )
+        return Party(address, networks=sets_at(self.book, self.snapshot.hosts, address))
 
     def apart(self) -> Iterable[Workload]:
         """Yield the workloads that have ends of their own, known or not; the others are judged as their owners."""
         return (each for each in self.snapshot.workloads.values() if each.seen.owner is None)
-
-    def judged(self, workload: Workload) -> bool:
-        """Tell whether an enforcement point of ours carries a workload, or will once it has an endpoint."""
-        if workload.seen.host not in self.snapshot.hosts:
-            return False
-        endpoints = workload.seen.endpoints
-        return not endpoints or any(each.attachment in CARRIED for each in endpoints)
 
     def identity(self, workload: Workload) -> str:
         """An identity in words: the labels that policy can tell apart; whether we judge it is part of who it is."""
@@ -130,7 +107,7 @@ class World:
         if NAME in self.population.keys:
             told.append(f"name={workload.name}")
         text = " ".join(told) or "any other"
-        return text if self.judged(workload) else f"{text} (not enforced here)"
+        return text if judged(self.snapshot.hosts, workload) else f"{text} (not enforced here)"
 
     @cached_property
     def prefixes(self) -> Mapping[str, tuple[Prefix, ...]]:
@@ -139,17 +116,40 @@ class World:
 
     def used_prefixes(self) -> Mapping[str, tuple[Prefix, ...]]:
         """The prefixes of the network sets that rules name, and of the world."""
-        used = {
-            name
-            for clause in self.book.clauses
-            if clause.line.peers.networks
-            for name in clause.line.peers.name.split(",")
-        }
-        return {name: self.prefixes[name] for name in sorted({*used, "world"}) if name in self.prefixes}
+        return {name: self.prefixes[name] for name in sorted({*_used(self.book), "world"}) if name in self.prefixes}
 
     def _party(self, text: str, members: list[Workload]) -> Party:
         sample = members[0]
-        return Party(text, tuple(members), self.population.program(sample.id) if self.judged(sample) else None)
+        return Party(
+            text, tuple(members), self.population.program(sample.id) if judged(self.snapshot.hosts, sample) else None
+        )
+
+
+def speaks(book: Rulebook, line: Line, party: Party) -> bool:
+    """Tell whether a line's peers include a party."""
+    if not line.peers.name:
+        return True
+    if line.peers.networks:
+        return bool(party.networks.intersection(line.peers.name.split(",")))
+    if not party.workloads or not party.workloads[0].known:
+        return False
+    term, sample = book.terms[line.peers.name], party.workloads[0]
+    if term.adrift and party.program is not None:
+        return False
+    return select.matches(term.selector, sample.labels, sample.name)
+
+
+def sets_at(book: Rulebook, hosts: Mapping[HostId, Host], address: str) -> Names:
+    """Return the network sets that rules name and that an address outside the inventory lies in."""
+    return frozenset(name for name in _used(book) if holds(_prefixes(book, name, hosts), address))
+
+
+def judged(hosts: Mapping[HostId, Host], workload: Workload) -> bool:
+    """Tell whether an enforcement point of ours carries a workload, or will once it has an endpoint."""
+    if workload.seen.host not in hosts:
+        return False
+    endpoints = workload.seen.endpoints
+    return not endpoints or any(each.attachment in CARRIED for each in endpoints)
 
 
 def apart(source: Party, destination: Party) -> bool:
@@ -190,6 +190,11 @@ def _networks(before: World, after: World) -> dict[str, Cell]:
 
 def _moved(now: str, was: str) -> str:
     return now if now == was else f"{now} (was {was})"
+
+
+def _used(book: Rulebook) -> set[str]:
+    peers = (clause.line.peers for clause in book.clauses)
+    return {name for each in peers if each.networks for name in each.name.split(",") if name in book.networks}
 
 
 def _prefixes(book: Rulebook, name: str, hosts: Mapping[HostId, Host]) -> tuple[Prefix, ...]:

@@ -6,10 +6,11 @@ from itertools import pairwise
 import msgspec
 
 from stockade.core.compile.decide import decide, enforces
+from stockade.core.compile.rulebook import Rulebook
 from stockade.core.model.ids import RuleId
 from stockade.core.model.intent import Line, Program, Tier
 from stockade.core.model.net import LAST_PORT, Ports, Protocol
-from stockade.core.plan.parties import Party, World
+from stockade.core.plan.parties import Party, speaks
 from stockade.core.plan.portset import SPACES, PortSet, joined
 
 
@@ -41,10 +42,10 @@ class Run(msgspec.Struct, frozen=True):
         return None
 
 
-def runs(world: World, source: Party, destination: Party) -> tuple[Run, ...]:
+def runs(book: Rulebook, source: Party, destination: Party) -> tuple[Run, ...]:
     """Judge every service between two parties."""
-    leaving = _speaking(world, source.program, source.program.egress if source.program else (), destination)
-    entering = _speaking(world, destination.program, destination.program.ingress if destination.program else (), source)
+    leaving = _speaking(book, source.program, source.program.egress if source.program else (), destination)
+    entering = _speaking(book, destination.program, destination.program.ingress if destination.program else (), source)
     found: list[Run] = []
     for protocol in SPACES:
         found += [
@@ -59,12 +60,12 @@ def permitted(found: Iterable[Run]) -> PortSet:
     return joined(run.ports for run in found if run.allowed)
 
 
-def _speaking(world: World, program: Program | None, lines: Iterable[Line], other: Party) -> tuple[Line, ...]:
+def _speaking(book: Rulebook, program: Program | None, lines: Iterable[Line], other: Party) -> tuple[Line, ...]:
     """Keep the lines that count and speak of the other party."""
     if program is None:
         return ()
     counting = (line for line in lines if line.tier <= Tier.CUT_REST or enforces(program))
-    return tuple(line for line in counting if world.speaks(line, other))
+    return tuple(line for line in counting if speaks(book, line, other))
 
 
 def _cut(protocol: Protocol, lines: tuple[Line, ...]) -> Iterator[Ports]:

@@ -73,7 +73,7 @@ def _judged(worlds: tuple[World, World], ends: tuple[str, str]) -> bool:
 
 
 def _between(world: World, ends: tuple[str, str]) -> tuple[Run, ...]:
-    return runs(world, world.parties[ends[0]], world.parties[ends[1]])
+    return runs(world.book, world.parties[ends[0]], world.parties[ends[1]])
 
 
 def _changes(
@@ -127,7 +127,7 @@ def _half_open(world: World) -> Iterator[HalfOpen]:
         for destination in world.parties.values():
             if source.program is None or destination.program is None or not apart(source, destination):
                 continue
-            for denied, found in _one_sided(runs(world, source, destination)):
+            for denied, found in _one_sided(runs(world.book, source, destination)):
                 on = joined(run.ports for run in found)
                 yield HalfOpen(
                     source.text,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from stockade.core.model.net import ANYTHING, LAST_PORT, PORTED, Ports, Protocol
+from stockade.core.model.policy import PolicySet, ServiceRef
 from stockade.core.policy import ports_text
 
 SPACES = tuple(Protocol)
@@ -55,6 +56,14 @@ def joined(parts: Iterable[Ports]) -> PortSet:
         else:
             found.append(each)
     return PortSet(tuple(found))
+
+
+def written_out(policy: PolicySet, on: tuple[ServiceRef, ...]) -> PortSet:
+    """Return what a rule's ``on`` means; nothing written is everything."""
+    if not on:
+        return EVERYTHING
+    known = {service.name: service.ports for service in policy.services}
+    return portset(ports for each in on for ports in ((each,) if isinstance(each, Ports) else known.get(each, ())))
 
 
 def range_text(ports: Ports) -> str:

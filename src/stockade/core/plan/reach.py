@@ -56,7 +56,7 @@ def _members(snapshot: Snapshot, of: str) -> list[Workload]:
 
 def _open(world: World, source: Party, destination: Party, peer: Party) -> list[Reachable]:
     by_rule: dict[str, list[int]] = {}
-    found = runs(world, source, destination)
+    found = runs(world.book, source, destination)
     for number, run in enumerate(found):
         if run.allowed:
             by_rule.setdefault(run.rule or "", []).append(number)

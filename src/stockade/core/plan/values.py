@@ -192,6 +192,10 @@ class NamedEnd(msgspec.Struct, frozen=True):
     address: str = ""
     labels: tuple[Label, ...] = ()
     mode: Mode | None = None
+    name: str = ""
+    """The workload's name, or its id where others share the name; empty where it is no workload."""
+    origins: tuple[str, ...] = ()
+    """Where each of ``labels`` comes from, in words, in their order."""
 
 
 class EndVerdict(msgspec.Struct, frozen=True):
@@ -218,11 +222,19 @@ class NearestRule(msgspec.Struct, frozen=True):
 
 
 class Flip(msgspec.Struct, frozen=True):
-    """The smallest change found that would turn the verdict, and what else it would open (workload names)."""
+    """The smallest change found that would turn the verdict.
+
+    ``text`` is a new rule, or, with ``where`` a rule's place, one field of that rule as it should read, or else what
+    to do in words. ``also`` are the other pairs of workloads, or of a workload and the address asked about, that it
+    would open on any port, by name: all of them up to a thousand. ``also_count`` is their exact number.
+    """
 
     text: str
     where: Where | None = None
     also: tuple[tuple[str, str], ...] = ()
+    rule: RuleId | None = None
+    """The rule that it widens."""
+    also_count: int = 0
 
 
 class Explanation(msgspec.Struct, frozen=True):

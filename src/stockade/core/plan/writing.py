@@ -1,5 +1,6 @@
 """Rules written out, as a user would add them to a policy: what is written here can be read back."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from stockade.core import select
@@ -11,6 +12,9 @@ from stockade.core.model.policy import Networks, Rule, Selected, ServiceRef
 from stockade.core.model.selector import And, Equal, Selector
 from stockade.core.plan.portset import EVERYTHING, PortSet
 from stockade.core.policy import ports_text
+
+_BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 =()./_-]*")
+"""What means itself in YAML, even between commas and braces."""
 
 
 def told(workload: Workload, keys: Iterable[str]) -> Selector:
@@ -55,6 +59,11 @@ def quoted(text: str) -> str:
     if '"' in text or "\\" in text:
         return "'" + text.replace("'", "''") + "'"
     return f'"{text}"'
+
+
+def scalar(text: str) -> str:
+    """Return a text as a YAML scalar, bare where it may be."""
+    return text if _BARE.fullmatch(text) else quoted(text)
 
 
 def services(ports: PortSet) -> tuple[Ports, ...]:
