@@ -1,6 +1,7 @@
 """What a plan warns of."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 from stockade.core import select
 from stockade.core.model.ids import HostId
@@ -63,7 +64,10 @@ def _empty(world: World) -> Iterator[Caution]:
 
 
 def _anyone(world: World, selector: Selector, scope: Selector | None) -> bool:
-    examples = (next(iter(members.values())) for members in world.population.members if members)
+    """One of each identity will do, save where a selector sees more than identities do: one of a lapsed quarantine."""
+    alike = select.keys(selector) <= world.population.keys
+    members = (each.values() for each in world.population.members)
+    examples = (each for some in members for each in islice(some, 1 if alike else None))
     return any(
         select.matches(selector, each.labels, each.name)
         and (scope is None or select.matches(scope, each.labels, each.name))

@@ -23,14 +23,13 @@ from stockade.core.model.policy import (
     PolicySet,
     Rule,
     Selected,
-    ServiceRef,
     Where,
 )
 from stockade.core.model.policy import End as RuleEnd
 from stockade.core.model.selector import And, Equal, In, Selector
 from stockade.core.plan.cells import holds
 from stockade.core.plan.naming import Named
-from stockade.core.plan.portset import PortSet, portset
+from stockade.core.plan.portset import Speaking, portset
 from stockade.core.plan.writing import allow_text, anywhere, end_text, on_text, scalar, told
 from stockade.core.policy.words import name_like
 
@@ -67,8 +66,7 @@ class Allow(NamedTuple):
 
 def allows(policy: PolicySet, ends: tuple[Named, Named], on: Ports) -> list[Allow]:
     """Return every allow, in the order of policy, with what it lacks for a connection."""
-    meant = portset([on])
-    speaking = _Speaking(meant, {each.name for each in policy.services if portset(each.ports) & meant})
+    speaking = Speaking(policy, portset([on]))
     return [
         Allow(within, rule, _lacks(policy, within, rule, ends, speaking))
         for within in policy.policies
@@ -122,20 +120,8 @@ def mentioned(policy: PolicySet) -> frozenset[str]:
 # Does it fit?
 
 
-class _Speaking(NamedTuple):
-    """What is asked about, and the names of the services that mean it too."""
-
-    meant: PortSet
-    services: set[str]
-
-    def of(self, on: tuple[ServiceRef, ...]) -> bool:
-        return not on or any(
-            bool(portset([each]) & self.meant) if isinstance(each, Ports) else each in self.services for each in on
-        )
-
-
 def _lacks(
-    policy: PolicySet, within: Policy, rule: Rule, ends: tuple[Named, Named], speaking: _Speaking
+    policy: PolicySet, within: Policy, rule: Rule, ends: tuple[Named, Named], speaking: Speaking
 ) -> tuple[str, ...]:
     fits = {
         "source": _fits(policy, within, rule.source, ends[0]),

@@ -21,7 +21,7 @@ from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.changes import NEW, Change
 from stockade.core.plan.parties import Party, judged, sets_at
 from stockade.core.plan.permitted import Run, permitted, runs
-from stockade.core.plan.portset import PortSet, joined, written_out
+from stockade.core.plan.portset import PortSet, Speaking, joined, written_out
 
 
 class Group(NamedTuple):
@@ -92,10 +92,8 @@ def _pairs(change: Change, sorting: "_Sorting", outside: Group) -> Iterable[tupl
 
 def _book(policy: PolicySet, ports: PortSet, snapshot: Snapshot) -> Rulebook:
     """Write the rulebook of what speaks of some ports."""
-    kept = (
-        replace(each, rules=tuple(rule for rule in each.rules if written_out(policy, rule.on) & ports))
-        for each in policy.policies
-    )
+    speaking = Speaking(policy, ports)
+    kept = (replace(each, rules=tuple(rule for rule in each.rules if speaking.of(rule.on))) for each in policy.policies)
     return rulebook(replace(policy, policies=tuple(kept)), snapshot.lapsed)
 
 

@@ -58,6 +58,24 @@ def joined(parts: Iterable[Ports]) -> PortSet:
     return PortSet(tuple(found))
 
 
+class Speaking:
+    """Asks many rules whether their ``on`` means any of some ports."""
+
+    def __init__(self, policy: PolicySet, ports: PortSet) -> None:
+        self._ranges = ports.ranges
+        self._services = {each.name for each in policy.services if any(map(self._overlaps, each.ports))}
+
+    def of(self, on: tuple[ServiceRef, ...]) -> bool:
+        """Tell whether what a rule lists means any of the ports; nothing listed is everything."""
+        return not on or any(self._overlaps(each) if isinstance(each, Ports) else each in self._services for each in on)
+
+    def _overlaps(self, ports: Ports) -> bool:
+        return ports == ANYTHING or any(
+            ports.protocol is each.protocol and ports.first <= each.last and each.first <= ports.last
+            for each in self._ranges
+        )
+
+
 def written_out(policy: PolicySet, on: tuple[ServiceRef, ...]) -> PortSet:
     """Return what a rule's ``on`` means; nothing written is everything."""
     if not on:
