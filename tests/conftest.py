@@ -78,8 +78,12 @@ REASONS: dict[str, Callable[[], str]] = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a Docker engine's and a fault's tests each on one worker: two at a time would share what they break."""
+    """Keep a Docker engine's and a fault's tests each on one worker: two at a time would share what they break.
+
+    First of all, since whoever distributes tests reads the groups in the same hook.
+    """
     for item in items:
         for kind in ("docker", "fault", "guest"):
             if item.get_closest_marker(kind) and not item.get_closest_marker("xdist_group"):

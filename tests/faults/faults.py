@@ -116,6 +116,12 @@ async def there(lab: Lab) -> bool:
     return (await lab.run(lab.host_name, ["nft", "list", "table", "inet", "stockade"])).status == 0
 
 
+async def judging(lab: Lab) -> bool:
+    """Return whether our hooks lead somewhere: tables are there a transaction before they judge."""
+    done = await lab.run(lab.host_name, ["nft", "list", "chain", "inet", "stockade", "forwarding"])
+    return done.status == 0 and "judge_c" in done.stdout
+
+
 async def owned(lab: Lab) -> bool:
     """Return whether the kernel refuses root, who is not the helper, to change our table; nothing is changed."""
     done = await lab.run(lab.host_name, ["nft", "--check", "delete", "table", "inet", "stockade"])

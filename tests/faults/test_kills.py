@@ -20,6 +20,7 @@ from faults import (
     Operator,
     apply,
     end,
+    judging,
     lost,
     owned,
     passed,
@@ -41,7 +42,9 @@ STANDSTILL = 1.0
 """Seconds in which every flow must have done something."""
 RESTORED_WITHIN = 10.0
 """Seconds in which a server that was not killed, on a machine that is busy, notices a flush and restores the tables."""
-ADOPTED_WITHIN = 1.0
+READ_LATE = 0.3
+"""Seconds by which a server on a busy machine may read late what has arrived: it tells of moments when it reads."""
+ADOPTED_WITHIN = 5.0
 """Seconds in which a server that works notices that the helper has died and has its tables held again."""
 FAULTS = ("up",) * 8 + ("helper",) * 3 + ("both",) * 3 + ("up, flush",) * 4 + ("helper, flush", "both, flush")
 
@@ -82,7 +85,7 @@ class Chaos:
             await self.on.server.wait(10)
         if opened:
             await self.restored()
-            self.open.append((began, time.monotonic()))
+            self.open.append((began, time.monotonic() + READ_LATE))
             await self.look()  # not more than so many moments are kept: these must not hide what comes after
 
     async def flush(self) -> bool:
@@ -118,7 +121,7 @@ class Chaos:
         was_killed = self.on.server is None or self.on.server.status is not None
         await self.whole(there_already=was_killed)
         deadline = time.monotonic() + RESTORED_WITHIN
-        while not await there(self.on.lab):
+        while not await judging(self.on.lab):
             assert time.monotonic() < deadline, f"nobody restored the tables: {self.story[-5:]}"
             await asyncio.sleep(0.01)
 

@@ -39,6 +39,9 @@ UPLINK = "up0"
 HOST_ADDRESSES = ("198.51.100.1/24", "2001:db8:51::1/64")
 OUTSIDE_ADDRESSES = ("198.51.100.2/24", "2001:db8:51::2/64")
 
+GOODBYES = 20
+"""How often a network is removed that is said to be in use still."""
+
 WILL = """
 members() {{ find {tops} -name cgroup.procs -exec cat {{}} + 2>/dev/null; }}
 for round in $(seq 100); do
@@ -218,8 +221,23 @@ class Engine:
     def clear(self) -> None:
         """Remove every container and every network that a test has made."""
         self.remove(*self.docker("ps", "-aq", "--no-trunc").split())
-        if networks := self.docker("network", "ls", "-q", "--filter", "type=custom").split():
-            self.docker("network", "rm", *networks)
+        for network in self.docker("network", "ls", "-q", "--filter", "type=custom").split():
+            self._remove_network(network)
+
+    def _remove_network(self, network: str) -> None:
+        """Remove a network. A busy engine may still hold endpoints of containers that it has removed already."""
+        for attempt in range(GOODBYES):
+            try:
+                self.docker("network", "rm", network)
+            except EngineError:
+                if attempt + 1 == GOODBYES:
+                    raise
+                for left in self.inspect(network)["Containers"].values():
+                    with contextlib.suppress(EngineError):
+                        self.docker("network", "disconnect", "-f", network, left["Name"])
+                time.sleep(0.5)
+            else:
+                return
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Return the engine's own description of a container (or network)."""
