@@ -35,10 +35,11 @@ from stockade.core.compile.decide import enforces
 from stockade.core.compile.nft.render import render
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.fold import fold
-from stockade.core.model.event import HostSeen, WorkloadGone, WorkloadSeen
+from stockade.core.model.event import HostSeen, PolicyActivated, WorkloadGone, WorkloadSeen
 from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
 from stockade.core.model.intent import Intent
-from stockade.core.model.policy import Births
+from stockade.core.model.policy import Births, PolicySet
+from stockade.core.policy import complete
 from stockade.core.reconcile import steps, text
 from stockade.seams.runtime import Gone, Listed, Lost, Seen
 from stockade.testing.inventories import HOST_A
@@ -443,6 +444,15 @@ def test_who_is_admitted_is_told_of_its_neighbours_once() -> None:
     assert neighbours["fd00::11"] == "02:00:00:00:00:0b"
     assert not {"10.0.0.14", "192.168.7.1"} & neighbours.keys(), "neither itself nor what is not on this link"
     assert said(through(machine, msgspec.structs.replace(other, revision=Revision(100))), Introduce) == []
+
+
+def test_nobody_is_told_where_nobody_was_kept_from_asking() -> None:
+    opened = [*SCENARIOS["a shop under policy"], PolicyActivated(Version(9), complete(PolicySet()))]
+    machine = whole()
+    through(machine, compile_snapshot(fold(opened))[HOST_A])
+    born = compile_snapshot(fold([*opened, container("db-2", 14)]))[HOST_A]
+    assert said(through(machine, born), Introduce) == []
+    assert machine.realised == born
 
 
 # Births

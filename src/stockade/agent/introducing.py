@@ -9,21 +9,29 @@ RFC 4861, 7.2.5).
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
+from stockade.core.compile.decide import closed
 from stockade.core.model.ids import Address
 from stockade.core.model.intent import Intent, LocalEnd
 from stockade.core.model.inventory import Attachment
+from stockade.core.model.policy import Births
 from stockade.seams.neighbours import Introduction
 
 
 def introductions(before: Intent | None, after: Intent) -> tuple[Introduction, ...]:
     """Return an introduction for each bridged endpoint that ``after`` admits and ``before`` did not know.
 
-    None where nothing was in force before: whoever was there has asked its neighbours long since.
+    None where ``before`` kept nobody's questions. None where nothing was in force: who was there has
+    asked long since.
     """
-    if before is None:
+    if before is None or not _keeps_questions(before):
         return ()
     there = {_place(end) for end in _bridged(before)}
     return tuple(_introduction(end, after) for end in _bridged(after) if _place(end) not in there)
+
+
+def _keeps_questions(intent: Intent) -> bool:
+    """Tell whether strangers are held, or not heard by those who refuse strangers."""
+    return intent.births is Births.HOLD or any(map(closed, intent.programs))
 
 
 def _bridged(intent: Intent) -> Iterator[LocalEnd]:
