@@ -225,7 +225,7 @@ def trials(random: Random, places: list[Spot], services: list[Point], count: int
     pairs = [(one, other) for one in places for other in places if one is not other and (one.host or other.host)]
     random.shuffle(pairs)
     made = 0
-    while made < count:
+    while pairs and made < count:
         for one, other in pairs[: count - made]:
             point = random.choice(services)
             usable = [v6 for v6 in families(point) if one.at(v6=v6) and other.at(v6=v6)]
