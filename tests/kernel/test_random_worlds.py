@@ -13,7 +13,7 @@ from stockade.testing.kernel_worlds.__main__ import summary
 from stockade.testing.kernel_worlds.run import Tally, try_apart
 from stockade.testing.kernel_worlds.trials import PROTOCOLS, PUBLISHED, REQUIRED, existing_cells, why_absent
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(900), pytest.mark.xdist_group("random worlds")]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 WORLDS = 200
 SHARD = 25
