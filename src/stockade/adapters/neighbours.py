@@ -7,6 +7,7 @@ import fcntl
 import ipaddress
 import socket
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 from stockade.core.model.ids import Address
@@ -18,6 +19,8 @@ ARP_ANSWER = 2
 ICMP6, ADVERTISEMENT, TARGET_LINK_ADDRESS = 58, 136, 2
 ROUTER, SOLICITED, OVERRIDING = 0x8000_0000, 0x4000_0000, 0x2000_0000
 
+Said = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 class LinkNeighbours:
     """Implements ``seams.neighbours.Neighbours`` in this network namespace. Needs ``CAP_NET_RAW``."""
@@ -25,26 +28,30 @@ class LinkNeighbours:
     def introduce(self, introduction: Introduction) -> int:
         """Tell an endpoint of its neighbours, each in a frame; return how many frames were sent."""
         told = 0
+        to_mac, askers = _packed(introduction.mac), _askers(introduction.addresses)
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:
             own = _link_address(link, introduction.bridge)
             routes = _forwards(introduction.bridge)
             for address, mac in introduction.neighbours:
-                if frame := _answer(introduction, address, _packed(mac) if mac else own, router=routes and not mac):
-                    link.sendto(frame, (introduction.port, 0))
+                said = ipaddress.ip_address(address)
+                if asker := askers.get(said.version):
+                    at = _packed(mac) if mac else own
+                    link.sendto(_answer(to_mac, asker, at, said, router=routes and not mac), (introduction.port, 0))
                     told += 1
         return told
 
 
-def _answer(to: Introduction, address: Address, mac: bytes, *, router: bool) -> bytes:
-    """Return the frame that says "``address`` is at ``mac``"; empty where the endpoint has no address to ask from."""
-    version = ipaddress.ip_address(address).version
-    asking = [each for each in map(ipaddress.ip_address, to.addresses) if each.version == version]
-    if not asking:
-        return b""
-    asker = min(asking, key=lambda each: each.is_link_local).packed
-    said = ipaddress.ip_address(address).packed
-    body = _arp(mac, said, _packed(to.mac), asker) if version == 4 else _advertisement(mac, said, asker, router=router)
-    return _packed(to.mac) + mac + struct.pack("!H", ETHERTYPE_ARP if version == 4 else ETHERTYPE_IP6) + body
+def _askers(addresses: Iterable[Address]) -> dict[int, bytes]:
+    """Return the address of each family that an endpoint asks from: its first that is not link-local, if it has one."""
+    by_use = sorted(map(ipaddress.ip_address, addresses), key=lambda each: each.is_link_local)
+    return {each.version: each.packed for each in reversed(by_use)}
+
+
+def _answer(to_mac: bytes, to: bytes, mac: bytes, said: Said, *, router: bool) -> bytes:
+    """Return the frame that says "``said`` is at ``mac``"."""
+    if said.version == 4:
+        return to_mac + mac + struct.pack("!H", ETHERTYPE_ARP) + _arp(mac, said.packed, to_mac, to)
+    return to_mac + mac + struct.pack("!H", ETHERTYPE_IP6) + _advertisement(mac, said.packed, to, router=router)
 
 
 def _arp(mac: bytes, address: bytes, to_mac: bytes, to: bytes) -> bytes:
