@@ -12,14 +12,16 @@ import pytest
 from stockade.adapters.docker import DockerRuntime, EngineSettings, engine_socket
 from stockade.adapters.docker.outbox import Outbox
 from stockade.core.model.ids import HostId, WorkloadId
-from stockade.core.model.inventory import Sighting, WorkloadKind, WorkloadState
+from stockade.core.model.inventory import Attachment, Endpoint, Sighting, WorkloadKind, WorkloadState
 from stockade.errors import StockadeError
+from stockade.seams.places import Place
 from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
 from stockade.testing.fake_docker import FakeDocker
 
 CAPTURES = Path(__file__).parent / "captures" / "docker"
 QUICK = EngineSettings(connect=1, answer=0.3, heartbeat=0.1, patience=0.05, first_retry=0.01, last_retry=0.05)
 NOW = 1_900_000_000.0
+WEBS_PLACE = Place("netns:7", (Endpoint(Attachment.BRIDGED, port="veth1", mac="02:42:ac:1d:09:02"),))
 
 
 class StillClock:
@@ -62,7 +64,7 @@ def path() -> Iterator[Path]:
 @contextlib.asynccontextmanager
 async def told_by(path: Path, **more: object) -> AsyncIterator[Callable[[], asyncio.Future[RuntimeEvent]]]:
     """Yield ``next``: the runtime's next event, or a failure when none comes."""
-    words = {"settings": QUICK, "ports_of": lambda _: {"02:42:ac:1d:09:02": "veth1"}, "jitter": lambda: 0.5, **more}
+    words = {"settings": QUICK, "places": lambda _: WEBS_PLACE, "jitter": lambda: 0.5, **more}
     runtime = DockerRuntime(HostId("h"), socket=str(path), clock=StillClock(), running_proxies=dict, **words)
     events = runtime.events()
 
@@ -120,6 +122,8 @@ def test_list_then_create_die_destroy(path):
                 assert seen["side"].published == ()
                 assert [place.port for place in seen["web"].sighting.endpoints] == ["", "veth1"]
                 assert len(seen["web"].published) == 2
+                assert seen["web"].marks == (f"container:{web}", "netns:7")
+                assert seen["side"].marks == (f"container:{side}",), "the namespace is web's"
 
                 docker.faults[f"/containers/{web}"] = _never
                 docker.say(message("die", web))

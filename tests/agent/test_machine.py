@@ -132,7 +132,7 @@ def test_one_report_is_under_way_and_the_next_holds_what_changed_meanwhile() -> 
     assert reports(machine.handle(SourceSaid("docker", Gone(WEB.id, 2.0)), 2.0)) == []
     (report,) = reports(machine.handle(heard(first), 2.0))
     assert (report.generation, report.whole) == (9, False)
-    assert report.events == (WorkloadGone(WEB.id), WorkloadSeen(API))
+    assert report.events == (WorkloadGone(WEB.id), WorkloadSeen(msgspec.structs.replace(API, sources=("docker",))))
 
 
 @pytest.mark.parametrize("again", ["timer", "greeting"])

@@ -11,7 +11,8 @@ import pytest
 
 from stockade.adapters.docker import DockerRuntime, EngineSettings
 from stockade.core.model.ids import HostId
-from stockade.core.model.inventory import Sighting
+from stockade.core.model.inventory import Attachment, Endpoint, Sighting
+from stockade.seams.places import Place
 from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
 from stockade.testing.engine import Engine, EngineError, EngineOptions
 
@@ -103,15 +104,17 @@ def _holds(wanted: Callable[[Follower], object], follower: Follower) -> bool:
 
 @contextlib.asynccontextmanager
 async def follow(engine: Engine, socket: str = "", **more: object) -> AsyncIterator[Follower]:
-    def ports_of(namespace: str) -> dict[str, str]:
+    def places(namespace: str) -> Place:
         try:
-            return engine.ports_of(namespace)
+            ports = engine.ports_of(namespace)
         except EngineError as problem:
             raise OSError(str(problem)) from problem
+        endpoints = (Endpoint(Attachment.BRIDGED, port=port, mac=mac) for mac, port in sorted(ports.items()))
+        return Place(f"netns:{namespace}", tuple(endpoints))
 
     settings = {"settings": SETTINGS, "jitter": random.Random(7).random, **more}
     runtime = DockerRuntime(
-        HostId("host-a"), socket=socket or str(engine.socket), ports_of=ports_of, clock=SystemClock(), **settings
+        HostId("host-a"), socket=socket or str(engine.socket), places=places, clock=SystemClock(), **settings
     )
     follower = Follower(runtime)
     keeping = asyncio.create_task(follower.keep())

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from stockade.agent.merging import merge
 from stockade.core.model.event import Event, HostSeen, WorkloadGone, WorkloadSeen
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Attachment, Endpoint, Host, Published, Sighting, WorkloadState
@@ -58,16 +59,13 @@ class Inventory:
         return found
 
     def sightings(self) -> tuple[Sighting, ...]:
-        """Return each workload once; of two sources that see one, the first by name speaks for it."""
+        """Return each workload once, by id; see ``merging`` for who speaks where several sources see one."""
         if self._merged is None:
             self._merged = self._merge()
         return self._merged
 
     def _merge(self) -> tuple[Sighting, ...]:
-        merged: dict[WorkloadId, Sighting] = {}
-        for source in sorted(self._said):
-            for id_, seen in sorted(self._said[source].items()):
-                merged.setdefault(id_, seen.sighting)
+        merged = merge(self._said)
         if self._itself is not None:
             merged.setdefault(self._itself.id, self._itself)
         return tuple(merged[each] for each in sorted(merged))

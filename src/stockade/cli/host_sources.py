@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
-from stockade.adapters.netlink import HostWatch, peers_by_mac
+from stockade.adapters.netlink import HostWatch, LinkPlaces
 from stockade.agent.values import HostObserved
 from stockade.cli.machine_checks import checks
 from stockade.cli.machine_facts import collect
@@ -56,7 +56,7 @@ class Sources:
             found.append(
                 DockerRuntime(
                     self._host,
-                    ports_of=peers_by_mac,
+                    places=LinkPlaces(self._host),
                     clock=SystemClock(),
                     jitter=random.random,
                     socket=str(path),

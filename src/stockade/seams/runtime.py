@@ -10,11 +10,17 @@ from stockade.core.model.inventory import Published, Sighting
 
 
 class Seen(msgspec.Struct, frozen=True, tag="seen"):
-    """A workload as the source knows it now. ``at``: when the source says it happened; seconds since the epoch."""
+    """A workload as the source knows it now. ``at``: when the source says it happened; seconds since the epoch.
+
+    ``marks`` tell, whoever reports, that two sources speak of the same: ``netns:COOKIE`` (the network namespace that
+    is its own; the kernel gives no cookie twice), ``container:ID``. The ports of its endpoints are marks too. What
+    shares a namespace with its ``owner``, or with the host, does not bear the namespace's mark.
+    """
 
     sighting: Sighting
     at: float
     published: tuple[Published, ...] = ()
+    marks: tuple[str, ...] = ()
 
 
 class Gone(msgspec.Struct, frozen=True, tag="gone"):

@@ -5,6 +5,6 @@ reconnect, or while the reader was slow. Never changes anything in the engine: e
 """
 
 from stockade.adapters.docker.api import EngineSettings, engine_socket
-from stockade.adapters.docker.runtime import DockerRuntime, PortsOf
+from stockade.adapters.docker.runtime import DockerRuntime
 
-__all__ = ["DockerRuntime", "EngineSettings", "PortsOf", "engine_socket"]
+__all__ = ["DockerRuntime", "EngineSettings", "engine_socket"]

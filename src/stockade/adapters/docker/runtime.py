@@ -9,14 +9,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from stockade.adapters.docker import proxies
 from stockade.adapters.docker.api import EngineApi, EngineLost, EngineSettings, engine_socket
 from stockade.adapters.docker.outbox import Outbox
-from stockade.adapters.docker.session import PortsOf, Session
+from stockade.adapters.docker.session import Session
 from stockade.adapters.docker.sight import Site
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.inventory import Bridge
 from stockade.seams.clock import Clock
+from stockade.seams.places import Places
 from stockade.seams.runtime import Lost, RuntimeEvent
-
-__all__ = ["DockerRuntime", "PortsOf"]
 
 THREADS = 4
 """For what blocks: entering a network namespace, reading ``/proc``."""
@@ -25,9 +24,8 @@ THREADS = 4
 class DockerRuntime:
     """The containers of one Docker engine, and the bridges that its networks are.
 
-    ``ports_of`` finds, for the path of a network namespace, the host-side interface of each link in it, by the MAC of
-    the link's inner end; it may block (it runs in a thread) and may raise ``OSError``. ``jitter`` returns a number in
-    [0, 1). ``bridges_changed`` is called, on the loop, whenever ``bridges()`` returns something new.
+    ``places`` runs in a thread. ``jitter`` returns a number in [0, 1). ``bridges_changed`` is called, on the loop,
+    whenever ``bridges()`` returns something new.
     """
 
     name = "docker"
@@ -36,7 +34,7 @@ class DockerRuntime:
         self,
         host: HostId,
         *,
-        ports_of: PortsOf,
+        places: Places,
         clock: Clock,
         jitter: Callable[[], float],
         socket: str = "",
@@ -48,7 +46,7 @@ class DockerRuntime:
     ) -> None:
         self.socket = socket or engine_socket(os.environ)
         self._site = Site(host, host_name or host, host_workload or WorkloadId(f"host:{host}"))
-        self._ports_of = ports_of
+        self._places = places
         self._clock = clock
         self._jitter = jitter
         self._bridges: tuple[Bridge, ...] = ()
@@ -96,7 +94,7 @@ class DockerRuntime:
             self._site,
             outbox,
             clock=self._clock,
-            ports_of=self._ports_of,
+            places=self._places,
             running_proxies=self._running_proxies,
             threads=threads,
             bridges_seen=self._learn_bridges,

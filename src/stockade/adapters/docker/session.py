@@ -27,16 +27,17 @@ from stockade.adapters.docker.wire import Container, Listing, Message, Network
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Attachment, Bridge, Endpoint, Published, WorkloadState
 from stockade.seams.clock import Clock
+from stockade.seams.places import Place, Places
 from stockade.seams.runtime import Gone, Listed, Seen
-
-PortsOf = Callable[[str], Mapping[str, str]]
-"""Path of a network namespace → MAC of each link in it → the host-side interface at that link's other end."""
 
 CONTAINER_EVENTS = ("create", "start", "restart", "die", "stop", "pause", "unpause", "rename", "update", "destroy")
 NETWORK_EVENTS = ("create", "connect", "disconnect", "destroy", "update")
 FILTERS = json.dumps({"type": ["container", "network"], "event": sorted({*CONTAINER_EVENTS, *NETWORK_EVENTS})})
 LONGEST_CHAIN = 8
 """How many containers may share a network namespace through one another before we stop following."""
+
+NOWHERE = Place("")
+"""Of a network namespace that is gone, or not there yet."""
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -60,7 +61,7 @@ class Session:
         outbox: Outbox,
         *,
         clock: Clock,
-        ports_of: PortsOf,
+        places: Places,
         running_proxies: Callable[[], Mapping[tuple[str, str, int], Proxy]],
         threads: Executor,
         bridges_seen: Callable[[tuple[Bridge, ...]], None],
@@ -71,7 +72,7 @@ class Session:
         self._site = site
         self._outbox = outbox
         self._clock = clock
-        self._ports_of = ports_of
+        self._places = places
         self._running_proxies = running_proxies
         self._threads = threads
         self._bridges_seen = bridges_seen
@@ -86,6 +87,8 @@ class Session:
         self._queued: set[str] = set()
         self._ports: dict[str, dict[str, str]] = {}
         """By container: endpoint id → host-side interface; an endpoint has one for life."""
+        self._namespaces: dict[str, tuple[str, str]] = {}
+        """By container: the path of its network namespace, and the mark that tells it from others."""
         self._proxied: bool | None = None
         """Whether this engine runs docker-proxies; not known before the first published port."""
         self._decode = msgspec.json.Decoder(Message)
@@ -147,9 +150,9 @@ class Session:
             return
         match message.action:
             case "create" if told is None:
-                self._tell(container, Seen(sight.newborn(self._site, message), at))
+                self._tell(container, Seen(sight.newborn(self._site, message), at, marks=(_named(container),)))
             case "die" if told is not None:
-                self._tell(container, Seen(sight.stopped(told.sighting), at))
+                self._tell(container, Seen(sight.stopped(told.sighting), at, marks=(_named(container),)))
             case "destroy":
                 self._forget(container, at)
             case _:
@@ -216,7 +219,7 @@ class Session:
             self._outbox.put(seen)
 
     def _forget(self, container: str, at: float) -> None:
-        for known in (self._marks, self._modes, self._ports):
+        for known in (self._marks, self._modes, self._ports, self._namespaces):
             known.pop(container, None)
         if self._told.pop(container, None) is not None:
             self._outbox.put(Gone(sight.workload_id(self._site, container), at))
@@ -308,7 +311,13 @@ class Session:
         running = sight.STATES.get(container.state.status) is WorkloadState.RUNNING
         places = await self._endpoints(container) if running and owner is None else ()
         published = await self._published(container) if places else ()
-        return Seen(sight.sighting(self._site, container, owner, places), at, published)
+        marks = tuple(self._marks_of(container.id)) if running and owner is None else (_named(container.id),)
+        return Seen(sight.sighting(self._site, container, owner, places), at, published, marks)
+
+    def _marks_of(self, container: str) -> Iterator[str]:
+        yield _named(container)
+        if found := self._namespaces.get(container):
+            yield found[1]
 
     async def _owner(self, container: Container) -> WorkloadId | None:
         """Follow ``host`` and ``container:X`` to whose network namespace it is; None where it is its own."""
@@ -345,8 +354,12 @@ class Session:
         """Return the host-side interface of each of the container's places; one that is not found is left out."""
         places = [place for network, place in sight.joined(container) if self._is_bridged(network)]
         known = self._ports.get(container.id, {})
-        if any(place.endpoint_id not in known for place in places):
-            by_mac = await self._ports_within(container)
+        path = _namespace_path(container)
+        if self._namespaces.get(container.id, ("", ""))[0] != path or any(
+            each.endpoint_id not in known for each in places
+        ):
+            within = await self._look_within(container.id, path)
+            by_mac = {each.mac: each.port for each in within.endpoints}
             known = known | {place.endpoint_id: by_mac.get(place.mac_address.lower(), "") for place in places}
         self._ports[container.id] = {place.endpoint_id: known[place.endpoint_id] for place in places}
         found = {endpoint: port for endpoint, port in self._ports[container.id].items() if port}
@@ -356,16 +369,14 @@ class Session:
     def _is_bridged(self, network: str) -> bool:
         return network in self._networks and bool(sight.bridge_name(self._networks[network]))
 
-    async def _ports_within(self, container: Container) -> Mapping[str, str]:
-        """The engine's name for the namespace is sure; where its mounts are not ours, the process leads there too."""
-        key, pid = container.network_settings.sandbox_key, container.state.pid
-        path = key if key and Path(key).exists() else f"/proc/{pid}/ns/net" if pid else ""
-        if not path:
-            return {}
+    async def _look_within(self, container: str, path: str) -> Place:
+        self._namespaces.pop(container, None)
         try:
-            return await self._aside(self._ports_of, path)
+            found: Place = await self._aside(self._places, path)
         except OSError:
-            return {}
+            return NOWHERE
+        self._namespaces[container] = (path, found.mark)
+        return found
 
     async def _published(self, container: Container) -> tuple[Published, ...]:
         if not any((container.network_settings.ports or {}).values()):
@@ -379,6 +390,17 @@ class Session:
     async def _aside(self, read: Callable[_P, _T], *words: _P.args, **named: _P.kwargs) -> _T:
         """Run what blocks in a thread kept for that: one that others fill would delay a birth."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(read, *words, **named))
+
+
+def _named(container: str) -> str:
+    """Return the mark of a container, by which other sources know it too."""
+    return f"container:{container}"
+
+
+def _namespace_path(container: Container) -> str:
+    """The engine's name for the namespace is sure; where its mounts are not ours, the process leads there too."""
+    key, pid = container.network_settings.sandbox_key, container.state.pid
+    return key if key and Path(key).exists() else f"/proc/{pid}/ns/net" if pid else ""
 
 
 def _incomplete(seen: Seen) -> bool:

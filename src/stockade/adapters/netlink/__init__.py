@@ -5,9 +5,10 @@ links is decoded in milliseconds, and an agent need not load a library for it.
 """
 
 from stockade.adapters.netlink.facts import HostFacts, host_facts
-from stockade.adapters.netlink.host import HostWatch, describe, peers_by_mac
+from stockade.adapters.netlink.host import HostWatch, describe
 from stockade.adapters.netlink.inside import endpoints_of, ports_of
 from stockade.adapters.netlink.namespace import Namespace, NamespaceGone
+from stockade.adapters.netlink.places import LinkPlaces
 from stockade.adapters.netlink.values import AddressesSeen, LinkEvent, LinkGone, LinkSeen, LinksListed
 from stockade.adapters.netlink.watch import LinkWatch, list_links
 
@@ -17,6 +18,7 @@ __all__ = [
     "HostWatch",
     "LinkEvent",
     "LinkGone",
+    "LinkPlaces",
     "LinkSeen",
     "LinkWatch",
     "LinksListed",
@@ -26,6 +28,5 @@ __all__ = [
     "endpoints_of",
     "host_facts",
     "list_links",
-    "peers_by_mac",
     "ports_of",
 ]

@@ -11,10 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from msgspec.structs import replace
 
 from stockade.adapters.netlink.facts import host_facts, is_own
-from stockade.adapters.netlink.inside import ports_of
-from stockade.adapters.netlink.namespace import Namespace, NamespaceGone
 from stockade.adapters.netlink.values import LinkSeen, LinksListed
-from stockade.adapters.netlink.watch import LinkWatch, list_links
+from stockade.adapters.netlink.watch import LinkWatch
 from stockade.core.model.ids import Address, HostId, Realm, WorkloadId
 from stockade.core.model.inventory import Attachment, Bridge, Endpoint, Facts, Host, Sighting, WorkloadKind
 
@@ -74,20 +72,6 @@ def describe(
         unknown=tuple(_strangers(facts.links, uplinks)),
     )
     return described, _itself(host, workload, facts.links, uplinks)
-
-
-def peers_by_mac(netns: str) -> dict[str, str]:
-    """Return, for a network namespace by its path, the MAC of each link in it → the name of its port on this host.
-
-    ``OSError`` where the namespace is gone.
-    """
-    try:
-        with Namespace.at(netns) as namespace:
-            inner = {link.index: link for link in list_links(namespace).links}
-            ports = ports_of(namespace, list_links())
-    except NamespaceGone as problem:
-        raise OSError(str(problem)) from problem
-    return {inner[port.peer_index].mac: port.name for port in ports if port.peer_index in inner}
 
 
 async def _follow(watch: LinkWatch, moved: asyncio.Event) -> None:

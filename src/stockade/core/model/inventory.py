@@ -87,6 +87,8 @@ class Sighting(msgspec.Struct, frozen=True, gc=False):
     facts: Facts = Facts()
     created: float | None = None
     """When the runtime says it was created: seconds since the epoch."""
+    sources: tuple[str, ...] = ()
+    """The sources that see it, the one whose word this is first."""
 
 
 class Workload(msgspec.Struct, frozen=True, gc=False):

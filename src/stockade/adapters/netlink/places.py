@@ -1,0 +1,62 @@
+"""From the path of a network namespace to its place on this host: implements ``seams.places``."""
+
+import socket
+import struct
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from stockade.adapters.netlink.inside import endpoints_of
+from stockade.adapters.netlink.namespace import Namespace, NamespaceGone
+from stockade.adapters.netlink.watch import list_links
+from stockade.core.compile.addresses import link_local
+from stockade.core.model.ids import Address, HostId, Realm
+from stockade.core.model.inventory import Attachment, Endpoint
+from stockade.seams.places import Place
+
+SO_NETNS_COOKIE = 71
+"""Kernel 5.14 and later; Python does not name it."""
+
+
+class LinkPlaces:
+    """Implements ``seams.places.Places`` for one host: realms are named as container engines' bridges are."""
+
+    def __init__(self, host: HostId) -> None:
+        self._host = host
+
+    def __call__(self, path: str) -> Place:
+        """Look into a namespace. ``OSError`` where it is gone, or is the host's own."""
+        try:
+            with Namespace.at(path) as namespace:
+                if namespace.inode == _own():
+                    raise OSError(f"{path} is the host's own network namespace")
+                mark = f"netns:{namespace.call(cookie)}"
+                return Place(mark, tuple(map(self._placed, endpoints_of(namespace, list_links()))))
+        except NamespaceGone as problem:
+            raise OSError(str(problem)) from problem
+
+    def _placed(self, endpoint: Endpoint) -> Endpoint:
+        where = endpoint.bridge if endpoint.attachment is Attachment.BRIDGED else endpoint.attachment.value
+        return replace(
+            endpoint,
+            realm=Realm(f"{self._host}/{where}"),
+            addresses=_given(endpoint.mac, endpoint.addresses),
+        )
+
+
+def cookie() -> int:
+    """Return what tells the network namespace of this thread from every other since the machine started."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asked:
+        (number,) = struct.unpack("=Q", asked.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))
+    return int(number)
+
+
+def _own() -> int:
+    with Namespace.at("/proc/thread-self/ns/net") as mine:
+        return mine.inode
+
+
+def _given(mac: str, addresses: Iterable[Address]) -> tuple[Address, ...]:
+    """Leave out the address that a link makes of its MAC by itself: every endpoint is known to have it."""
+    own = link_local(mac) if mac else None
+    return tuple(each for each in addresses if each != own)

@@ -1,0 +1,21 @@
+"""Where on its host a network namespace is met."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from stockade.core.model.inventory import Endpoint
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What tells a network namespace from every other one since the host's start, and its endpoints on the host."""
+
+    mark: str
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+Places = Callable[[str], Place]
+"""The path of a network namespace (``/proc/PID/ns/net``, ``/run/netns/NAME``) → its place.
+
+It blocks for a millisecond or so: run it in a thread. ``OSError`` where the namespace is gone, or is the host's own.
+"""
