@@ -19,6 +19,7 @@ from stockade.agent.values import (
     Happening,
     Heard,
     HostObserved,
+    KeepBirths,
     Observed,
     Remark,
     SourceSaid,
@@ -27,6 +28,7 @@ from stockade.agent.values import (
 )
 from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
+from stockade.core.model.policy import Births
 from stockade.seams.runtime import Lost
 from stockade.wire import Outcome, Report
 
@@ -46,6 +48,20 @@ class Machine:
         self._births = BirthBook()
         self._telling = Telling(host, sources, self._inventory)
         self._enforcing = Enforcing(host, planning or Rendered())
+        self._kept: KeepBirths | None = None
+
+    @property
+    def starting(self) -> bool:
+        """Whether nothing is known to be in force yet: it may be within a moment."""
+        return self._enforcing.realised is None
+
+    def refusal(self) -> str:
+        """Say why a workload may not be born here now; empty where it may. It is held, or nobody denies it anything."""
+        if self._enforcing.realised is None:
+            return "what is in force here is not known yet"
+        if self._enforcing.realised.births is Births.PASS:
+            return ""
+        return f"it cannot be written down ({self._telling.untaken})" if self._telling.untaken else ""
 
     @property
     def realised(self) -> Intent | None:
@@ -70,8 +86,8 @@ class Machine:
                 return self._found(now)
             case Heard(message=Outcome() as outcome):
                 return self._telling.outcome_heard(outcome)
-            case Unheard(message=message):
-                return self._telling.unheard(message)
+            case Unheard(message=message, refused=why):
+                return self._telling.unheard(message, why)
             case Elapsed(timer=timer):
                 return self._elapsed(timer, now)
             case _:
@@ -114,6 +130,15 @@ class Machine:
         if done.came_true is None:
             return done.commands
         births = self._births.realise(done.came_true, now)
+        kept = self._keep_births(done.came_true)
         said = self._telling.outcome(done.came_true, births=births) if done.news or births else ()
         more = self._after(self._enforcing.begin(), now) if done.unfinished else ()
-        return (*said, *done.commands, *more)
+        return (*kept, *said, *done.commands, *more)
+
+    def _keep_births(self, intent: Intent) -> Commands:
+        """Have it known to whoever finds no agent here."""
+        kept = KeepBirths(intent.births, intent.births_where)
+        if kept == self._kept:
+            return ()
+        self._kept = kept
+        return (kept,)

@@ -13,8 +13,10 @@ from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Sighting, WorkloadState
 from stockade.seams.runtime import Seen
 
-SPEAKERS = ("lab", "docker", "podman", "containerd", "libvirt", "machines", "gate", "namespaces")
+SPEAKERS = ("lab", "docker", "podman", "containerd", "libvirt", "machines", "namespaces")
 """Sources by how much they know of a workload, the best first; others follow, by name."""
+LENDER = "gate"
+"""It knows of a birth before anybody, and of nothing else: it lends, and never speaks."""
 
 Said = Mapping[str, Mapping[WorkloadId, Seen]]
 
@@ -23,6 +25,8 @@ def merge(said: Said) -> dict[WorkloadId, Sighting]:
     """Return each workload once, by id, with the sources that see it."""
     merged: dict[WorkloadId, Sighting] = {}
     for group in _groups(said):
+        if group[0][0] == LENDER:
+            continue
         for sighting in _one_voice(group):
             merged.setdefault(sighting.id, sighting)
     return merged
@@ -30,7 +34,9 @@ def merge(said: Said) -> dict[WorkloadId, Sighting]:
 
 def rank(source: str) -> tuple[int, str]:
     """Return where a source stands among those that see the same; lower speaks first."""
-    return (SPEAKERS.index(source) if source in SPEAKERS else len(SPEAKERS)), source
+    if source in SPEAKERS:
+        return SPEAKERS.index(source), source
+    return len(SPEAKERS) + (source == LENDER), source
 
 
 def marks(seen: Seen) -> Iterator[str]:

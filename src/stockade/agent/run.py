@@ -31,6 +31,7 @@ from stockade.agent.values import (
     Heard,
     HostObserved,
     Introduce,
+    KeepBirths,
     Observe,
     Observed,
     Remark,
@@ -44,8 +45,10 @@ from stockade.agent.values import (
 )
 from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
+from stockade.core.model.policy import Births, Where
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
+from stockade.seams.gate import Gate, Knock
 from stockade.seams.kernel import Kernel, KernelRefused
 from stockade.seams.link import ControllerLink
 from stockade.seams.neighbours import Introduction, Neighbours
@@ -59,6 +62,8 @@ LOOK_ANYWAY = 30.0
 COUNT_EVERY = 5.0
 AGAIN, AGAIN_AT_MOST = 0.5, 15.0
 """Seconds before a part that failed is begun again; doubled each time that it fails soon after."""
+STARTING, MOMENT = 1.0, 0.01
+"""Seconds for which a runtime that asks waits for an agent that has just begun, and between two looks."""
 NO_LOSSES: tuple[tuple[str, int], ...] = ()
 
 log: Any = structlog.get_logger("agent")
@@ -70,7 +75,8 @@ class Agent:
 
     ``changes`` subscribes to what others do to our tables; without it they are looked at oftener. ``holder`` returns
     a descriptor that becomes readable when nobody holds them any more. ``losses`` says what the sources had to leave
-    out, by their names. ``neighbours`` tells endpoints that were just admitted of their neighbours.
+    out, by their names. ``neighbours`` tells endpoints that were just admitted of their neighbours. At the ``gate``
+    runtimes ask before they start anything.
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class Agent:
         holder: Callable[[], int] | None = None,
         losses: Callable[[], tuple[tuple[str, int], ...]] = lambda: NO_LOSSES,
         neighbours: Neighbours | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._host = host
         self._runtimes = runtimes
@@ -99,6 +106,7 @@ class Agent:
         self._holder = holder
         self._losses = losses
         self._neighbours = neighbours
+        self._gate = gate
         self._happenings: asyncio.Queue[Happening] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,6 +152,8 @@ class Agent:
             yield "changes", self._watch
         if self._holder is not None:
             yield "holder", self._keep
+        if self._gate is not None:
+            yield "gate", self._attend
 
     async def _take(self, happening: Happening) -> None:
         try:
@@ -180,6 +190,8 @@ class Agent:
                 self._background(self._say(command))
             case Save(assignment=assignment, owners=owners):
                 await self._save(Kept(assignment, owners))
+            case KeepBirths(births=births, where=where):
+                self._background(self._keep_births(births, where))
             case SetTimer(timer=timer, seconds=seconds):
                 self._set(timer, seconds)
             case Remark(event=event, detail=detail):
@@ -250,6 +262,14 @@ class Agent:
         else:
             self._background(self._settle())
 
+    async def _keep_births(self, births: Births, where: Where) -> None:
+        if self._gate is not None:
+            try:
+                await asyncio.to_thread(self._gate.keep, births, where)
+            except OSError as problem:
+                kept = "while this agent runs, the gate asks it; without it, the gate goes by what was kept before"
+                log.error("births-not-kept", detail=str(problem), kept=kept)
+
     async def _settle(self) -> None:
         try:
             await asyncio.to_thread(self._state.settle)
@@ -264,7 +284,7 @@ class Agent:
             self._happen(Heard(message, await self._link.say(message)))
         except (OSError, StockadeError) as problem:
             log.warning("controller-unheard", kind=type(message).__name__, detail=str(problem))
-            self._happen(Unheard(message))
+            self._happen(Unheard(message, str(problem) if isinstance(problem, StockadeError) else ""))
 
     def _set(self, timer: Timer, seconds: float) -> None:
         if running := self._timers.pop(timer, None):
@@ -311,6 +331,22 @@ class Agent:
         if self._holder is not None:
             async for _ in deserted(self._holder):
                 self._happen(Drifted())
+
+    async def _attend(self) -> None:
+        """Answer runtimes that ask before a start, and take their word for where it is met."""
+        if self._gate is not None:
+            async for event in self._gate.attend(self._may_start):
+                self._happen(SourceSaid("gate", event))
+
+    async def _may_start(self, knock: Knock) -> str:
+        """An agent that has just begun knows within a moment what is in force; that is waited for."""
+        patience = STARTING
+        while self.machine.starting and patience > 0:
+            await asyncio.sleep(MOMENT)
+            patience -= MOMENT
+        if reason := self.machine.refusal():
+            log.warning("not-started", container=knock.container, by=knock.by, reason=reason)
+        return reason
 
     async def _count(self) -> None:
         """Tell the controller, every few seconds, what the kernel counted and how full its connection table is."""

@@ -35,6 +35,8 @@ class Telling:
         self._sent: Report | None = None
         self._outcome: Outcome | None = None
         self._newest: Outcome | None = None
+        self.untaken = ""
+        """Why the controller, which answers, keeps nothing of what it is told; empty where it does."""
 
     def greeted(self, generation: int) -> Commands:
         """A controller answers; it has stored reports up to this generation."""
@@ -77,6 +79,7 @@ class Telling:
 
     def acknowledged(self, generation: int) -> None:
         """The controller has stored reports up to this generation."""
+        self.untaken = ""
         self._stored = max(self._stored, generation)
         if self._sent is not None and generation >= self._sent.generation:
             self._told, self._sent, self._whole = self._coming, None, False
@@ -103,8 +106,9 @@ class Telling:
             self._outcome = msgspec.structs.replace(self._outcome, births=rest)
         return ()
 
-    def unheard(self, message: AgentMessage) -> Commands:
-        """Nobody took a message: it is sent again after a while."""
+    def unheard(self, message: AgentMessage, refused: str = "") -> Commands:
+        """Nobody took a message: it is sent again after a while. ``refused``: why, where somebody answered."""
+        self.untaken = refused
         match message:
             case Report():
                 return (SetTimer(Timer.REPORT, RESEND),) if self._sent is not None else ()

@@ -8,6 +8,7 @@ from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.model.ids import Address, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.inventory import Host, Sighting
+from stockade.core.model.policy import Births, Where
 from stockade.seams.neighbours import Introduction
 from stockade.seams.runtime import RuntimeEvent
 from stockade.wire import AgentMessage, Assignment, Outcome, Report
@@ -91,9 +92,10 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class Unheard(msgspec.Struct, frozen=True):
-    """The controller did not take a message."""
+    """The controller did not take a message. ``refused``: it answered, and cannot keep it; this is why."""
 
     message: AgentMessage
+    refused: str = ""
 
 
 class Elapsed(msgspec.Struct, frozen=True):
@@ -156,6 +158,13 @@ class Save(msgspec.Struct, frozen=True):
     owners: Owners = ()
 
 
+class KeepBirths(msgspec.Struct, frozen=True):
+    """Write down what this host does with unknown workloads, and where policy says so: for a gate without an agent."""
+
+    births: Births
+    where: Where
+
+
 class SetTimer(msgspec.Struct, frozen=True):
     """Say ``Elapsed`` after so many seconds, unless the same timer is set again before."""
 
@@ -170,4 +179,4 @@ class Remark(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-Command = Say | Observe | Commit | Forget | Sweep | Introduce | Save | SetTimer | Remark
+Command = Say | Observe | Commit | Forget | Sweep | Introduce | Save | KeepBirths | SetTimer | Remark

@@ -2,7 +2,7 @@
 
 Tables that a living helper owns nobody else can delete: the helper is ended first, and they are anybody's then.
 The next ``stockade up`` reads those lines into the audit log, and keeps the host open until policy is applied again.
-Touches nothing but our own tables.
+Touches nothing but our own tables and files.
 """
 
 import os
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from stockade.adapters.gate import BIRTHS
 from stockade.agent.state import AssignmentFile
 from stockade.core.compile.nft.ruleset import TABLE
 from stockade.errors import StockadeError
@@ -73,6 +74,12 @@ def remove(tables: Iterable[str]) -> None:
             kept="what is in force stays in force",
             remedy="run it again as root",
         )
+
+
+def open_gate(run: Path, state: Path) -> None:
+    """Let a runtime's gate, which finds no agent now, pass everybody again."""
+    for folder in (run, state):
+        (folder / BIRTHS).unlink(missing_ok=True)
 
 
 def helpers() -> tuple[int, ...]:

@@ -63,7 +63,9 @@ async def _live(
     appliers: Sequence[str],
 ) -> Exit:
     from stockade.adapters.conntrack import Conntrack
+    from stockade.adapters.gate import GateSocket
     from stockade.adapters.neighbours import LinkNeighbours
+    from stockade.adapters.netlink import LinkPlaces
     from stockade.adapters.nft import NftKernel
     from stockade.agent.run import Agent
     from stockade.agent.state import AssignmentFile
@@ -106,6 +108,7 @@ async def _live(
             holder=kernel.holder,
             losses=sources.losses,
             neighbours=LinkNeighbours(),
+            gate=GateSocket(name, settings.socket.parent, settings.state, places=LinkPlaces(name), clock=SystemClock()),
         )
         running = asyncio.create_task(agent.run())
         remark(f"Stockade is up on {name}. In another terminal: stockade status")

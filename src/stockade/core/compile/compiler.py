@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from stockade.core.compile.addresses import Owners, home, met_everywhere, own_addresses
-from stockade.core.compile.births import births
+from stockade.core.compile.births import Ruling, births
 from stockade.core.compile.claims import Claims, Shift
 from stockade.core.compile.directory import Directory, Numbered
 from stockade.core.compile.gathering import Gathering
@@ -229,10 +229,10 @@ class Compiler:
             and self._claims.owners.keys().isdisjoint(private)
         )
 
-    def _births_of(self, host: Host) -> str:
+    def _births_of(self, host: Host) -> Ruling:
         if not self._births_apart:
-            return self._births.value
-        return births(self._book, self.snapshot.workloads.get(host.workload)).value
+            return self._births
+        return births(self._book, self.snapshot.workloads.get(host.workload))
 
     # One change
 

@@ -63,7 +63,7 @@ class Site:
         self.gathering = gathering
         self.enclosed = inside
         self.fingerprint = fingerprint
-        self.births = births(book, snapshot.workloads.get(host.workload))
+        self.births, self.births_where = births(book, snapshot.workloads.get(host.workload))
 
     def intent(self) -> Intent:
         """Put the intent together."""
@@ -76,6 +76,7 @@ class Site:
             revision=self.snapshot.revision,
             version=self.snapshot.version,
             births=self.births,
+            births_where=self.births_where,
             ends=ends,
             programs=programs,
             peers=self.peers(lines),

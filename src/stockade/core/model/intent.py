@@ -107,15 +107,16 @@ class PrefixSet(msgspec.Struct, frozen=True):
 class Intent(msgspec.Struct, frozen=True):
     """Everything one host needs in order to enforce one revision, and nothing else. All tuples are sorted.
 
-    ``inventory`` are workload addresses that lie inside some used network set, which therefore never match one;
-    ``inside`` are the subnets of local bridges, whose addresses are workloads' or nobody's. ``rules`` tells where
-    each rule id was written.
+    ``births_where`` is where policy says what becomes of births. ``inventory`` are workload addresses that lie inside
+    some used network set, which therefore never match one; ``inside`` are the subnets of local bridges, whose
+    addresses are workloads' or nobody's. ``rules`` tells where each rule id was written.
     """
 
     host: HostId
     revision: Revision
     version: Version
     births: Births
+    births_where: Where = Where()
     ends: tuple[LocalEnd, ...] = ()
     programs: tuple[Program, ...] = ()
     peers: tuple[AddressSet, ...] = ()

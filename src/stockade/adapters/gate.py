@@ -1,0 +1,122 @@
+"""The gate's socket: one question a connection, one line each way (``stockade/gate/gate.c`` asks).
+
+A question is ``BY TAB CONTAINER TAB NETNS NEWLINE``; the answer is a line, empty where the container may start.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from stockade.core.model.ids import HostId, WorkloadId
+from stockade.core.model.inventory import Sighting, WorkloadKind
+from stockade.core.model.policy import Births, Where
+from stockade.seams.clock import Clock
+from stockade.seams.gate import Answer, Knock
+from stockade.seams.places import Places
+from stockade.seams.runtime import Gone, Listed, RuntimeEvent, Seen
+
+NAME = "gate"
+SOCKET = "gate.sock"
+BIRTHS = "births"
+"""File name of what is written down, beside the socket (in memory) and in the state folder (for the next boot)."""
+WORD_SIZE = 512
+"""Bytes of that file: always as many, so that it is written anew where a disk is full."""
+BACKLOG = 1024
+PATIENCE = 2.0
+"""Seconds in which a question must have arrived."""
+REMEMBERED = 30.0
+"""Seconds for which a birth is told of: by then its own runtime has."""
+LONGEST = 8192
+
+
+class GateSocket:
+    """Implements ``seams.gate.Gate``. ``folders``: where the socket is, and where the state is."""
+
+    def __init__(self, host: HostId, run: Path, state: Path, *, places: Places, clock: Clock) -> None:
+        self._host = host
+        self._path = run / SOCKET
+        self._files = (run / BIRTHS, state / BIRTHS)
+        self._places = places
+        self._clock = clock
+        self._told: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
+        self._looking: set[asyncio.Task[None]] = set()
+
+    async def attend(self, answer: Answer) -> AsyncIterator[RuntimeEvent]:
+        """Listen, answer, and tell of each container that may start where it is met; forget it after a while."""
+
+        async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError, TimeoutError, ValueError):
+                await self._asked(reader, writer, answer)
+            writer.close()
+
+        self._path.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            server = await asyncio.start_unix_server(asked, self._path, backlog=BACKLOG, limit=LONGEST)
+        finally:
+            os.umask(mask)
+        try:
+            yield Listed(())
+            while True:
+                yield await self._told.get()
+        finally:
+            server.close()
+            for task in self._looking:
+                task.cancel()
+
+    def keep(self, births: Births, where: Where) -> None:
+        """Write it where no disk can hang, and where it outlives a boot; in place, since a full disk gives no other."""
+        line = f"{where.file}:{where.line}" if where.line else ""
+        word = f"{births.value}\n{line}".encode()[: WORD_SIZE - 1] + b"\n"
+        for path in self._files:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.pwrite(descriptor, word.ljust(WORD_SIZE), 0)
+            finally:
+                os.close(descriptor)
+
+    async def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
+        at = self._clock.now()
+        async with asyncio.timeout(PATIENCE):
+            line = await reader.readline()
+        knock = Knock(*line.decode().rstrip("\n").split("\t")[:3])
+        namespace = _held(knock.netns)
+        reason = ""
+        try:
+            reason = await answer(knock)
+            writer.write(f"{reason}\n".encode())
+            await writer.drain()
+        finally:
+            if namespace is not None and (reason or not knock.container):
+                os.close(namespace)
+            elif namespace is not None:
+                self._look(knock, namespace, at)
+
+    def _look(self, knock: Knock, namespace: int, at: float) -> None:
+        task = asyncio.ensure_future(self._tell(knock, namespace, at))
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+
+    async def _tell(self, knock: Knock, namespace: int, at: float) -> None:
+        """Tell where it is met. One in the host's own namespace, or gone already, is nobody's birth."""
+        try:
+            place = await asyncio.to_thread(self._places, f"/proc/self/fd/{namespace}")
+        except OSError:
+            return
+        finally:
+            os.close(namespace)
+        name = WorkloadId(f"gate:{self._host}:{knock.container}")
+        born = Sighting(name, knock.container[:12], WorkloadKind.CONTAINER, self._host, endpoints=place.endpoints)
+        self._told.put_nowait(Seen(born, at, marks=(f"container:{knock.container}", place.mark)))
+        await asyncio.sleep(REMEMBERED)
+        self._told.put_nowait(Gone(name, self._clock.now()))
+
+
+def _held(path: str) -> int | None:
+    """Hold a namespace open while it is certain whose it is: its process waits for our answer."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path else None
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""The birth gate: one static C program, built at set-up."""
