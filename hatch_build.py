@@ -1,6 +1,6 @@
 """Builds the birth gate (``src/stockade/gate``) into the wheel, which then is for this kind of machine alone.
 
-Where it cannot be built the wheel is made without it, for any machine, and ``stockade gate install`` says what is missing.
+Where it cannot be built the wheel is made without it, for any machine; ``stockade gate install`` says what is missing.
 """
 
 import subprocess

@@ -36,6 +36,7 @@ VERBS = (
     Verb("reach", "stockade.cli.reach:reach", "Who may reach a workload, and what it may reach."),
     Verb("rules", "stockade.cli.rules:rules", "The compiled rules of a host, each beside its policy line."),
     Verb("births", "stockade.cli.births:births", "Birth records: how soon new workloads were contained."),
+    Verb("gate", "stockade.cli.gate:app", "The birth gate in this machine's container runtimes."),
     Verb("audit", "stockade.cli.audit:audit", "Who did what, when, and what came of it."),
     Verb("doctor", "stockade.cli.doctor:doctor", "What works on this machine, what will not, and why."),
     Verb("completion", "stockade.cli.completion:completion", "Shell completion for bash, zsh or fish."),

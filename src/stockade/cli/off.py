@@ -77,7 +77,7 @@ def _by_hand(settings: Settings, note: str) -> Exit:
     ended = emergency.end_server(settings.socket)
     if tables:
         emergency.remove(tables)
-    emergency.open_gate(settings.socket.parent, settings.state)
+    emergency.open_gate(settings.run, settings.state)
     opened = Opened(at=time.time(), who=_who(), uid=os.getuid(), note=note, tables=tables)
     emergency.write_down(settings.state, opened)
     deliver(settings, OpenedReply(opened=opened, ended=ended), opened_view)

@@ -47,10 +47,14 @@ class Known:
     summary: str
 
 
+STATE, RUN = "/var/lib/stockade", "/run/stockade"
+"""Root's own."""
+
 SETTINGS = (
     Known("output", ("STOCKADE_OUTPUT",), "How data is written: `table`, `json` or `yaml`"),
     Known("state", ("STOCKADE_STATE",), "The folder of events, versions, audit log and socket"),
     Known("socket", ("STOCKADE_SOCKET",), "The API's Unix socket"),
+    Known("run", ("STOCKADE_RUN",), "The folder of what need not outlive a boot: the gate's socket"),
     Known("docker-host", ("STOCKADE_DOCKER_HOST", "DOCKER_HOST"), "The Docker engine's socket, as `unix:///path`"),
 )
 
@@ -87,6 +91,11 @@ class Settings:
     def socket(self) -> Path:
         """The API's Unix socket."""
         return Path(self._of("socket"))
+
+    @property
+    def run(self) -> Path:
+        """The folder of what need not outlive a boot."""
+        return Path(self._of("run"))
 
     @property
     def docker_host(self) -> str:
@@ -134,10 +143,12 @@ def _default(name: str, environment: Mapping[str, str], found: Mapping[str, Valu
         return Format.TABLE.value
     if name == "state":
         if is_root():
-            return "/var/lib/stockade"
+            return STATE
         return str(_under_home(environment, "XDG_STATE_HOME", ".local/state") / "stockade")
     if name == "socket":
         return str(Path(found["state"].value) / "api.sock")
+    if name == "run":
+        return RUN if found["state"].value == STATE else found["state"].value
     return "unix:///var/run/docker.sock"
 
 

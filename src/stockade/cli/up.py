@@ -83,6 +83,7 @@ async def _live(
     name = HostId(host or socket.gethostname())
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.socket.parent.mkdir(parents=True, exist_ok=True)
+    settings.run.mkdir(parents=True, exist_ok=True)
     sources = Sources(name, settings, docker=docker, lab=lab, uplinks=uplinks)
     shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
     tracking = Conntrack()
@@ -108,7 +109,7 @@ async def _live(
             holder=kernel.holder,
             losses=sources.losses,
             neighbours=LinkNeighbours(),
-            gate=GateSocket(name, settings.socket.parent, settings.state, places=LinkPlaces(name), clock=SystemClock()),
+            gate=GateSocket(name, settings.run, settings.state, places=LinkPlaces(name), clock=SystemClock()),
         )
         running = asyncio.create_task(agent.run())
         remark(f"Stockade is up on {name}. In another terminal: stockade status")
