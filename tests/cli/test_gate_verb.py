@@ -1,13 +1,17 @@
 """``stockade gate``: shows what it changes, changes nothing else, and gives back what was there."""
 
+import asyncio
 import json
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stockade.cli import gate_files
 from stockade.cli.main import run
+from stockade.testing.fake_docker import FakeDocker
 
 DAEMON = '{\n    "log-driver": "journald",\n    "live-restore": true\n}'
 LIST = json.dumps({"cniVersion": "1.0.0", "name": "a", "plugins": [{"type": "bridge"}]})
@@ -31,7 +35,23 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDocker]:
+    """An engine that answers, without containers."""
+    fake = FakeDocker(tmp_path / "docker.sock")
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(fake.__aenter__(), loop).result()
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{fake.path}")
+    yield fake
+    asyncio.run_coroutine_threadsafe(fake.__aexit__(None, None, None), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, docker: FakeDocker) -> Machine:
     return Machine(tmp_path)
 
 
@@ -47,6 +67,8 @@ def test_what_changes_is_shown_and_comes_back_byte_for_byte(machine, capsys):
     assert os.access(machine.program, os.X_OK)
     assert machine.gate("remove", "docker", "--yes") == 2
     assert machine.daemon.read_text() == DAEMON
+    assert machine.program.exists(), "Docker calls it until it is restarted"
+    assert machine.gate("remove", "docker") == 0
     assert not machine.program.exists()
     assert [each.name for each in machine.daemon.parent.iterdir()] == ["daemon.json"]
 
@@ -61,6 +83,23 @@ def test_twice_is_once(machine, capsys):
     machine.gate("remove", "docker", "--yes")
     assert not machine.daemon.exists(), "there was none before"
     assert machine.gate("remove", "docker") == 0
+
+
+def test_what_was_born_behind_it_keeps_its_name(machine, docker, capsys):
+    machine.daemon.write_text(DAEMON)
+    machine.gate("install", "docker", "--yes")
+    docker.hold({"Id": "c1"}, {"Id": "c1", "Name": "/web", "HostConfig": {"Runtime": "stockade"}})
+    machine.gate("remove", "docker", "--yes")
+    assert json.loads(machine.daemon.read_text())["runtimes"] == {"stockade": {"path": "runc"}}
+    assert "keep its name" in capsys.readouterr().err
+    assert machine.gate("remove", "docker") == 0, "it is out"
+
+
+def test_where_docker_does_not_answer_there_may_be_some(machine, monkeypatch):
+    machine.gate("install", "docker", "--yes")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{machine.root}/nobody.sock")
+    machine.gate("remove", "docker", "--yes")
+    assert json.loads(machine.daemon.read_text())["runtimes"] == {"stockade": {"path": "runc"}}
 
 
 def test_what_was_changed_since_is_kept(machine):

@@ -55,18 +55,18 @@ def install(
     Where unknown workloads are held, a container is not started while the agent does not answer.
     """
     settings, target = resolve(common), _target(runtime)
-    disk = Disk(settings.state, root)
+    disk = Disk(settings.state, settings.docker_host, root)
     call = _call(settings, disk)
     files = disk.read(target)
     edits = target.put({**files, **disk.needed(target, files)}, call)
     if not edits and not any(disk.doubtful(each) for each in disk.programs(target, call)):
         remark(f"The gate is in {target.title} already; nothing was changed.")
         return Exit.DONE
-    if not _agreed(target, files, edits, f"Put the gate into {target.title}?", yes=yes):
+    if not _agreed(files, edits, f"Put the gate into {target.title}?", target.heed, yes=yes):
         return Exit.DONE
     disk.write(target, edits, disk.programs(target, call))
     remark(f"The gate is in {target.title}. Take it out again: stockade gate remove {target.name}")
-    return _heed(target, yes=yes, restart=restart)
+    return _heed(target, target.heed, yes=yes, restart=restart)
 
 
 @app.command
@@ -75,24 +75,35 @@ def remove(
 ) -> int:
     """Take the gate out of a runtime; its configuration is then what it was before."""
     settings, target = resolve(common), _target(runtime)
-    disk = Disk(settings.state, root)
+    disk = Disk(settings.state, settings.docker_host, root)
     files = disk.read(target)
-    edits = disk.exactly(target, target.take(files))
-    if not edits and not disk.record(target).programs:
-        remark(f"The gate is not in {target.title}; nothing was changed.")
+    needed = disk.needed(target, files)
+    edits: Edits = target.take({**files, **needed})
+    if not any(needed.values()):
+        edits = disk.exactly(target, edits)
+    if not edits:
+        disk.tidy(target)
+        remark(f"The gate is not in {target.title}.")
         return Exit.DONE
-    if not _agreed(target, files, edits, f"Take the gate out of {target.title}?", yes=yes):
+    if not _agreed(files, edits, f"Take the gate out of {target.title}?", target.heed_end, yes=yes):
         return Exit.DONE
     disk.undo(target, edits)
     remark(f"The gate is out of {target.title}. What is held stays held: the base drop does not need it.")
-    return _heed(target, yes=yes, restart=restart)
+    if any(needed.values()):
+        remark("Containers that were created behind it keep its name, which now stands for their runtime alone.")
+    code = _heed(target, target.heed_end, yes=yes, restart=restart)
+    if code is Exit.DONE and not any(needed.values()):
+        disk.tidy(target)
+    elif target.heed_end:
+        remark(f"The program stays until then. Afterwards, once more:  stockade gate remove {target.name}")
+    return code
 
 
 @app.command
 def status(*, root: Root = Path("/"), common: Common = NO_FLAGS) -> int:
     """Where the gate is, and whether the agent answers at it. Exits 2 where something is wrong with it."""
     settings = resolve(common)
-    disk = Disk(settings.state, root)
+    disk = Disk(settings.state, settings.docker_host, root)
     gates = tuple(_view(disk, target, _call(settings, disk)) for target in TARGETS.values())
     reply = GateReply(gates=gates, agent=asked(settings.run / "gate.sock"))
     deliver(settings, reply, gate_view)
@@ -121,7 +132,7 @@ def _view(disk: Disk, target: Target, call: Call) -> GateView:
     files = disk.read(target)
     there = tuple(path for path, text in files.items() if text is not None)
     try:
-        if not target.take(files):
+        if not target.take({**files, **disk.needed(target, files)}):
             return GateView(target.name, target.title, "not installed", there)
         missing = target.put({**files, **disk.needed(target, files)}, call)
     except CannotEdit as problem:
@@ -143,11 +154,11 @@ def _call(settings: Settings, disk: Disk) -> Call:
     return Call(disk.program(), str(settings.run / "gate.sock"), str(settings.state / "births"))
 
 
-def _agreed(target: Target, files: Files, edits: Edits, question: str, *, yes: bool) -> bool:
+def _agreed(files: Files, edits: Edits, question: str, heed: tuple[str, ...], *, yes: bool) -> bool:
     """Show the change, and ask. ``StockadeError`` where there is nobody to ask."""
     show(_diff(files, edits))
-    if target.heed:
-        remark(f"{target.title} heeds it after:  {' '.join(target.heed)}")
+    if heed:
+        remark(f"Heeded after:  {' '.join(heed)}")
     if yes:
         return True
     if not sys.stdin.isatty():
@@ -176,18 +187,18 @@ def _lines(text: str | None) -> list[str]:
     return (text or "").splitlines()
 
 
-def _heed(target: Target, *, yes: bool, restart: bool) -> int:
+def _heed(target: Target, heed: tuple[str, ...], *, yes: bool, restart: bool) -> Exit:
     """Have the runtime read its configuration again, where that was asked for."""
-    if not target.heed:
+    if not heed:
         return Exit.DONE
-    command = " ".join(target.heed)
+    command = " ".join(heed)
     if not restart and not yes and sys.stdin.isatty():
         print(f"\nRun it now: {command}? [y/N] ", end="", file=sys.stderr, flush=True)
         restart = sys.stdin.readline().strip().lower() in {"y", "yes"}
     if not restart:
         remark(f"Not in force before:  {command}")
         return Exit.LOOK
-    done = subprocess.run(target.heed, check=False)
+    done = subprocess.run(heed, check=False)
     if done.returncode:
         raise StockadeError(
             f"`{command}` failed with status {done.returncode}",

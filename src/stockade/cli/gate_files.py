@@ -10,14 +10,16 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.resources import files as package_files
 from pathlib import Path
 
+import httpx
 import msgspec
 
 from stockade.core.gate import Call, Files, Target
 from stockade.core.gate.containerd import DEFAULT_SPEC
+from stockade.core.gate.docker import BEHIND, NAME
 from stockade.errors import StockadeError
 
 PACKAGED = "/usr/lib/stockade/stockade-gate"
@@ -40,8 +42,10 @@ class Record(msgspec.Struct, frozen=True):
 class Disk:
     """Files below ``root``; records in the state folder."""
 
-    def __init__(self, state: Path, root: Path = Path("/")) -> None:
+    def __init__(self, state: Path, docker: str, root: Path = Path("/")) -> None:
+        """``docker``: the address of its engine, who is asked which containers were created behind the gate."""
         self._records = state / RECORDS
+        self._docker = docker
         self._root = root
 
     def read(self, target: Target) -> dict[str, str | None]:
@@ -56,7 +60,9 @@ class Disk:
 
     def needed(self, target: Target, files: Files) -> dict[str, str | None]:
         """Return what else a target wants to know."""
-        return {each: _default_spec() if each == DEFAULT_SPEC else self._text(each) for each in target.needs(files)}
+        facts: dict[str, Callable[[], str | None]]
+        facts = {DEFAULT_SPEC: _default_spec, BEHIND: lambda: behind(self._docker)}
+        return {each: facts[each]() if each in facts else self._text(each) for each in target.needs(files)}
 
     def write(self, target: Target, edits: Edits, programs: Iterable[str]) -> None:
         """Carry out edits and remember what was there before the first of them; put the program where it is called."""
@@ -72,9 +78,13 @@ class Disk:
             self._replace(path, text)
 
     def undo(self, target: Target, edits: Edits) -> None:
-        """Carry out what takes the gate out; copies of the program that nobody calls any more go, too."""
+        """Carry out what takes the gate out. The program stays: who has not read the change yet still calls it."""
         for path, text in edits.items():
             self._replace(path, text)
+        self._remember(target, Record(programs=self.record(target).programs))
+
+    def tidy(self, target: Target) -> None:
+        """Forget a target from which the gate was taken, and remove copies of the program that nobody else calls."""
         mine = set(self.record(target).programs)
         (self._records / f"{target.name}.json").unlink(missing_ok=True)
         for program in sorted(mine - {each for record in self._all() for each in record.programs}):
@@ -194,6 +204,19 @@ def asked(path: Path) -> str:
             return asking.makefile(encoding="utf-8").readline().strip()
     except OSError:
         return "the agent does not answer"
+
+
+def behind(docker: str) -> str:
+    """Ask Docker which containers have the gate for their runtime; what it cannot tell is taken for some."""
+    try:
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=docker.removeprefix("unix://")), timeout=PATIENCE
+        ) as engine:
+            listed = engine.get("http://docker/containers/json", params={"all": "1"}).raise_for_status().json()
+            found = [engine.get(f"http://docker/containers/{each['Id']}/json").json() for each in listed]
+    except (httpx.HTTPError, ValueError):
+        return "unknown: Docker does not answer"
+    return " ".join(sorted(each["Name"] for each in found if each["HostConfig"]["Runtime"] == NAME))
 
 
 def _default_spec() -> str | None:

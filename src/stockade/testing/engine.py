@@ -136,6 +136,10 @@ class Engine:
         self.stop()
         self.start()
 
+    def reload(self) -> None:
+        """Have ``dockerd`` read its configuration again."""
+        self._signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """Kill ``dockerd`` (-9). Its containers, containerd and proxies live on."""
         self._signal(signal.SIGKILL)
@@ -272,12 +276,13 @@ class Engine:
         self._import_image()
 
     def _prepare_mounts(self) -> None:
-        """Give the engine's host its own ``/run``, and an ``/etc`` whose changes go nowhere."""
-        steps = (
-            "mount -t tmpfs tmpfs /run",
-            "mkdir -p /run/layer/up /run/layer/work /run/lock",
-            "mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/layer/up,workdir=/run/layer/work /etc",
-        )
+        """Give the engine's host its own ``/run``, and an ``/etc`` and a ``/usr/local`` whose changes go nowhere."""
+        steps = ["mount -t tmpfs tmpfs /run", "mkdir -p /run/lock"]
+        for number, folder in enumerate(("/etc", "/usr/local")):
+            layer = f"/run/layer/{number}"
+            steps.append(f"mkdir -p {layer}/up {layer}/work")
+            options = f"lowerdir={folder},upperdir={layer}/up,workdir={layer}/work"
+            steps.append(f"mount -t overlay overlay -o {options} {folder}")
         self.on_host("sh", "-ec", "\n".join(steps))
 
     def _prepare_network(self) -> None:

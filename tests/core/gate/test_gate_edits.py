@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stockade.core.gate import TARGETS, Call, CannotEdit
 from stockade.core.gate.containerd import DEFAULT_SPEC, needs
+from stockade.core.gate.docker import BEHIND
 
 CALL = Call("/usr/lib/stockade/stockade-gate", "/run/stockade/gate.sock", "/var/lib/stockade/births")
 SPEC = json.dumps({"ociVersion": "1.1.0", "process": {"args": ["sh"]}, "linux": {}})
@@ -110,6 +111,19 @@ def test_docker_calls_the_runtime_that_was_through_the_gate():
     ours = config["runtimes"]["stockade"]
     assert ours["path"] == CALL.program
     assert ours["runtimeArgs"][-3:] == ["--", "/opt/gpu", "-x"]
+
+
+@pytest.mark.parametrize("before", [*CASES["docker"][1].values(), *CASES["docker"][3].values()])
+def test_containers_that_were_created_behind_it_can_still_be_started(before):
+    there = put("docker", {DAEMON: before})
+    left = json.loads(TARGETS["docker"].take({**there, BEHIND: "/web"})[DAEMON])
+    was = json.loads(before).get("default-runtime", "runc")
+    assert left["default-runtime"] == was
+    assert left["runtimes"]["stockade"] == json.loads(before).get("runtimes", {}).get(was, {"path": "runc"})
+    text = json.dumps(left)
+    assert TARGETS["docker"].take({DAEMON: text}) == {}, "the gate is out"
+    again = json.loads(put("docker", {DAEMON: text})[DAEMON])
+    assert again["runtimes"] == json.loads(there[DAEMON])["runtimes"]
 
 
 def test_docker_s_own_shims_cannot_be_given_a_hook():

@@ -8,7 +8,7 @@ import json
 from pathlib import PurePosixPath
 from typing import Any
 
-from stockade.core.gate.toml import PATH, found, prune, read_toml, table, version
+from stockade.core.gate.toml import PATH, RESTART, found, prune, read_toml, table, version
 from stockade.core.gate.values import Call, CannotEdit, Files, Target, read_json, write_json
 
 CRI = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
@@ -105,7 +105,8 @@ TARGETS = (
         (PATH, f"{PurePosixPath(PATH).parent}/{OURS}"),
         put,
         take,
-        heed=("systemctl", "restart", "containerd"),
+        heed=RESTART,
+        heed_end=RESTART,
         needs=needs,
     ),
 )

@@ -1,7 +1,9 @@
 """Docker: a runtime of its own, which puts the hook into each bundle and becomes the runtime that was there before.
 
-Docker's daemon has no hooks. Containers that exist keep the runtime they were created with; the host's base drop holds
-them all the same.
+Docker's daemon has no hooks. A container keeps the runtime that it was created with: those that were there before do
+not meet the gate (the host's base drop holds them all the same), and those that were created behind it cannot be
+started without a runtime of its name. So as long as there is one, taking the gate out leaves the name, for what it
+stood before. The daemon reads what is new when told to, and what is gone only when it starts.
 """
 
 from typing import Any
@@ -11,12 +13,20 @@ from stockade.core.gate.values import Call, CannotEdit, Files, Target, read_json
 PATH = "/etc/docker/daemon.json"
 NAME = "stockade"
 USUAL = "runc"
+BEHIND = "docker containers of this runtime"
+"""A fact: the names of containers that were created with it, or anything where nobody can tell."""
 DEFAULT, RUNTIMES, ARGUMENTS = "default-runtime", "runtimes", "runtimeArgs"
+
+
+def needs(files: Files) -> tuple[str, ...]:
+    """Return where it is told which containers were created behind the gate, where it is there."""
+    ((path, text),) = files.items()
+    return (BEHIND,) if _ours(read_json(path, text)) else ()
 
 
 def put(files: Files, call: Call) -> dict[str, str]:
     """Make the gate the default runtime, in front of the one that was."""
-    ((path, text),) = files.items()
+    path, text = _config(files)
     config = read_json(path, text)
     runtimes = dict(config.get(RUNTIMES) or {})
     was = _was(runtimes.pop(NAME, None)) or config.get(DEFAULT) or USUAL
@@ -29,19 +39,34 @@ def put(files: Files, call: Call) -> dict[str, str]:
 
 
 def take(files: Files) -> dict[str, str | None]:
-    """Put back the runtime that was."""
-    ((path, text),) = files.items()
+    """Put back the runtime that was; keep the name where containers have it."""
+    path, text = _config(files)
     config = read_json(path, text)
     runtimes = dict(config.get(RUNTIMES) or {})
-    ours = runtimes.pop(NAME, None)
+    ours = _ours(config)
     if ours is None:
         return {}
     was = _was(ours)
+    del runtimes[NAME]
+    if files.get(BEHIND):
+        program, *arguments = ours[ARGUMENTS][ours[ARGUMENTS].index("--") + 1 :]
+        kept = {"path": program, **({ARGUMENTS: arguments} if arguments else {})}
+        return {path: write_json({**config, DEFAULT: was, RUNTIMES: {**runtimes, NAME: kept}}, text)}
     config[RUNTIMES] = runtimes
     if config.get(DEFAULT) == NAME:
         config[DEFAULT] = was
     kept = {key: value for key, value in config.items() if (key, value) not in ((RUNTIMES, {}), (DEFAULT, USUAL))}
     return {path: write_json(kept, text) if kept else None}
+
+
+def _config(files: Files) -> tuple[str, str | None]:
+    return next((path, text) for path, text in files.items() if path != BEHIND)
+
+
+def _ours(config: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the runtime that is the gate; None where there is none, or only its name is left."""
+    found = (config.get(RUNTIMES) or {}).get(NAME)
+    return found if found and _was(found) else None
 
 
 def _command(path: str, name: str, runtimes: dict[str, Any]) -> list[str]:
@@ -63,4 +88,15 @@ def _was(ours: dict[str, Any] | None) -> str:
     return str(words[words.index("--was") + 1]) if "--was" in words else ""
 
 
-TARGETS = (Target("docker", "Docker", (PATH,), put, take, heed=("systemctl", "reload", "docker")),)
+TARGETS = (
+    Target(
+        "docker",
+        "Docker",
+        (PATH,),
+        put,
+        take,
+        heed=("systemctl", "reload", "docker"),
+        heed_end=("systemctl", "restart", "docker"),
+        needs=needs,
+    ),
+)

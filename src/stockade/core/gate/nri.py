@@ -6,7 +6,7 @@ validator is told to require it.
 
 from typing import Any
 
-from stockade.core.gate.toml import PATH, found, prune, read_toml, table
+from stockade.core.gate.toml import PATH, RESTART, found, prune, read_toml, table
 from stockade.core.gate.values import Call, Files, Target
 
 WHERE = ("plugins", "io.containerd.nri.v1.nri", "default_validator")
@@ -44,4 +44,4 @@ def take(files: Files) -> dict[str, str | None]:
     return {path: None if dict(config) == {"version": 2} else config.as_string()}
 
 
-TARGETS = (Target("nri", "containerd (NRI)", (PATH,), put, take, heed=("systemctl", "restart", "containerd")),)
+TARGETS = (Target("nri", "containerd (NRI)", (PATH,), put, take, heed=RESTART, heed_end=RESTART),)

@@ -8,6 +8,7 @@ from tomlkit.exceptions import ParseError
 from stockade.core.gate.values import CannotEdit
 
 PATH = "/etc/containerd/config.toml"
+RESTART = ("systemctl", "restart", "containerd")
 OLDEST, NEWEST = 2, 3
 
 

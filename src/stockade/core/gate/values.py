@@ -40,8 +40,9 @@ class Target(msgspec.Struct, frozen=True):
     """One runtime's configuration.
 
     ``patterns`` name its files (globs where several may be there). ``put`` and ``take`` are given all that are there
-    and return those that change, by path. ``needs`` names further files that ``put`` wants to read. ``heed`` is the
-    command that makes the runtime heed the change; empty where it does so by itself.
+    and return those that change, by path. ``needs`` names what else they want to read: files, or facts by a name of
+    their own. ``heed`` is the command that makes the runtime heed the gate, ``heed_end`` the one that makes it heed
+    the gate's end; empty where it does so by itself.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Target(msgspec.Struct, frozen=True):
     put: Callable[[Files, Call], dict[str, str]]
     take: Callable[[Files], dict[str, str | None]]
     heed: tuple[str, ...] = ()
+    heed_end: tuple[str, ...] = ()
     needs: Callable[[Files], tuple[str, ...]] = lambda _: ()
     program: str = ""
     """Where a copy of the gate must be besides, under the name by which this runtime calls it."""
