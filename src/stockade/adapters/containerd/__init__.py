@@ -1,0 +1,1 @@
+"""containerd: containers and pods, as it tells them over its Unix socket."""
