@@ -16,6 +16,8 @@ from stockade.testing.fake_docker import FakeDocker
 DAEMON = '{\n    "log-driver": "journald",\n    "live-restore": true\n}'
 LIST = json.dumps({"cniVersion": "1.0.0", "name": "a", "plugins": [{"type": "bridge"}]})
 
+LEFT = {"path": "/usr/bin/env", "runtimeArgs": ["runc"]}
+
 pytestmark = pytest.mark.skipif(
     not (Path(gate_files.__file__).parents[1] / "gate/stockade-gate").exists(),
     reason="this machine has no C compiler: the gate was not built",
@@ -90,7 +92,7 @@ def test_what_was_born_behind_it_keeps_its_name(machine, docker, capsys):
     machine.gate("install", "docker", "--yes")
     docker.hold({"Id": "c1"}, {"Id": "c1", "Name": "/web", "HostConfig": {"Runtime": "stockade"}})
     machine.gate("remove", "docker", "--yes")
-    assert json.loads(machine.daemon.read_text())["runtimes"] == {"stockade": {"path": "runc"}}
+    assert json.loads(machine.daemon.read_text())["runtimes"] == {"stockade": LEFT}
     assert "keep its name" in capsys.readouterr().err
     assert machine.gate("remove", "docker") == 0, "it is out"
 
@@ -99,7 +101,7 @@ def test_where_docker_does_not_answer_there_may_be_some(machine, monkeypatch):
     machine.gate("install", "docker", "--yes")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{machine.root}/nobody.sock")
     machine.gate("remove", "docker", "--yes")
-    assert json.loads(machine.daemon.read_text())["runtimes"] == {"stockade": {"path": "runc"}}
+    assert json.loads(machine.daemon.read_text())["runtimes"] == {"stockade": LEFT}
 
 
 def test_what_was_changed_since_is_kept(machine):

@@ -64,7 +64,9 @@ class Contained:
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a verb as its user does, in another terminal."""
         argv = [*self.engine.inside, sys.executable, "-m", "stockade", *words, "--state", str(self.state)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            argv, capture_output=True, text=True, timeout=60, check=False, env=self.engine.environment
+        )
 
     async def close(self) -> None:
         """End the server, and leave nothing in the kernel's way: the engine's namespaces outlive a test."""

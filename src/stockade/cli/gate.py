@@ -79,8 +79,10 @@ def remove(
     files = disk.read(target)
     needed = disk.needed(target, files)
     edits: Edits = target.take({**files, **needed})
-    if not any(needed.values()):
-        edits = disk.exactly(target, edits)
+    exact = disk.exactly(target, edits)
+    lingers = target.lingers(needed)
+    if not lingers and not target.take({**files, **needed, **exact}):
+        edits = exact
     if not edits:
         disk.tidy(target)
         remark(f"The gate is not in {target.title}.")
@@ -89,10 +91,10 @@ def remove(
         return Exit.DONE
     disk.undo(target, edits)
     remark(f"The gate is out of {target.title}. What is held stays held: the base drop does not need it.")
-    if any(needed.values()):
+    if lingers:
         remark("Containers that were created behind it keep its name, which now stands for their runtime alone.")
     code = _heed(target, target.heed_end, yes=yes, restart=restart)
-    if code is Exit.DONE and not any(needed.values()):
+    if code is Exit.DONE and not lingers:
         disk.tidy(target)
     elif target.heed_end:
         remark(f"The program stays until then. Afterwards, once more:  stockade gate remove {target.name}")

@@ -119,9 +119,12 @@ def test_containers_that_were_created_behind_it_can_still_be_started(before):
     left = json.loads(TARGETS["docker"].take({**there, BEHIND: "/web"})[DAEMON])
     was = json.loads(before).get("default-runtime", "runc")
     assert left["default-runtime"] == was
-    assert left["runtimes"]["stockade"] == json.loads(before).get("runtimes", {}).get(was, {"path": "runc"})
+    real = json.loads(before).get("runtimes", {}).get(was, {"path": "runc"})
+    words = [real["path"], *real.get("runtimeArgs", [])]
+    assert left["runtimes"]["stockade"] == {"path": "/usr/bin/env", "runtimeArgs": words}
     text = json.dumps(left)
-    assert TARGETS["docker"].take({DAEMON: text}) == {}, "the gate is out"
+    assert TARGETS["docker"].take({DAEMON: text, BEHIND: "/web"}) == {}, "the gate is out"
+    assert meaning(DAEMON, TARGETS["docker"].take({DAEMON: text})[DAEMON]) == meaning(DAEMON, before)
     again = json.loads(put("docker", {DAEMON: text})[DAEMON])
     assert again["runtimes"] == json.loads(there[DAEMON])["runtimes"]
 

@@ -13,6 +13,9 @@ from stockade.core.gate.values import Call, CannotEdit, Files, Target, read_json
 PATH = "/etc/docker/daemon.json"
 NAME = "stockade"
 USUAL = "runc"
+ENV = "/usr/bin/env"
+"""Stands for the gate in what is left of it. A runtime with arguments is a script of Docker's, and containers that run
+were started by that script: it must go on being there."""
 BEHIND = "docker containers of this runtime"
 """A fact: the names of containers that were created with it, or anything where nobody can tell."""
 DEFAULT, RUNTIMES, ARGUMENTS = "default-runtime", "runtimes", "runtimeArgs"
@@ -21,7 +24,7 @@ DEFAULT, RUNTIMES, ARGUMENTS = "default-runtime", "runtimes", "runtimeArgs"
 def needs(files: Files) -> tuple[str, ...]:
     """Return where it is told which containers were created behind the gate, where it is there."""
     ((path, text),) = files.items()
-    return (BEHIND,) if _ours(read_json(path, text)) else ()
+    return (BEHIND,) if NAME in (read_json(path, text).get(RUNTIMES) or {}) else ()
 
 
 def put(files: Files, call: Call) -> dict[str, str]:
@@ -43,30 +46,22 @@ def take(files: Files) -> dict[str, str | None]:
     path, text = _config(files)
     config = read_json(path, text)
     runtimes = dict(config.get(RUNTIMES) or {})
-    ours = _ours(config)
-    if ours is None:
-        return {}
+    ours = runtimes.pop(NAME, {})
     was = _was(ours)
-    del runtimes[NAME]
+    if not was and (ours.get("path") != ENV or files.get(BEHIND)):
+        return {}
     if files.get(BEHIND):
-        program, *arguments = ours[ARGUMENTS][ours[ARGUMENTS].index("--") + 1 :]
-        kept = {"path": program, **({ARGUMENTS: arguments} if arguments else {})}
+        kept = {"path": ENV, ARGUMENTS: ours[ARGUMENTS][ours[ARGUMENTS].index("--") + 1 :]}
         return {path: write_json({**config, DEFAULT: was, RUNTIMES: {**runtimes, NAME: kept}}, text)}
     config[RUNTIMES] = runtimes
     if config.get(DEFAULT) == NAME:
-        config[DEFAULT] = was
+        config[DEFAULT] = was or USUAL
     kept = {key: value for key, value in config.items() if (key, value) not in ((RUNTIMES, {}), (DEFAULT, USUAL))}
     return {path: write_json(kept, text) if kept else None}
 
 
 def _config(files: Files) -> tuple[str, str | None]:
     return next((path, text) for path, text in files.items() if path != BEHIND)
-
-
-def _ours(config: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the runtime that is the gate; None where there is none, or only its name is left."""
-    found = (config.get(RUNTIMES) or {}).get(NAME)
-    return found if found and _was(found) else None
 
 
 def _command(path: str, name: str, runtimes: dict[str, Any]) -> list[str]:
@@ -98,5 +93,6 @@ TARGETS = (
         heed=("systemctl", "reload", "docker"),
         heed_end=("systemctl", "restart", "docker"),
         needs=needs,
+        lingers=lambda files: bool(files.get(BEHIND)),
     ),
 )

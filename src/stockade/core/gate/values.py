@@ -53,6 +53,8 @@ class Target(msgspec.Struct, frozen=True):
     heed: tuple[str, ...] = ()
     heed_end: tuple[str, ...] = ()
     needs: Callable[[Files], tuple[str, ...]] = lambda _: ()
+    lingers: Callable[[Files], bool] = lambda _: False
+    """Whether something of the gate must stay in the configuration for now, although it is taken out."""
     program: str = ""
     """Where a copy of the gate must be besides, under the name by which this runtime calls it."""
 
