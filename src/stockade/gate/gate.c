@@ -5,6 +5,7 @@
  *   stockade-gate oci [options]                      OCI hook (createRuntime): the container's state on stdin
  *   stockade-gate runtime [options] -- RUNTIME ...   OCI runtime: puts that hook into the bundle, becomes RUNTIME
  *   stockade                                         CNI plugin (CNI_COMMAND is set): the configuration on stdin
+ *   10-stockade                                      NRI plugin (NRI_PLUGIN_SOCKET is set): see nri.c
  *   options: --socket PATH   where the agent listens         --births PATH   what this host does with unknown workloads
  *
  * Promises: it decides within DEADLINE_MS, whatever the agent or the disk do. Where the host holds births it fails the
@@ -13,13 +14,14 @@
  */
 
 #define _GNU_SOURCE
+#include "gate.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,12 +67,7 @@ static bool ready(int fd, short events)
 
 /* Text */
 
-struct text {
-	char *at;
-	size_t length;
-};
-
-static void add(struct text *to, const char *bytes, size_t length)
+void add(struct text *to, const void *bytes, size_t length)
 {
 	to->at = realloc(to->at, to->length + length + 1);
 	if (!to->at)
@@ -325,7 +322,7 @@ static bool ask(const char *kind, const char *id, const char *netns, char *answe
 }
 
 /* Return 0 where it may start, 1 where the agent refuses, 2 where nobody can tell; `message` then says all that is to be said. */
-static int decide(const char *kind, const char *id, const char *netns, char *message, size_t size)
+int decide(const char *kind, const char *id, const char *netns, char *message, size_t size)
 {
 	char answer[2048], where[1024];
 	const char *why;
@@ -535,6 +532,11 @@ static void complain(const char *log, const char *message)
 	}
 }
 
+void begin(void)
+{
+	began = now_ms();
+}
+
 /* Return an option's value, written `--name value` or `--name=value`; step over the former. */
 static const char *option(char **words, int *at, const char *name)
 {
@@ -547,6 +549,15 @@ static const char *option(char **words, int *at, const char *name)
 	if (word[length] == '=')
 		return word + length + 1;
 	return word[length] || !words[*at + 1] ? NULL : words[++*at];
+}
+
+void take_option(char **words, int *at)
+{
+	const char *found;
+	if ((found = option(words, at, "socket")))
+		snprintf(socket_path, sizeof socket_path, "%s", found);
+	else if ((found = option(words, at, "births")))
+		snprintf(births_path, sizeof births_path, "%s", found);
 }
 
 struct call {
@@ -599,19 +610,17 @@ static int runtime(char **words)
 
 int main(int count, char **words)
 {
-	const char *command = getenv("CNI_COMMAND"), *found;
-	began = now_ms();
+	const char *command = getenv("CNI_COMMAND"), *plugin = getenv("NRI_PLUGIN_SOCKET");
+	begin();
 	signal(SIGPIPE, SIG_IGN);
+	if (count == 1 && plugin)
+		return nri(atoi(plugin));
 	alarm(DEADLINE_MS / 1000 + 2); /* whatever blocks where nothing should: a runtime takes that for a refusal */
 	if (count == 1 && command)
 		return cni(command);
 	int at = 2;
-	for (; at < count && strcmp(words[at], "--"); at++) {
-		if ((found = option(words, &at, "socket")))
-			snprintf(socket_path, sizeof socket_path, "%s", found);
-		else if ((found = option(words, &at, "births")))
-			snprintf(births_path, sizeof births_path, "%s", found);
-	}
+	for (; at < count && strcmp(words[at], "--"); at++)
+		take_option(words, &at);
 	if (count > 1 && !strcmp(words[1], "oci"))
 		return hook();
 	if (count > 1 && !strcmp(words[1], "runtime")) {

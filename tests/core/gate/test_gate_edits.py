@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stockade.core.gate import TARGETS, Call, CannotEdit
 from stockade.core.gate.containerd import DEFAULT_SPEC, needs
 from stockade.core.gate.docker import BEHIND
+from stockade.core.gate.nri import OPTIONS
 
 CALL = Call("/usr/lib/stockade/stockade-gate", "/run/stockade/gate.sock", "/var/lib/stockade/births")
 SPEC = json.dumps({"ociVersion": "1.1.0", "process": {"args": ["sh"]}, "linux": {}})
@@ -60,7 +61,7 @@ CASES = {
         {CONTAINERD: OLDER, DEFAULT_SPEC: SPEC},
     ],
     "cni": [LISTS],
-    "nri": [{CONTAINERD: None}, {CONTAINERD: COMMENTED}, {CONTAINERD: OLDER}],
+    "nri": [{CONTAINERD: text, OPTIONS: None} for text in (None, COMMENTED, OLDER)],
 }
 EVERY = [
     pytest.param(name, files, id=f"{name} {at}") for name, cases in CASES.items() for at, files in enumerate(cases)
@@ -188,6 +189,13 @@ def test_who_validates_already_requires_one_more():
     validator = tomllib.loads(there[CONTAINERD])["plugins"]["io.containerd.nri.v1.nri"]["default_validator"]
     assert validator == {"enable": True, "required_plugins": ["theirs", "stockade"]}
     assert tomllib.loads(taken("nri", there)[CONTAINERD]) == tomllib.loads(text)
+
+
+def test_a_plugin_interface_that_is_off_is_switched_on():
+    text = 'version = 3\n[plugins."io.containerd.nri.v1.nri"]\ndisable = true\n'
+    there = put("nri", {CONTAINERD: text, OPTIONS: None})
+    assert tomllib.loads(there[CONTAINERD])["plugins"]["io.containerd.nri.v1.nri"]["disable"] is False
+    assert there[OPTIONS] == f"--socket\n{CALL.socket}\n--births\n{CALL.births}\n"
 
 
 @pytest.mark.parametrize("name", ["docker", "containerd", "nri"])
