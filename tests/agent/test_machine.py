@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from stockade.agent.births import PATIENCE
 from stockade.agent.enforcing import RETRY, RETRY_AT_MOST, Way, owners_of
 from stockade.agent.machine import Machine, changed_hands
 from stockade.agent.telling import RESEND
@@ -19,6 +20,7 @@ from stockade.agent.values import (
     Heard,
     HostObserved,
     Introduce,
+    KeepBirths,
     Observe,
     Observed,
     Remark,
@@ -38,7 +40,7 @@ from stockade.core.fold import fold
 from stockade.core.model.event import HostSeen, PolicyActivated, WorkloadGone, WorkloadSeen
 from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
 from stockade.core.model.intent import Intent
-from stockade.core.model.policy import Births, PolicySet
+from stockade.core.model.policy import Births, PolicySet, Where
 from stockade.core.policy import complete
 from stockade.core.reconcile import steps, text
 from stockade.seams.runtime import Gone, Listed, Lost, Seen
@@ -467,6 +469,9 @@ BORN = tuple(
 )
 
 
+NOBODY = msgspec.structs.replace(JUDGED, ends=(), revision=Revision(3))
+
+
 def at_home(*there: object) -> Machine:
     machine = Machine(HOST_A, ("docker",))
     machine.handle(Greeted(0), 1.0)
@@ -529,3 +534,64 @@ def test_births_that_nobody_heard_of_come_with_the_next_outcome() -> None:
     assert second.births == first.births
     machine.handle(Heard(first, 0), 2.0)
     assert [each.births for each in outcomes(machine.handle(Elapsed(Timer.OUTCOME), 3.0))] == [()]
+
+
+# Births that take long, and the gate
+
+
+def test_a_birth_that_takes_long_is_told_of_as_it_is_and_again_when_it_is_over() -> None:
+    machine = at_home()
+    told = machine.handle(SourceSaid("docker", Seen(BORN[0], 2.0)), 2.0)
+    assert said(told, SetTimer).count(SetTimer(Timer.BIRTHS, PATIENCE)) == 1
+    through(machine, NOBODY)
+    (waiting,) = outcomes(machine.handle(Elapsed(Timer.BIRTHS), 3.0))
+    assert [(each.workload, each.allowed) for each in waiting.births] == [(BORN[0].id, None)]
+    machine.handle(Heard(waiting, 0), 3.0)
+    assert machine.handle(Elapsed(Timer.BIRTHS), 4.0) == (), "once"
+    (over,) = outcomes(through(machine, msgspec.structs.replace(JUDGED, revision=Revision(7))))
+    assert [(each.workload, each.allowed is not None) for each in over.births] == [(BORN[0].id, True)]
+
+
+def test_many_births_are_one_telling() -> None:
+    machine = at_home()
+    timers = [
+        each
+        for born in BORN
+        for each in said(machine.handle(SourceSaid("docker", Seen(born, 2.0)), 2.0), SetTimer)
+        if each.timer is Timer.BIRTHS
+    ]
+    assert len(timers) == 1
+
+
+def held(machine: Machine, births: Births = Births.HOLD) -> tuple[Command, ...]:
+    return through(machine, msgspec.structs.replace(NOBODY, births=births, births_where=Where("modes.yaml", 4, 1)))
+
+
+def test_nobody_is_born_before_it_is_known_what_is_in_force() -> None:
+    machine = Machine(HOST_A, ("docker",))
+    assert machine.starting
+    assert "not known yet" in machine.refusal()
+    held(machine)
+    assert not machine.starting
+    assert machine.refusal() == ""
+
+
+def test_what_is_held_is_kept_for_a_gate_without_an_agent_once() -> None:
+    machine = at_home()
+    assert said(held(machine), KeepBirths) == [KeepBirths(Births.HOLD, Where("modes.yaml", 4, 1))]
+    assert said(held(machine), KeepBirths) == []
+    assert said(held(machine, Births.PASS), KeepBirths) == [KeepBirths(Births.PASS, Where("modes.yaml", 4, 1))]
+
+
+@pytest.mark.parametrize(("births", "refused"), [(Births.HOLD, True), (Births.PASS, False)])
+def test_what_cannot_be_written_down_is_not_born_where_it_would_be_held(births: Births, refused: bool) -> None:
+    machine = whole()
+    held(machine, births)
+    machine.handle(HOME, 1.0)
+    (report,) = reports(machine.handle(listed(BORN[0]), 2.0))
+    machine.handle(Unheard(report), 2.0)
+    assert machine.refusal() == "", "a controller that is away refuses nobody"
+    machine.handle(Unheard(report, "there is no room left"), 3.0)
+    assert (machine.refusal() == "it cannot be written down (there is no room left)") is refused
+    machine.handle(heard(report), 4.0)
+    assert machine.refusal() == ""

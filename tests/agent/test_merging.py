@@ -49,7 +49,7 @@ def test_marks_lead_from_one_to_the_next():
     merged = merge(
         said(docker=[seen("a", "container:w")], gate=[seen("b", "container:w", "netns:5")], namespaces=[BY_NAMESPACES])
     )
-    assert merged["a"].sources == ("docker", "gate", "namespaces")
+    assert merged["a"].sources == ("docker", "namespaces", "gate")
     assert len(merged) == 1
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import cli_samples as samples
+import msgspec
 import pytest
 import yaml
 from route_table_server import CommandLine, Server
@@ -39,6 +40,7 @@ from stockade.wire.api import (
     RollbackRequest,
     RulesReply,
     RuleText,
+    RuntimeBirths,
     Seen,
     VersionReply,
     WorkloadReply,
@@ -267,14 +269,28 @@ def test_reach_rules_births_audit(server: Server, cli: CommandLine) -> None:
     birth = BirthView(
         WorkloadId("docker:host-a:w"), "web-5", HostId("host-a"), 10.0, 10.003, 10.0, 10.009, leak=0.0, dead=0.009
     )
-    server.answers["births"] = BirthsReply(births=(birth,))
+    docker = RuntimeBirths("docker", 12, 0, 1, 0.001, 0.004, 0.009, 0.05)
+    server.answers["births"] = BirthsReply(births=(birth,), runtimes=(docker,))
     ran = cli("births", "--last", "3")
     assert ran.code == 0
+    assert ran.lines[-1] == "docker   12      0       1        1 ms         4 ms  9 ms      50 ms"
+    cli("births", "--slowest")
+    assert server.of("births")[1] == {"slowest": "1"}
     assert "web-5     host-a  +3 ms    +0 µs     +9 ms    none  9 ms  none" in ran.out
 
     entry = AuditEntry(1, samples.MOMENT, "ada", 1000, "apply", "version 8", "done")
     server.answers["audit"] = AuditReply(entries=(entry,))
     assert "ada  apply   version 8  done" in cli("audit").out
+
+
+def test_births_are_followed_as_they_come(server: Server, cli: CommandLine) -> None:
+    born = BirthView(WorkloadId("w"), "web-5", HostId("host-a"), 10.0, 10.003, 10.0)
+    done = msgspec.structs.replace(born, allowed=10.009, leak=0.0, dead=0.009)
+    server.lines = [born, done]
+    ran = cli("births", "--watch")
+    assert ran.lines[0].startswith("web-5  host-a  noticed +3 ms  isolated +0 µs  allowed –")
+    assert "allowed +9 ms  leak none  dead 9 ms" in ran.lines[1]
+    assert [json.loads(each)["allowed"] for each in cli("births", "--watch", "-o", "json").lines] == [None, 10.009]
 
 
 def test_a_leak_ends_in_2(server: Server, cli: CommandLine) -> None:

@@ -164,7 +164,9 @@ def test_metrics_are_what_prometheus_reads(server: Served) -> None:
     server.furnish()
     server.send("POST", "/v1/apply", ApplyRequest(files=FILES, yes=True, wait=0))
     counted = (RuleCount(RuleId("shop/web-to-api"), "allow", 7, 420),)
-    born = BirthRecord(WorkloadId("docker:host-a:web-1"), "web-1", created=1.0, isolated=1.0, allowed=1.03)
+    born = BirthRecord(
+        WorkloadId("docker:host-a:web-1"), "web-1", created=1.0, isolated=1.0, allowed=1.03, runtime="docker"
+    )
     server.say(Counters(HOST, counted, (("nflog", 3),), 10, 100))
     server.say(Outcome(HOST, 0, Version(0), "old", "", (born, born)))  # type: ignore[arg-type]
     reply = server.get("/metrics")
@@ -182,10 +184,10 @@ def test_metrics_are_what_prometheus_reads(server: Served) -> None:
     assert samples["stockade_lost_events_total", host, ("source", "nflog")] == 3
     assert samples["stockade_conntrack_entries", host] == 10
     assert samples["stockade_conntrack_limit", host] == 100
-    assert samples["stockade_births_total",] == 1
-    assert samples["stockade_births_leaked_total",] == 0
-    assert samples["stockade_birth_dead_seconds_bucket", ("le", "0.02")] == 0
-    assert samples["stockade_birth_dead_seconds_bucket", ("le", "0.05")] == 1
+    assert samples["stockade_births_total", ("runtime", "docker")] == 1
+    assert samples["stockade_births_leaked_total", ("runtime", "docker")] == 0
+    assert samples["stockade_birth_dead_seconds_bucket", ("le", "0.02"), ("runtime", "docker")] == 0
+    assert samples["stockade_birth_dead_seconds_bucket", ("le", "0.05"), ("runtime", "docker")] == 1
     assert samples["stockade_workloads", ("known", "yes")] == 4
 
 

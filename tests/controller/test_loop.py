@@ -306,7 +306,7 @@ def test_outcomes_and_births_outlive_a_restart(tmp_path: Path) -> None:
             await controller.note(Outcome(HOST, intent.revision, intent.version, intent.fingerprint, "", (born,)))
             await controller.note(Outcome(HOST, intent.revision, intent.version, intent.fingerprint, "no memory"))
             await controller.note(Outcome(HOST, intent.revision, intent.version, intent.fingerprint, "no memory"))
-            assert controller.births.count == 1
+            assert controller.births.of[""].count == 1
         async with opened(tmp_path) as installation:
             controller = installation.controller
             known = controller.roster.realised[HOST]

@@ -1,5 +1,8 @@
 """Birth records: when a workload was created, noticed, isolated, allowed and realised, one time each. Pure.
 
+A record is told of when it is complete, and before that where that takes longer than ``PATIENCE``: one that is held,
+for who knows how long, is on record too.
+
 What runs already when an agent first looks is no birth, unless the intent on disk does not know it: then it was born
 while no agent ran. Nobody was isolated, and nothing leaked, where policy denies its workload nothing.
 """
@@ -13,27 +16,43 @@ from stockade.core.model.inventory import Sighting, WorkloadKind, WorkloadState
 from stockade.core.model.policy import Births
 from stockade.wire import BirthRecord
 
+PATIENCE = 1.0
+"""Seconds that a record may take to be complete before it is told of as it is."""
+
 
 class BirthBook:
-    """Open records of workloads that are not yet realised, and which have been told of."""
+    """Open records of workloads that are not yet realised, and which of them have been told of."""
 
     def __init__(self) -> None:
         self._records: dict[WorkloadId, BirthRecord] = {}
         self._done: set[WorkloadId] = set()
+        self._told: set[WorkloadId] = set()
         self._looked = False
 
-    def notice(self, sightings: tuple[Sighting, ...], intent: Intent | None, now: float) -> None:
-        """Open a record for each running workload that is new. ``intent``: what is in force, if anything is."""
+    def notice(self, sightings: tuple[Sighting, ...], intent: Intent | None, now: float) -> bool:
+        """Open a record for each running workload that is new; tell whether there was one.
+
+        ``intent``: what is in force, if anything is.
+        """
         if not self._looked:
             self._looked = True
             self._done = set(_there_already(sightings, intent))
         present = {each.id for each in sightings}
         self._done &= present
+        self._told &= present
         for gone in self._records.keys() - present:
             del self._records[gone]
-        for each in sightings:
-            if each.id not in self._done and each.id not in self._records and _born(each):
-                self._records[each.id] = _record(each, intent, now)
+        born = [
+            each for each in sightings if each.id not in self._done and each.id not in self._records and _born(each)
+        ]
+        self._records |= {each.id: _record(each, intent, now) for each in born}
+        return bool(born)
+
+    def waiting(self) -> tuple[BirthRecord, ...]:
+        """Return the open records that nobody was told of."""
+        untold = sorted(self._records.keys() - self._told)
+        self._told |= set(untold)
+        return tuple(self._records[each] for each in untold)
 
     def realise(self, intent: Intent, now: float) -> tuple[BirthRecord, ...]:
         """Close the records of workloads that an intent, now in force, knows; return them."""
@@ -64,4 +83,4 @@ def _record(sighting: Sighting, intent: Intent | None, now: float) -> BirthRecor
     created = sighting.created
     held = intent is not None and intent.births is Births.HOLD
     isolated = (created if created is not None else now) if held else None
-    return BirthRecord(sighting.id, sighting.name, created, now, isolated)
+    return BirthRecord(sighting.id, sighting.name, created, now, isolated, runtime=sighting.facts.runtime)

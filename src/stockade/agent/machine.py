@@ -4,7 +4,7 @@ Two halves that share nothing but births: ``telling`` says what is found here un
 what is assigned into force. ``now`` is only ever written down, never compared: a clock that jumps moves no timer.
 """
 
-from stockade.agent.births import BirthBook
+from stockade.agent.births import PATIENCE, BirthBook
 from stockade.agent.enforcing import Done, Enforcing, Planning, Rendered, changed_hands
 from stockade.agent.inventory import Inventory
 from stockade.agent.telling import Telling
@@ -22,6 +22,7 @@ from stockade.agent.values import (
     KeepBirths,
     Observed,
     Remark,
+    SetTimer,
     SourceSaid,
     Timer,
     Unheard,
@@ -49,6 +50,7 @@ class Machine:
         self._telling = Telling(host, sources, self._inventory)
         self._enforcing = Enforcing(host, planning or Rendered())
         self._kept: KeepBirths | None = None
+        self._births_timed = False
 
     @property
     def starting(self) -> bool:
@@ -97,8 +99,23 @@ class Machine:
         """Record what was born, and report what is true and was not told yet."""
         if not self._telling.complete():
             return ()
-        self._births.notice(self._inventory.sightings(), self._enforcing.realised or self._enforcing.wanted, now)
-        return self._telling.report()
+        intent = self._enforcing.realised or self._enforcing.wanted
+        born = self._births.notice(self._inventory.sightings(), intent, now)
+        soon = self._births_soon() if born else ()
+        return (*soon, *self._telling.report())
+
+    def _births_soon(self) -> Commands:
+        """Tell of births that take long. One timer for all: it is not set anew by whoever comes meanwhile."""
+        if self._births_timed:
+            return ()
+        self._births_timed = True
+        return (SetTimer(Timer.BIRTHS, PATIENCE),)
+
+    def _births_waiting(self) -> Commands:
+        self._births_timed = False
+        intent = self._enforcing.realised
+        waiting = self._births.waiting() if intent else ()
+        return self._telling.outcome(intent, births=waiting) if intent and waiting else ()
 
     def _elapsed(self, timer: Timer, now: float) -> Commands:
         match timer:
@@ -106,6 +123,8 @@ class Machine:
                 return self._telling.report_again()
             case Timer.OUTCOME:
                 return self._telling.outcome_again()
+            case Timer.BIRTHS:
+                return self._births_waiting()
             case Timer.RETRY:
                 return self._after(self._enforcing.retry(), now)
 

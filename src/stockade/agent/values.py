@@ -24,6 +24,8 @@ class Timer(enum.Enum):
     """Send the report again that nobody acknowledged."""
     OUTCOME = "outcome"
     """Send the outcome again that nobody heard."""
+    BIRTHS = "births"
+    """Tell of births that are not complete yet."""
     RETRY = "retry"
     """Try again what the kernel refused."""
 

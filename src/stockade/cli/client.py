@@ -14,7 +14,7 @@ import msgspec
 
 from stockade.core.model.problem import Problem
 from stockade.errors import StockadeError
-from stockade.wire.api import ErrorReply, Message, WatchLine, route
+from stockade.wire.api import BirthView, ErrorReply, Message, WatchLine, route
 
 Reply = TypeVar("Reply", bound=Message)
 
@@ -57,15 +57,20 @@ class Client:
 
     def watch(self) -> Iterator[WatchLine]:
         """Yield workloads as they come, change and go, without end."""
-        with (
-            self._errors(),
-            self._http.stream("GET", route("workloads").path, params={"watch": "1"}, timeout=None) as it,
-        ):
+        yield from self._watch("workloads")
+
+    def watch_births(self) -> Iterator[BirthView]:
+        """Yield births as they come, and again as their records are completed, without end."""
+        yield from self._watch("births")
+
+    def _watch(self, name: str) -> Iterator[Any]:
+        where = route(name)
+        with self._errors(), self._http.stream("GET", where.path, params={"watch": "1"}, timeout=None) as it:
             if it.status_code != httpx.codes.OK:
                 it.read()
             _raise_for(it)
             for text in it.iter_lines():
-                yield msgspec.json.decode(text, type=WatchLine)
+                yield msgspec.json.decode(text, type=where.lines)
 
     def _request(self, name: str, body: Message | None, parameters: dict[str, Any]) -> httpx.Request:
         where = route(name)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import structlog
 
 from stockade.controller.bell import Bell
-from stockade.controller.births import BirthCount
+from stockade.controller.births import BirthCounts
 from stockade.controller.intake import admit, changes, vanished
 from stockade.controller.parts import Parts
 from stockade.controller.roster import Roster
@@ -45,7 +45,7 @@ class Controller:
         self.parts = parts
         self.started = clock.now()
         self.roster = Roster(loaded.realised)
-        self.births = BirthCount()
+        self.births = BirthCounts()
         self.unconfirmed: Unconfirmed | None = loaded.unconfirmed
         self.stalled = ""
         """Why the newest snapshot could not be compiled; hosts keep what they had. Empty where it was."""

@@ -67,17 +67,20 @@ class _Reader(Collector):
         yield from (wanted, realised, failing)
 
     def _births(self) -> Iterator[Metric]:
-        births = self._controller.births
-        yield CounterMetricFamily("stockade_births", "Births recorded since the start", value=births.count)
-        yield CounterMetricFamily(
-            "stockade_births_leaked", "Births that were not isolated from the start", value=births.leaked
+        count = CounterMetricFamily("stockade_births", "Births recorded since the start", labels=["runtime"])
+        leaked = CounterMetricFamily(
+            "stockade_births_leaked", "Births that were not isolated from the start", labels=["runtime"]
         )
-        yield HistogramMetricFamily(
+        dead = HistogramMetricFamily(
             "stockade_birth_dead_seconds",
             "From creation to the first moment at which policy's allows held",
-            buckets=births.buckets(),
-            sum_value=births.dead_seconds,
+            labels=["runtime"],
         )
+        for runtime, births in sorted(self._controller.births.of.items()):
+            count.add_metric([runtime], births.count)
+            leaked.add_metric([runtime], births.leaked)
+            dead.add_metric([runtime], births.buckets(), births.dead_seconds)
+        yield from (count, leaked, dead)
 
 
 def _families(counted: Iterable[Counters]) -> Iterator[Metric]:

@@ -181,6 +181,7 @@ def birth_view(snapshot: Snapshot, roster: Roster, birth: Birth) -> BirthView:
         dead=_between(record.created, record.allowed),
         labels=workload.labels.items if workload else (),
         held=workload is not None and not known and _births(roster, birth.host) is Births.HOLD,
+        runtime=record.runtime,
     )
 
 

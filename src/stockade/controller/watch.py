@@ -1,17 +1,20 @@
-"""The stream of workloads: all that is there, then every change, one JSON object a line.
+"""The streams of workloads and of births: what is there, then every change, one JSON object a line.
 
 A reader that is slow misses states in between and never the last one.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
 from stockade.controller.loop import Controller
-from stockade.controller.views import differences, workload_views
+from stockade.controller.views import birth_view, differences, workload_views
 from stockade.core.model.ids import Revision, WorkloadId
-from stockade.wire.api import Gone, InSync, Seen, WatchLine, WorkloadView
+from stockade.wire.api import BirthView, Gone, InSync, Seen, WatchLine, WorkloadView
 
+NEWEST = 200
+"""Births that are looked at after each change; of more at once, the oldest are missed."""
 Views = Mapping[WorkloadId, WorkloadView]
 
 
@@ -30,6 +33,19 @@ async def watched(controller: Controller) -> AsyncIterator[bytes]:
         await controller.changed.wait(rung)
 
 
+async def watched_births(controller: Controller) -> AsyncIterator[bytes]:
+    """Yield each birth as it comes, and again when its record is completed, until the controller closes."""
+    known = {birth.record.workload: birth for birth in await asyncio.to_thread(controller.store.births, NEWEST)}
+    while not controller.closing.is_set():
+        rung = controller.changed.rung
+        newest = await asyncio.to_thread(controller.store.births, NEWEST)
+        for birth in reversed(newest):
+            if known.get(birth.record.workload) != birth:
+                yield _encoded(birth_view(controller.snapshot, controller.roster, birth))
+        known = {birth.record.workload: birth for birth in newest}
+        await controller.changed.wait(rung)
+
+
 def _lines(revision: Revision, known: Views, views: Views) -> list[WatchLine]:
     return [
         Gone(revision, id_, known[id_].name) if view is None else Seen(revision, view)
@@ -37,5 +53,5 @@ def _lines(revision: Revision, known: Views, views: Views) -> list[WatchLine]:
     ]
 
 
-def _encoded(line: WatchLine) -> bytes:
+def _encoded(line: WatchLine | BirthView) -> bytes:
     return msgspec.json.encode(line) + b"\n"

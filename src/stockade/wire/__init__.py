@@ -10,7 +10,10 @@ PROTOCOL = 1
 
 
 class BirthRecord(msgspec.Struct, frozen=True):
-    """One time each, in seconds since the epoch, None where it has not happened (``docs/glossary.md``)."""
+    """One time each, in seconds since the epoch, None where it has not happened (``docs/glossary.md``).
+
+    ``runtime`` is what the workload was started by, as its facts say.
+    """
 
     workload: WorkloadId
     name: str
@@ -19,6 +22,7 @@ class BirthRecord(msgspec.Struct, frozen=True):
     isolated: float | None = None
     allowed: float | None = None
     realised: float | None = None
+    runtime: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):

@@ -370,12 +370,31 @@ class BirthView(msgspec.Struct, frozen=True):
     dead: float | None = None
     labels: tuple[Label, ...] = ()
     held: bool = False
+    runtime: str = ""
+
+
+class RuntimeBirths(msgspec.Struct, frozen=True):
+    """What became of the births of one runtime, among the newest thousand (or ``last``, where that is more).
+
+    ``leaked``: not isolated from the start; ``waiting``: not allowed anything yet. Percentiles in seconds from the
+    creation, None where there was none.
+    """
+
+    runtime: str
+    births: int
+    leaked: int = 0
+    waiting: int = 0
+    noticed_p50: float | None = None
+    noticed_p99: float | None = None
+    dead_p50: float | None = None
+    dead_p99: float | None = None
 
 
 class BirthsReply(Message, frozen=True, kw_only=True):
-    """The newest births, newest first."""
+    """Births, newest first, or slowest first; ``runtimes`` sums all of them up."""
 
     births: tuple[BirthView, ...]
+    runtimes: tuple[RuntimeBirths, ...] = ()
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
@@ -582,13 +601,18 @@ ROUTES: tuple[Route, ...] = (
         RulesReply,
         _path("host", str, "The host's id, or `local` where there is only one"),
     ),
-    _get(
-        "births",
-        "/v1/births",
-        "Birth records",
-        BirthsReply,
-        _query("last", int, "At most so many (20)"),
-        _query("workload", str, "Only this workload, by name or id"),
+    msgspec.structs.replace(
+        _get(
+            "births",
+            "/v1/births",
+            "Birth records; with watch=1 a stream of them, one JSON object a line",
+            BirthsReply,
+            _query("last", int, "At most so many (20)"),
+            _query("workload", str, "Only this workload, by name or id"),
+            _query("slowest", bool, "Those first that waited longest"),
+            _query("watch", bool, "Stay and stream births as they come and change; the other parameters do not count"),
+        ),
+        lines=BirthView,
     ),
     _get(
         "audit",

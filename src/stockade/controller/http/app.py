@@ -17,7 +17,7 @@ from stockade.controller.http.peers import PEER, Access
 from stockade.controller.installation import Installation
 from stockade.controller.metrics import exposition
 from stockade.controller.refused import Refused, Why
-from stockade.controller.watch import watched
+from stockade.controller.watch import watched, watched_births
 from stockade.errors import StockadeError
 from stockade.seams.store import StoreFailed
 from stockade.wire.api import ROUTES, Caller, ErrorReply, Media, Role, Route
@@ -79,6 +79,8 @@ async def _answer(route: Route, installation: Installation, call: Call) -> Respo
         return _json(document())
     if route.name == "workloads" and call.flag("watch"):
         return StreamingResponse(watched(installation.controller), media_type=Media.LINES.value)
+    if route.name == "births" and call.flag("watch"):
+        return StreamingResponse(watched_births(installation.controller), media_type=Media.LINES.value)
     return _json(await HANDLERS[route.name](installation, call))
 
 

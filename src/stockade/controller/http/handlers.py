@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from stockade.controller.births import by_runtime, dead_for
 from stockade.controller.http.call import Call
 from stockade.controller.installation import Installation, status
 from stockade.controller.labels import set_labels
@@ -46,6 +47,8 @@ from stockade.wire.api import (
 Handler = Callable[[Installation, Call], Awaitable[Message]]
 
 MOST_ROWS = 10_000
+SUMMED_UP = 1_000
+"""The newest births, of which the slowest are told and percentiles taken."""
 """The most that one reply lists, whatever was asked for."""
 LONGEST_POLL = 60.0
 
@@ -155,8 +158,11 @@ def _intent(wanted: Mapping[HostId, Intent], host: str) -> Intent:
 async def _births(installation: Installation, call: Call) -> BirthsReply:
     controller = installation.controller
     workload = _born(installation, call.text("workload"))
-    births = await asyncio.to_thread(controller.store.births, _rows(call, "last", 20), workload)
-    return BirthsReply(births=tuple(birth_view(controller.snapshot, controller.roster, each) for each in births))
+    last = _rows(call, "last", 20)
+    every = await asyncio.to_thread(controller.store.births, max(last, SUMMED_UP), workload)
+    shown = (sorted(every, key=dead_for, reverse=True) if call.flag("slowest") else every)[:last]
+    views = tuple(birth_view(controller.snapshot, controller.roster, each) for each in shown)
+    return BirthsReply(births=views, runtimes=by_runtime(every))
 
 
 def _born(installation: Installation, name: str) -> WorkloadId | None:
