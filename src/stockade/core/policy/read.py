@@ -9,7 +9,7 @@ from typing import cast
 
 import msgspec
 
-from stockade.core.model.ids import RuleId
+from stockade.core.model.ids import Address, RuleId
 from stockade.core.model.policy import PER_HOST_SET, Action, Networks, NetworkSet, Policy, PolicySet, Rule, Where
 from stockade.core.model.problem import Problem
 from stockade.core.policy import builtin, words
@@ -163,7 +163,19 @@ class _Reader:
                 if name not in known[kind]:
                     close = nearest(name, sorted(known[kind]))
                     report.add(spot, f"unknown {_NOUNS[kind]} {quoted(name)}", f"the name of a {_NOUNS[kind]}", close)
+        self.claimed_once()
         self.allow_only()
+
+    def claimed_once(self) -> None:
+        """An address that two documents claim would be one's or the other's by chance: it is refused."""
+        first: dict[Address, Where] = {}
+        for report in self.reports:
+            for address, spot in report.claims:
+                where = report.where(spot)
+                if first.setdefault(address, where) is not where:
+                    at = first[address]
+                    message = f"{quoted(address)} is claimed already (see {at.file}:{at.line})"
+                    report.add(spot, message, "an address that no other workload claims")
 
     def allow_only(self) -> None:
         """FQDNs are learnt from answers, so that a deny of them would let through whatever was not learnt yet."""
