@@ -222,9 +222,12 @@ _ADDRESSES = Field(
     "addresses", items("addresses", OWN_ADDRESS, ADDRESS_LIMIT), "its addresses, as hosts meet it", required=True
 )
 _WORKLOAD_LABELS = Field("labels", LABELS_SET, "its labels, on the operator's word")
-_HOST = Field("host", free_text("a host's name", 253), "the machine that carries it: a fact for label rules")
-_KIND = Field("kind", choice("kind of workload", _WithoutAgent), "unmanaged (default), vm or instance")
-_DESCRIPTION = Field("description", free_text("a description", 1000), "what it is, for people")
+WORKLOAD_HOST = free_text("a host's name", 253)
+WITHOUT_AGENT = choice("kind of workload", _WithoutAgent)
+WORKLOAD_DESCRIPTION = free_text("a description", 1000)
+_HOST = Field("host", WORKLOAD_HOST, "the machine that carries it: a fact for label rules")
+_KIND = Field("kind", WITHOUT_AGENT, "unmanaged (default), vm or instance")
+_DESCRIPTION = Field("description", WORKLOAD_DESCRIPTION, "what it is, for people")
 
 
 def _workload(given: Given) -> UnmanagedWorkload | None:

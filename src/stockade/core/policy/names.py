@@ -73,7 +73,8 @@ def _shown_value(node: Node, report: Report) -> str | None:
 
 
 _SETTABLE: Form[str] = Form(_settable_key, {"not": {"const": NAME_DIMENSION}, **LABEL_KEY.schema})
-LABELS_SET = pairs("labels", _SETTABLE, Form(_shown_value, LABEL_VALUE.schema), LABEL_LIMIT)
+SHOWN_VALUE: Form[str] = Form(_shown_value, LABEL_VALUE.schema)
+LABELS_SET = pairs("labels", _SETTABLE, SHOWN_VALUE, LABEL_LIMIT)
 """The labels that a document sets."""
 
 NAME = Field("name", NAMED, "what it is called: unique within its kind", required=True)

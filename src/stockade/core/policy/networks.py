@@ -92,10 +92,11 @@ def _no_address(written: str) -> tuple[str, str, str]:
 
 
 _ONE_ADDRESS = "one IPv4 or IPv6 address, such as 192.0.2.10"
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _NOBODYS: dict[str, Callable[[ipaddress.IPv4Address | ipaddress.IPv6Address], bool]] = {
     "loopback": lambda it: it.is_loopback,
     "multicast": lambda it: it.is_multicast,
-    "unspecified": lambda it: it in ipaddress.ip_network("0.0.0.0/8") or it.is_unspecified,
+    "unspecified": lambda it: it in _THIS_NETWORK or it.is_unspecified,
     "broadcast": lambda it: str(it) == "255.255.255.255",
     "link-local": lambda it: it.is_link_local,
 }
