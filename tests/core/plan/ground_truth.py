@@ -173,6 +173,11 @@ def _reported(spot: Spot) -> bool:
     return bool(spot.host) or (spot.workload is not None and not is_declared(spot.workload.id))
 
 
+def declared_at(snapshot: Snapshot, spot: Spot, *, v6: bool) -> Workload | None:
+    """Return whom a document declares at an end that nobody reports."""
+    return None if _reported(spot) else _declared_at(snapshot, spot.at(v6=v6))
+
+
 def _called(declared: list[Workload | None]) -> str:
     """Name who documents declare at an address: by its name, save where it is unknown all along."""
     same = len({each.id if each else None for each in declared}) == 1
