@@ -10,7 +10,7 @@ import yaml
 from stockade.core import policy, select
 from stockade.core.model.labels import LabelSource
 from stockade.core.model.policy import Mode, PolicySet
-from stockade.core.policy import builtin, ends, kinds, nodes, policies, templates, words
+from stockade.core.policy import builtin, ends, kinds, names, nodes, policies, sheet, templates, words
 from stockade.core.policy.read import FILE_LIMIT, TOTAL_LIMIT
 from stockade.core.select import lexer, parser
 
@@ -36,6 +36,14 @@ def test_every_example_of_the_page_is_read() -> None:
     draft = policy.read([policy.SourceText(f"block {i}", block.encode()) for i, block in enumerate(BLOCKS)])
     assert [policy.shown(problem) for problem in draft.problems] == []
     assert {document.kind for document in draft.documents} == set(kinds.KINDS)
+
+
+def test_the_table_of_the_page_is_read() -> None:
+    (table,) = re.findall(r"^```csv\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    found = sheet.read_sheet(policy.SourceText("machines.csv", table.encode()))
+    assert [each.name for each in found.workloads] == ["old-db", "till-1"]
+    assert set(sheet.COLUMNS) <= SAID
+    assert f"{sheet.ROW_LIMIT:,} workloads" in PAGE
 
 
 def test_every_kind_and_field_is_on_the_page() -> None:
@@ -76,6 +84,8 @@ def test_built_in_documents_are_on_the_page() -> None:
         ("rules in a policy", policies.RULE_LIMIT),
         ("services in a rule", ends.ON_LIMIT),
         ("CIDRs in a network set", kinds.CIDR_LIMIT),
+        ("addresses of a workload", kinds.ADDRESS_LIMIT),
+        ("labels in a mapping", names.LABEL_LIMIT),
         ("characters in a selector", lexer.TEXT_LIMIT),
         ("parentheses and `not`s within each other", parser.DEPTH_LIMIT),
         ("characters in a label's key", select.KEY_LIMIT),

@@ -72,7 +72,8 @@ def unusable(written: str) -> tuple[str, str, str] | None:
     except ValueError:
         return _no_address(written)
     if "%" in written:
-        return f"{quoted(written)} names a zone", _ONE_ADDRESS, written.partition("%")[0]
+        bare = written.partition("%")[0]
+        return f"{quoted(written)} names a zone", _ONE_ADDRESS, "" if unusable(bare) else bare
     if parsed.version == 6 and parsed.ipv4_mapped is not None:
         return f"{quoted(written)} is an IPv4 address in IPv6 clothes", _ONE_ADDRESS, str(parsed.ipv4_mapped)
     for what, holds in _NOBODYS.items():
