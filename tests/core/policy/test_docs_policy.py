@@ -8,8 +8,13 @@ import pytest
 import yaml
 
 from stockade.core import policy, select
+from stockade.core.fold import fold
+from stockade.core.model.event import PolicyActivated
+from stockade.core.model.ids import Version
 from stockade.core.model.labels import LabelSource
 from stockade.core.model.policy import Mode, PolicySet
+from stockade.core.plan import checks
+from stockade.core.plan.parties import World
 from stockade.core.policy import builtin, ends, kinds, names, nodes, policies, sheet, templates, words
 from stockade.core.policy.read import FILE_LIMIT, TOTAL_LIMIT
 from stockade.core.select import lexer, parser
@@ -17,6 +22,7 @@ from stockade.core.select import lexer, parser
 ROOT = pathlib.Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+MACHINES = ROOT / "examples" / "machines"
 SHOP = sorted((ROOT / "examples" / "shop").glob("*.yaml"))
 SAID = set(re.findall(r"`([^`\n]+)`", PAGE))
 
@@ -118,3 +124,15 @@ def test_the_shop_is_read_and_its_schema_agrees() -> None:
             assert list(validator.iter_errors(document)) == []
     assert draft.policy.invariants
     assert len(draft.policy.policies[0].tests) >= 10
+
+
+def test_the_example_of_machines_is_what_its_table_makes_and_its_tests_hold() -> None:
+    table = policy.SourceText("machines.csv", (MACHINES / "machines.csv").read_bytes())
+    assert sheet.read_sheet(table).documents == (MACHINES / "machines.yaml").read_text(encoding="utf-8")
+    files = [policy.SourceText(path.name, path.read_bytes()) for path in sorted(MACHINES.glob("*.yaml"))]
+    draft = policy.read(files)
+    assert [policy.shown(problem) for problem in draft.problems] == []
+    world = World(fold([PolicyActivated(Version(1), policy.complete(draft.policy))]))
+    results = checks.tests(world)
+    assert len(results) == 2
+    assert all(each.passed for each in results), results
