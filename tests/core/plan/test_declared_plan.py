@@ -138,6 +138,10 @@ def test_reach_lists_it_and_answers_for_it() -> None:
     assert ("role=till (not enforced here)", "tcp/9000", 1) in [
         (each.peer, each.on, each.workloads) for each in reach(snapshot, "api-1").outbound
     ]
+    assert [(name, where.file, where.line) for name, where in reach(snapshot, "till").written] == [
+        ("till", "2.yaml", 4)
+    ]
+    assert reach(snapshot, "api-1").written == ()
     assert [(each.peer, each.on) for each in reach(snapshot, "till").inbound if each.peer == API] == [(API, "tcp/9000")]
 
 

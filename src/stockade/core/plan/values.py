@@ -278,3 +278,5 @@ class Reach(msgspec.Struct, frozen=True):
     version: Version
     inbound: tuple[Reachable, ...] = ()
     outbound: tuple[Reachable, ...] = ()
+    written: tuple[tuple[str, Where], ...] = ()
+    """Of these workloads those that documents declare, by name, and where each stands."""
