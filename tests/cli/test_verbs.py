@@ -287,6 +287,9 @@ def test_reach_rules_births_audit(server: Server, cli: CommandLine) -> None:
     ran = cli("reach", "db-0")
     assert "  role=api  tcp/5432  2 workloads  shop.yaml:9  shop/api-to-db" in ran.lines
     assert ran.lines[-2:] == ["May reach", "  nothing"]
+    declared = Reach("till", ("till",), Version(8), written=(("till", Where("boxes.yaml", 4, 1)),))
+    server.answers["reach"] = ReachReply(reach=declared)
+    assert "  till  from its document, boxes.yaml:4; no agent judges there, its peers do" in cli("reach", "till").lines
 
     rule = RuleText("inet", "in_ab12", "tcp dport 5432 accept", RuleId("shop/api-to-db"), Where("shop.yaml", 9, 7), 12)
     server.answers["rules"] = RulesReply(
