@@ -61,3 +61,51 @@ def test_show_is_yaml_again(server: Server, cli: CommandLine) -> None:
     assert [each for each in yaml.safe_load_all(ran.out) if each] == [yaml.safe_load(GOOD)] * 2
     assert "Version 8 by ada" in ran.err
     assert cli("policy", "show", "--canonical").out == "kind: Policy\n"
+
+
+TABLE = "name,address,app\nold-db,192.0.2.10,shop\ntill-1,192.0.2.20,\n"
+
+
+def test_import_writes_documents_that_check_takes(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "machines.csv").write_text(TABLE)
+    ran = cli("policy", "import", "machines.csv", "--out", "machines.yaml")
+    assert (ran.code, ran.lines) == (0, ["2 workloads written to machines.yaml."])
+    assert cli("policy", "check", "machines.yaml").lines == ["2 documents in 1 file: no mistakes."]
+    printed = cli("policy", "import", "machines.csv")
+    assert (printed.code, printed.out) == (0, (tmp_path / "machines.yaml").read_text())
+
+
+def test_import_writes_nothing_where_any_row_is_wrong(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "machines.csv").write_text(TABLE + "Old DB,192.0.2.30,shop\n")
+    (tmp_path / "machines.yaml").write_text("kept")
+    ran = cli("policy", "import", "machines.csv", "--out", "machines.yaml")
+    assert ran.code == 1
+    assert 'machines.csv:4:1: "Old DB" cannot be a name; did you mean "old-db"?' in ran.lines
+    assert ran.lines[-1].endswith("1 problem. Nothing was written.")
+    assert (tmp_path / "machines.yaml").read_text() == "kept"
+    assert sorted(each.name for each in tmp_path.iterdir() if "machines" in each.name) == [
+        "machines.csv",
+        "machines.yaml",
+    ]
+
+
+def test_import_says_what_it_cannot_write_and_leaves_nothing_behind(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "machines.csv").write_text(TABLE)
+    (tmp_path / "there").mkdir()
+    ran = cli("policy", "import", "machines.csv", "--out", "there")
+    assert ran.code == 1
+    assert "cannot write there" in ran.err
+    assert not [each for each in tmp_path.rglob("*") if each.name.startswith(".there")]
+
+
+def test_import_says_the_same_as_data(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "machines.csv").write_text(TABLE)
+    it = json.loads(cli("policy", "import", "machines.csv", "-o", "json").out)
+    assert (it["schema"], it["workloads"]) == (1, 2)
+    assert len(list(yaml.safe_load_all(it["documents"]))) == 2
+
+
+def test_a_folder_of_policy_passes_tables_by(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text(GOOD)
+    (tmp_path / "machines.csv").write_text("no policy")
+    assert cli("policy", "check", ".").lines == ["1 document in 1 file: no mistakes."]

@@ -9,10 +9,12 @@ import pytest
 import yaml
 from route_table_server import CommandLine, Server
 
-from stockade.core.model.ids import HostId, Revision, RuleId, Version, WorkloadId
-from stockade.core.model.labels import LabelSource
+from stockade.core.model.ids import Address, HostId, Revision, RuleId, Version, WorkloadId
+from stockade.core.model.inventory import WorkloadKind, WorkloadState
+from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import Births, Expectation, Mode, Where
 from stockade.core.model.problem import Problem
+from stockade.core.model.snapshot import Contest
 from stockade.core.plan.values import Explanation, Plan, Reach, Reachable, TestResult
 from stockade.wire.api import (
     ApplyRequest,
@@ -45,6 +47,7 @@ from stockade.wire.api import (
     VersionReply,
     WorkloadReply,
     WorkloadsReply,
+    WorkloadView,
 )
 
 
@@ -77,6 +80,33 @@ def test_status_ends_in_2_where_something_waits(server: Server, cli: CommandLine
     ran = cli("status")
     assert ran.code == 2
     assert "version 8 waits to be confirmed; version 7 returns at 2023-11-14 22:13:20 UTC" in ran.out
+
+
+def test_status_names_addresses_of_documents_that_are_somebody_elses(server: Server, cli: CommandLine) -> None:
+    holder, where = WorkloadId("docker:host-a:web-1"), Where("policies/boxes.yaml", 4, 1)
+    contest = Contest(WorkloadId("workload:till"), Address("192.0.2.10"), holder, None, where)
+    server.answers["status"] = msgspec.structs.replace(samples.STATUS, contests=(contest,))
+    ran = cli("status")
+    assert ran.code == 2
+    assert "boxes.yaml:4  workload:till: 192.0.2.10 is docker:host-a:web-1's" in ran.out
+
+
+def test_workloads_say_where_a_declared_one_was_written(server: Server, cli: CommandLine) -> None:
+    label = Label("role", "till", LabelSource.OPERATOR, "boxes.yaml:4")
+    view = WorkloadView(
+        id=WorkloadId("workload:till"),
+        name="till",
+        kind=WorkloadKind.UNMANAGED,
+        state=WorkloadState.RUNNING,
+        addresses=(Address("192.0.2.10"),),
+        labels=(label, Label("env", "prod", LabelSource.OPERATOR, "ann")),
+        written=Where("boxes.yaml", 4, 1),
+    )
+    server.answers["workloads"] = WorkloadsReply(revision=Revision(1), workloads=(view,))
+    ran = cli("workloads", "--long")
+    assert "role=till  from its document, boxes.yaml:4" in ran.out
+    assert "env=prod  from ann, an operator" in ran.out
+    assert "boxes.yaml:4" in ran.lines[2]
 
 
 def test_json_is_the_apis_own_object(server: Server, cli: CommandLine) -> None:
@@ -258,6 +288,9 @@ def test_reach_rules_births_audit(server: Server, cli: CommandLine) -> None:
     ran = cli("reach", "db-0")
     assert "  role=api  tcp/5432  2 workloads  shop.yaml:9  shop/api-to-db" in ran.lines
     assert ran.lines[-2:] == ["May reach", "  nothing"]
+    declared = Reach("till", ("till",), Version(8), written=(("till", Where("boxes.yaml", 4, 1)),))
+    server.answers["reach"] = ReachReply(reach=declared)
+    assert "  till  from its document, boxes.yaml:4; no agent judges there, its peers do" in cli("reach", "till").lines
 
     rule = RuleText("inet", "in_ab12", "tcp dport 5432 accept", RuleId("shop/api-to-db"), Where("shop.yaml", 9, 7), 12)
     server.answers["rules"] = RulesReply(

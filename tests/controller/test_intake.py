@@ -42,6 +42,8 @@ def test_what_is_its_own_is_taken(event: Event) -> None:
         seen("new", B),
         seen("theirs", A),
         seen("theirs", None),
+        seen("workload:old-db", A),
+        WorkloadGone(WorkloadId("workload:old-db")),
         WorkloadGone(WorkloadId("theirs")),
         HostSeen(Host(B, WorkloadId("b"))),
         HostGone(A),

@@ -22,11 +22,12 @@ from controlled import (
 )
 from msgspec.structs import replace
 
-from stockade.controller.installation import Installation
+from stockade.controller.installation import Installation, status
 from stockade.controller.lifecycle import Change
 from stockade.controller.refused import Refused, Why
+from stockade.controller.views import workload_views
 from stockade.core.model.event import WorkloadSeen
-from stockade.core.model.ids import Version
+from stockade.core.model.ids import Version, WorkloadId
 from stockade.core.model.inventory import Attachment
 from stockade.core.model.policy import Births, Mode
 from stockade.core.oracle import mode
@@ -540,5 +541,63 @@ def test_a_version_that_came_in_between_is_not_overwritten(tmp_path: Path) -> No
             late = Change("apply", ADA, installation.controller.parts.read(()), (), "")
             with pytest.raises(Refused, match="version 1 became active, or was confirmed, in between"):
                 await installation.lifecycle._store(late, active, None)
+
+    run(scenario())
+
+
+BOX = """\
+apiVersion: stockade.dev/v1
+kind: Workload
+metadata: {name: till}
+spec: {labels: {app: shop, role: db}, addresses: [192.0.2.40]}
+"""
+
+
+def peers(installation: Installation) -> set[str]:
+    intent = installation.controller.roster.wanted[HOST]
+    return {address for each in intent.peers for address in each.addresses}
+
+
+def test_declared_workloads_are_versioned_with_the_policy(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        till = WorkloadId("workload:till")
+        async with opened(tmp_path) as installation:
+            await furnished(installation.controller)
+            await applied(installation, (*FILES, File("till.yaml", BOX)))
+            await applied(installation, (*FILES, File("till.yaml", BOX.replace("2.40", "2.41"))))
+            assert peers(installation) & {"192.0.2.40", "192.0.2.41"} == {"192.0.2.41"}
+            await installation.lifecycle.rollback(RollbackRequest(version=Version(1), wait=0), ADA)
+            assert peers(installation) & {"192.0.2.40", "192.0.2.41"} == {"192.0.2.40"}
+            await applied(installation, FILES)
+            assert till not in installation.controller.snapshot.workloads
+            await applied(installation, (*FILES, File("till.yaml", BOX)))
+            before = installation.controller.snapshot
+            await installation.controller.close()
+        async with opened(tmp_path) as again:
+            assert again.controller.snapshot.workloads == before.workloads
+            assert peers(again) & {"192.0.2.40", "192.0.2.41"} == {"192.0.2.40"}
+
+    run(scenario())
+
+
+def test_status_shows_an_address_of_a_document_that_a_host_reports_as_its_own(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path) as installation:
+            await furnished(installation.controller)
+            await applied(installation, (*FILES, File("till.yaml", BOX.replace("2.40", "2.10"))))
+            (contest,) = (await status(installation, ADA)).contests
+            assert (contest.workload, contest.address, contest.holder, contest.host) == (
+                "workload:till",
+                "192.0.2.10",
+                "host-a",
+                None,
+            )
+            assert (contest.where.file, contest.where.line) == ("till.yaml", 4)
+            (view,) = [
+                each
+                for each in workload_views(installation.controller.snapshot, installation.controller.roster)
+                if each.id == "workload:till"
+            ]
+            assert (view.addresses, view.mode, view.written) == ((), None, contest.where)
 
     run(scenario())

@@ -1,20 +1,12 @@
 """Each way in which a live connection's verdict becomes deny ends it with its next packet; what is allowed lives on."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 
 import pytest
+from enforced import Enforced, on_ground
 from msgspec.structs import replace
 
-from stockade.adapters.conntrack import Conntrack
-from stockade.agent.sweep import look_ahead
-from stockade.core.compile.compiler import compile_snapshot
-from stockade.core.compile.nft.render import render
-from stockade.core.compile.nft.ruleset import Ruleset
-from stockade.core.fold import fold
-from stockade.core.model.event import Event, HostSeen, LabelsSet, PolicyActivated, WorkloadSeen
-from stockade.core.model.ids import Prefix, RuleId, Version
+from stockade.core.model.ids import Prefix, RuleId
 from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.policy import (
     Action,
@@ -29,9 +21,7 @@ from stockade.core.model.policy import (
     Selected,
 )
 from stockade.core.model.selector import Equal
-from stockade.core.policy import complete
-from stockade.core.reconcile import steps, text
-from stockade.testing.lab import Lab, Topology, bridged, enter, lab_bridge, outside, workload_id
+from stockade.testing.lab import Topology, bridged, lab_bridge, outside
 from stockade.testing.probe.values import Probe
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(60)]
@@ -87,38 +77,8 @@ CHANGES: dict[str, tuple[PolicySet, tuple[str, str] | None, tuple[str, str]]] = 
 }  # fmt: skip
 
 
-class Enforced:
-    """A lab, and what its host enforces."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.ruleset = Ruleset()
-
-    async def apply(self, policy: PolicySet, relabelled: tuple[str, str] | None = None) -> None:
-        seen = [WorkloadSeen(each) for each in self.lab.sightings()]
-        events: list[Event] = [HostSeen(self.lab.host()), *seen, *self.lab.labels()]
-        if relabelled:
-            id_ = workload_id(self.lab.topology, relabelled[0])
-            events.append(LabelsSet(id_, (("app", "shop"), ("role", relabelled[1])), "test"))
-        (intent,) = compile_snapshot(fold([*events, PolicyActivated(Version(1), complete(policy))])).values()
-        wanted = render(intent)
-        if not self.ruleset.tables:
-            await self.lab.nft("table inet stockade { }\ntable bridge stockade { }\n")
-        with closing(Conntrack(self.lab.netns(self.lab.host_name))) as tracking:
-            look_ahead(tracking, intent)  # as an agent does before each switch
-        for step in steps(wanted, self.ruleset):
-            told = [each for each in text(step).splitlines(keepends=True) if not each.startswith("add table")]
-            await self.lab.nft("".join(told))
-        self.ruleset = wanted
-
-
 def enforced(scenario: Callable[[Enforced], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with Lab(GROUND) as lab:
-            await scenario(Enforced(lab))
-
-    enter()
-    asyncio.run(run())
+    on_ground(GROUND, scenario)
 
 
 def ways(family: int) -> list[Probe]:

@@ -13,6 +13,9 @@ from stockade.cli.settings import NO_FLAGS, Common
 from stockade.core.plan.values import Reachable
 from stockade.wire.api import ReachReply
 
+NAMED = 5
+"""Declared workloads that are named; of more it says how many."""
+
 
 def reach(
     of: Annotated[str, Parameter(help='Workload name or id, or a selector as in "role = db".')],
@@ -29,6 +32,10 @@ def reach_view(reply: ReachReply) -> View:
     """Inbound, then outbound."""
     it = reply.reach
     yield line(bold(it.of), f"  {', '.join(it.workloads) or 'no workload'}  at version {it.version}")
+    for name, where in it.written[:NAMED]:
+        yield line(f"  {name}  from its document, {where.file}:{where.line}; no agent judges there, its peers do")
+    if len(it.written) > NAMED:
+        yield line(f"  and {len(it.written) - NAMED} more from documents")
     yield from _side("May be reached by", it.inbound)
     yield from _side("May reach", it.outbound)
 

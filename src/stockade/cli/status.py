@@ -7,23 +7,30 @@ import msgspec
 from stockade.cli.exits import Exit
 from stockade.cli.moments import stamp
 from stockade.cli.output import DENIED, WOULD_DENY, Line, Span, View, bold, columns, dim, line
+from stockade.cli.problems import short
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Settings
+from stockade.core.model.snapshot import Contest
 from stockade.wire.api import HostView, Setting, StatusReply
 
 FULL = 0.8
 """Share of the connection tracking table from which on it is worth a word."""
 
 
+CONTESTS = 5
+"""Contested addresses that are shown; of more it says how many."""
+
+
 def status(*, common: Common = NO_FLAGS) -> int:
     """The installation at a glance, and every setting with its origin.
 
-    Exits 2 where a host is not as it should be, or a version waits to be confirmed.
+    Exits 2 where a host is not as it should be, a version waits to be confirmed, or an address that a document claims
+    is somebody else's.
     """
     settings, client = connect(common)
     reply = _with_own(client.call("status", StatusReply), settings)
     deliver(settings, reply, status_view)
-    wrong = reply.pending or reply.stalled or reply.unstored or any(map(_astray, reply.hosts))
+    wrong = reply.pending or reply.stalled or reply.unstored or reply.contests or any(map(_astray, reply.hosts))
     return Exit.LOOK if wrong else Exit.DONE
 
 
@@ -52,6 +59,7 @@ def status_view(reply: StatusReply) -> View:
     yield line("Workloads  ", f"{reply.workloads}{unknown}", f": {modes}" if modes else "")
     if reply.quarantines:
         yield line("Quarantine ", Span(", ".join(reply.quarantines), "red"))
+    yield from _contests(reply.contests)
     yield line()
     yield from columns(("HOST", "IN FORCE", "WORKLOADS", "BIRTHS", "TRACKED"), map(_host, reply.hosts))
     yield from _errors(reply.hosts)
@@ -78,6 +86,15 @@ def _pending(reply: StatusReply) -> Iterator[Line]:
             f" version {waits.version} waits to be confirmed; version {waits.returns_to} returns at "
             f"{stamp(waits.deadline)}. Keep it:  stockade confirm",
         )
+
+
+def _contests(found: tuple[Contest, ...]) -> Iterator[Line]:
+    """Addresses that documents claim and that are not theirs."""
+    for each in found[:CONTESTS]:
+        where = f" on {each.host}" if each.host else ""
+        yield line(WOULD_DENY, f" {short(each.where)}  {each.workload}: {each.address} is {each.holder}'s{where}")
+    if len(found) > CONTESTS:
+        yield line(f"  and {len(found) - CONTESTS} more addresses of documents that are somebody else's")
 
 
 def _host(host: HostView) -> tuple[str, ...]:

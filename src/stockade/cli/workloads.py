@@ -52,9 +52,9 @@ def long_view(reply: WorkloadsReply) -> View:
         yield line(Span(each.name, "bold"), f"  {each.kind.value}, {each.state.value}")
         yield from columns(("", ""), _facts(each), indent="  ")
         for label in each.labels:
-            yield line(f"  {_label(label)}", Span(f"  {said_by(label)}", "dim"))
+            yield line(f"  {_label(label)}", Span(f"  {_said_of(each, label)}", "dim"))
         for label in each.conflicts:
-            yield line(f"  {_label(label)}", Span(f"  lost: {said_by(label)}", "yellow"))
+            yield line(f"  {_label(label)}", Span(f"  lost: {_said_of(each, label)}", "yellow"))
 
 
 def said_by(label: Label) -> str:
@@ -65,10 +65,17 @@ def said_by(label: Label) -> str:
     return f"from {whose}, by rule {label.by}" if label.by else f"from {whose}"
 
 
+def _said_of(each: WorkloadView, label: Label) -> str:
+    """Return whose word a label of a workload is; its own document's is said by place."""
+    document = f"{each.written.file}:{each.written.line}" if each.written else None
+    return f"from its document, {label.by}" if document and label.by == document else said_by(label)
+
+
 def _facts(each: WorkloadView) -> list[tuple[str, str]]:
     facts = [
         ("id", each.id),
         ("host", each.host or ""),
+        ("written", f"{each.written.file}:{each.written.line}" if each.written else ""),
         ("addresses", ", ".join(each.addresses)),
         ("mode", _mode(each)),
         ("shares the network of", each.owner or ""),

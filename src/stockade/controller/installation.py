@@ -8,6 +8,7 @@ import stockade
 from stockade.controller.lifecycle import Lifecycle
 from stockade.controller.loop import Controller
 from stockade.controller.views import host_views, mode_counts, pending_view
+from stockade.core.fold.declared import contests
 from stockade.wire.api import Caller, Setting, StatusReply
 
 
@@ -39,6 +40,7 @@ async def status(installation: Installation, caller: Caller) -> StatusReply:
         unknown=sum(not each.known for each in snapshot.workloads.values()),
         modes=mode_counts(snapshot),
         quarantines=tuple(each.name for each in snapshot.policy.quarantines if each.name not in snapshot.lapsed),
+        contests=contests(snapshot),
         pending=pending_view(controller.unconfirmed),
         settings=installation.settings,
         stalled=controller.stalled,

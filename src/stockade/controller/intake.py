@@ -1,6 +1,7 @@
 """What of an agent's report is taken: events about its own host, and only those that change anything. Pure."""
 
 from stockade.controller.refused import Refused, Why
+from stockade.core.fold.declared import is_declared
 from stockade.core.model.event import Event, HostSeen, WorkloadGone, WorkloadSeen
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.snapshot import Snapshot
@@ -39,10 +40,15 @@ def _foreign(event: Event, host: HostId, snapshot: Snapshot) -> str:
     """Say what an event speaks of where that is not the host's; empty where it is."""
     match event:
         case WorkloadSeen(sighting=sighting):
-            wrong = sighting.host not in (None, host) or _elsewhere(sighting.id, host, snapshot)
+            wrong = (
+                sighting.host not in (None, host)
+                or _elsewhere(sighting.id, host, snapshot)
+                or is_declared(sighting.id)  # policy's word, nobody else's
+            )
             return f"workload {sighting.id}" if wrong else ""
         case WorkloadGone(id=id_):
-            return f"the end of workload {id_}" if _elsewhere(id_, host, snapshot) else ""
+            wrong = _elsewhere(id_, host, snapshot) or is_declared(id_)
+            return f"the end of workload {id_}" if wrong else ""
         case HostSeen(host=seen):
             return f"host {seen.id}" if seen.id != host else ""
         case _:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from stockade.controller.refused import Refused, Why, unknown
 from stockade.controller.roster import Roster
 from stockade.core import select
+from stockade.core.fold.declared import declared_id
 from stockade.core.model.ids import HostId, Version, WorkloadId
 from stockade.core.model.inventory import Workload
-from stockade.core.model.policy import Births, Mode
+from stockade.core.model.policy import Births, Mode, Where
 from stockade.core.model.selector import Selector
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.oracle import mode
@@ -45,8 +46,18 @@ def quarantined(snapshot: Snapshot, workload: Workload) -> bool:
     )
 
 
-def workload_view(snapshot: Snapshot, roster: Roster, workload: Workload) -> WorkloadView:
-    """Describe one workload. One that shares its owner's network namespace is judged as its owner."""
+def places(snapshot: Snapshot) -> Mapping[WorkloadId, Where]:
+    """Return where the document of each declared workload stands."""
+    return {declared_id(each): each.where for each in snapshot.policy.workloads}
+
+
+def workload_view(
+    snapshot: Snapshot, roster: Roster, workload: Workload, written: Mapping[WorkloadId, Where]
+) -> WorkloadView:
+    """Describe one workload. One that shares its owner's network namespace is judged as its owner.
+
+    ``written`` tells where the documents of declared ones stand.
+    """
     seen = workload.seen
     judged = snapshot.workloads.get(seen.owner, workload) if seen.owner else workload
     return WorkloadView(
@@ -65,6 +76,7 @@ def workload_view(snapshot: Snapshot, roster: Roster, workload: Workload) -> Wor
         image=seen.facts.image,
         runtime=seen.facts.runtime,
         created=seen.created,
+        written=written.get(workload.id),
     )
 
 
@@ -82,7 +94,8 @@ def _births(roster: Roster, host: HostId | None) -> Births | None:
 def workload_views(snapshot: Snapshot, roster: Roster, selector: str = "") -> tuple[WorkloadView, ...]:
     """Describe all workloads, or those that a selector matches, by name and id."""
     chosen = sorted(_chosen(snapshot, selector), key=lambda each: (each.name, each.id))
-    return tuple(workload_view(snapshot, roster, each) for each in chosen)
+    written = places(snapshot)
+    return tuple(workload_view(snapshot, roster, each, written) for each in chosen)
 
 
 def _chosen(snapshot: Snapshot, selector: str) -> Iterable[Workload]:

@@ -34,6 +34,7 @@ from stockade.core.model.policy import (
     Service,
     ServiceRef,
     TestEnd,
+    UnmanagedWorkload,
     Where,
 )
 from stockade.core.model.selector import ALL, And, Equal, Everything, Has, In, Not, Or, Selector
@@ -211,6 +212,34 @@ def policy_set(random: Random) -> PolicySet:
         modes=(DEFAULT, *_several(random, 1, 3, "mode", mode)),
         invariants=_several(random, 0, 1, "invariant", invariant),
         quarantines=_several(random, 0, 2, "quarantine", quarantine) if chance(random, 0.4) else (),
+        workloads=workloads(random),
+    )
+
+
+DECLARED_AT = (
+    ("192.168.7.40", "fd00:7::40"),
+    ("192.168.7.41", "8.8.4.4"),
+    ("1.2.3.4", "2a00:1::5"),
+    ("192.168.7.20", "192.168.7.43"),  # unmanaged:0 is reported at the first
+    ("192.168.7.30", "10.0.0.10", "fd00::11"),  # host-b's machine, and containers of either host's own networks
+)
+"""Where documents declare workloads: on the hosts' network, in network sets, where somebody else is."""
+
+
+def workloads(random: Random) -> tuple[UnmanagedWorkload, ...]:
+    """Make documents of workloads without an agent, mostly labelled, with some or all addresses of a place."""
+    if chance(random, 0.4):
+        return ()
+    return tuple(_workload(random, place) for place in range(len(DECLARED_AT)) if chance(random, 0.5))
+
+
+def _workload(random: Random, place: int) -> UnmanagedWorkload:
+    at = DECLARED_AT[place]
+    some = random.sample(at, random.randint(1, len(at)))
+    keys = [key for key in DIMENSIONS if chance(random, 0.6)]
+    labels = tuple((key, random.choice(DIMENSIONS[key][:3])) for key in sorted(keys))
+    return UnmanagedWorkload(
+        f"box-{place}", tuple(sorted(map(Address, some))), labels, where=_where("boxes", 1 + 5 * place)
     )
 
 

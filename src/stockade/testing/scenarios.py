@@ -48,6 +48,7 @@ from stockade.core.model.policy import (
     Rule,
     Selected,
     Service,
+    UnmanagedWorkload,
     Where,
 )
 from stockade.core.model.selector import ALL, Equal, Has, Selector
@@ -147,6 +148,7 @@ def policy(
     quarantines: tuple[Quarantine, ...] = (),
     label_rules: tuple[LabelRule, ...] = (OWN_LABELS,),
     scope: Selector = ALL,
+    workloads: tuple[UnmanagedWorkload, ...] = (),
 ) -> Event:
     """Make a version of the shop policy active."""
     placed = tuple(replace(rule, where=Where("shop.yaml", 6 + line, 5)) for line, rule in enumerate(rules))
@@ -162,7 +164,15 @@ def policy(
             label_rules=label_rules,
             modes=(DEFAULT, *modes),
             quarantines=quarantines,
+            workloads=workloads,
         ),
+    )
+
+
+def box(name: str, *addresses: str, line: int = 20, **labels: str) -> UnmanagedWorkload:
+    """Declare a workload without an agent."""
+    return UnmanagedWorkload(
+        name, tuple(map(Address, sorted(addresses))), tuple(sorted(labels.items())), where=Where("boxes.yaml", line, 1)
     )
 
 
@@ -303,6 +313,25 @@ SCENARIOS: Mapping[str, Sequence[Event]] = MappingProxyType(
             unmanaged(),
             LabelsSet(WorkloadId("unmanaged:legacy"), (("legacy", "yes"),), "ann"),
             unmanaged(address="203.0.113.9"),
+        ),
+        "documents declare workloads, move them and take them back": (
+            *SHOP,
+            policy(1, API_TO_DB, workloads=(box("old-db", "192.168.7.40", role="db"),)),
+            LabelsSet(WorkloadId("workload:old-db"), (("env", "prod"),), "ann"),
+            policy(2, API_TO_DB, workloads=(box("old-db", "192.168.7.41", role="db"), box("till", "192.168.7.42"))),
+            policy(3, API_TO_DB, workloads=(box("till", "192.168.7.42", line=30, role="web"),)),
+            policy(4, API_TO_DB, label_rules=(BY_NAME,), workloads=(box("till-1", "192.168.7.42", role="web"),)),
+        ),
+        "what a document declares is somebody's already, and is given up": (
+            *SHOP,
+            policy(1, API_TO_DB, workloads=(box("old-db", "192.168.7.20", "10.0.0.12", role="db"),)),
+            unmanaged(),
+            unmanaged(address="192.168.7.21"),
+            host(OTHER),
+            host_itself(OTHER, 20),
+            container("api-9", 12, OTHER),
+            HostGone(OTHER),
+            WorkloadGone(API_ID),
         ),
         "everything at once": (
             policy(1, WEB_TO_API),

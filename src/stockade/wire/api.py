@@ -15,6 +15,7 @@ from stockade.core.model.inventory import WorkloadKind, WorkloadState
 from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import Births, Mode, Where
 from stockade.core.model.problem import Problem
+from stockade.core.model.snapshot import Contest
 from stockade.core.plan.values import Explanation, Plan, Reach
 from stockade.wire import AgentMessage, Assignment
 
@@ -111,6 +112,8 @@ class StatusReply(Message, frozen=True, kw_only=True):
     unknown: int = 0
     modes: tuple[tuple[Mode, int], ...] = ()
     quarantines: tuple[str, ...] = ()
+    contests: tuple[Contest, ...] = ()
+    """Addresses that documents claim and that are somebody else's."""
     pending: Pending | None = None
     settings: tuple[Setting, ...] = ()
     stalled: str = ""
@@ -137,6 +140,8 @@ class WorkloadView(msgspec.Struct, frozen=True):
     image: str = ""
     runtime: str = ""
     created: float | None = None
+    written: Where | None = None
+    """Where its document stands; None where no document declares it."""
 
 
 class WorkloadsReply(Message, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from stockade.testing.scenarios import (
     OTHER,
     TCP_80,
     TO_WEB,
+    box,
     container,
     endpoint,
     host,
@@ -144,3 +145,14 @@ def test_trust_asked_for_anywhere_in_an_allow_opens_nothing() -> None:
     assert not ask(shop(rule("r", role("web"), Not(Equal("role", "db", trusted=True)))), "web", "api").allowed
     plain = And((Equal("app", "shop"), Equal("role", "web")))
     assert ask(shop(rule("r", plain, role("api"))), "web", "api").allowed
+
+
+def test_what_a_document_declares_yields_to_who_is_there() -> None:
+    """A container's address in its host's own network is the container's on that host, whatever a document says."""
+    allow = rule("to-boxes", role("api"), role("box"), TCP_80)
+    boxes = (box("box", "10.0.0.11", "192.168.7.40", role="box"),)
+    world = shop(allow, modes=(API_FULL, VISIBLE), workloads=boxes)
+    assert ask(world, "api", "192.168.7.40", 80).allowed
+    met = ask(world, "api", "web", 80)
+    assert (met.destination, met.allowed) == (WEB, False)
+    assert ask(world, "web", "192.168.7.40", 80).source == WEB

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 from random import Random
 from typing import NamedTuple
 
-from stockade.core.model.ids import Address, HostId
+from stockade.core.fold.declared import is_declared
+from stockade.core.model.ids import Address, HostId, WorkloadId
 from stockade.core.model.inventory import Attachment, Endpoint, Host, Workload, WorkloadState
 from stockade.core.model.net import LAST_PORT, PORTED, Ports, Protocol, is_v6
 from stockade.core.model.packet import Layer, Packet
@@ -125,7 +126,7 @@ def passes(snapshot: Snapshot, one: Spot, other: Spot, point: Point, *, v6: bool
         )
         for host in hosts
     ]
-    meant = tuple(each.workload.id if each.workload else None for each in (one, other))
+    meant = tuple(_meant(snapshot, spot, spot.at(v6=v6)) for spot in (one, other))
     if any((each.source, each.destination) != meant for each in said):
         return None
     if any(end.layer in ASIDE for each in said for end in each.ends):
@@ -133,12 +134,32 @@ def passes(snapshot: Snapshot, one: Spot, other: Spot, point: Point, *, v6: bool
     return all(each.allowed for each in said)
 
 
+def _meant(snapshot: Snapshot, spot: Spot, address: Address | None) -> WorkloadId | None:
+    """Return who an end is in this version: a document may declare a workload here, or at this address no more."""
+    if spot.workload is not None and not is_declared(spot.workload.id):
+        return spot.workload.id
+    declared = _declared_at(snapshot, address)
+    return None if spot.host or declared is None else declared.id
+
+
+def _declared_at(snapshot: Snapshot, address: Address | None) -> Workload | None:
+    found = (
+        each
+        for id_, each in snapshot.workloads.items()
+        if is_declared(id_) and any(address in endpoint.addresses for endpoint in each.seen.endpoints)
+    )
+    return next(found, None)
+
+
 def name(versions: tuple[Snapshot, ...], spot: Spot, other: Spot, *, v6: bool) -> str:
     """Return the name by which a plan speaks of an end: a workload's, the narrowest of the sets in use, or unknown.
 
     What lies in a set differs by host (``resolvers``); asked is the host that judges, which is the other end's.
     """
-    if spot.workload is not None:
+    declared = [] if _reported(spot) else [_declared_at(each, spot.at(v6=v6)) for each in versions]
+    if any(declared):
+        return _called(declared)
+    if spot.workload is not None and _reported(spot):
         known = any(snapshot.workloads[spot.workload.id].known for snapshot in versions)
         return spot.workload.name if known else "unknown"
     sets = [_narrowest(snapshot, spot, other, used_sets(*versions), v6=v6) for snapshot in versions]
@@ -146,6 +167,32 @@ def name(versions: tuple[Snapshot, ...], spot: Spot, other: Spot, *, v6: bool) -
         return "unknown"
     was, now = (each or "elsewhere" for each in (sets[0], sets[-1]))
     return now if was == now else f"{now} (was {was})"
+
+
+def _reported(spot: Spot) -> bool:
+    return bool(spot.host) or (spot.workload is not None and not is_declared(spot.workload.id))
+
+
+def declared_at(snapshot: Snapshot, spot: Spot, *, v6: bool) -> Workload | None:
+    """Return whom a document declares at an end that nobody reports."""
+    return None if _reported(spot) else _declared_at(snapshot, spot.at(v6=v6))
+
+
+def _called(declared: list[Workload | None]) -> str:
+    """Name who documents declare at an address: by its name, save where it is unknown all along."""
+    same = len({each.id if each else None for each in declared}) == 1
+    if same and not any(each and each.known for each in declared):
+        return "unknown"
+    return next(each.name for each in reversed(declared) if each)
+
+
+def several(versions: tuple[Snapshot, ...], spot: Spot, *, v6: bool) -> bool:
+    """Tell whether an end's name may mean other addresses too, of which a plan says other things.
+
+    So it is with a workload that documents declare at some addresses in one version and at others in another.
+    """
+    found = [] if _reported(spot) else [_declared_at(each, spot.at(v6=v6)) for each in versions]
+    return any(found) and len({each and each.seen.endpoints for each in found}) > 1
 
 
 def _narrowest(snapshot: Snapshot, spot: Spot, other: Spot, used: Iterable[str], *, v6: bool) -> str:

@@ -5,7 +5,7 @@ from random import Random
 
 import msgspec
 import pytest
-from ground_truth import Point, Spot, Trial, families, name, passes, points, speaks, spots, trials
+from ground_truth import Point, Spot, Trial, declared_at, families, name, passes, points, speaks, spots, trials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -60,6 +60,9 @@ def party(snapshot: Snapshot, spot: Spot, other: Spot, *, v6: bool) -> str:
     """Return by which text reach speaks of an end: a workload's identity, else as a plan does."""
     if spot.workload is not None and spot.workload.known:
         return World(snapshot).identity(spot.workload)
+    declared = declared_at(snapshot, spot, v6=v6)
+    if declared is not None and declared.known:
+        return World(snapshot).identity(declared)
     return name((snapshot,), spot, other, v6=v6)
 
 

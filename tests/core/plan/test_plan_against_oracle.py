@@ -2,7 +2,7 @@
 
 from random import Random
 
-from ground_truth import Point, Trial, name, passes, points, speaks, spots, trials
+from ground_truth import Point, Trial, name, passes, points, several, speaks, spots, trials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -47,6 +47,8 @@ def disagreement(active: Snapshot, draft: Snapshot, it: Plan, trial: Trial) -> s
     ends = (name((active, draft), one, other, v6=v6), name((active, draft), other, one, v6=v6))
     told = (said(it.lost, ends, point), said(it.gained, ends, point))
     really = (was and not now, now and not was)
+    if any(several((active, draft), each, v6=v6) for each in (one, other)):
+        told = (told[0] and really[0], told[1] and really[1])
     return "" if told == really else f"{ends} {point}: lost, gained {told} in the plan, {really} by the oracle"
 
 

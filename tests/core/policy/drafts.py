@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from hypothesis import strategies as st
 
 from stockade.core import policy, select
-from stockade.core.model.ids import Prefix, RuleId
+from stockade.core.model.ids import Address, Prefix, RuleId
+from stockade.core.model.inventory import WorkloadKind
 from stockade.core.model.labels import LabelSource
 from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.policy import (
@@ -29,8 +30,10 @@ from stockade.core.model.policy import (
     Selected,
     Service,
     TestEnd,
+    UnmanagedWorkload,
 )
 from stockade.core.model.selector import ALL, And, Equal, Has, In, Not, Or, Selector
+from stockade.core.policy.networks import unusable
 
 HEAD = "apiVersion: stockade.dev/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: "
 
@@ -101,6 +104,12 @@ prefixes = st.one_of(
 )
 label_maps = st.dictionaries(keys_or_reserved_by_yaml, texts, max_size=3).map(
     lambda found: tuple(sorted(found.items()))
+)
+shown_labels = st.dictionaries(
+    keys_or_reserved_by_yaml.filter(lambda key: key != "name"), texts.filter(select.shows), max_size=3
+).map(lambda found: tuple(sorted(found.items())))
+own_addresses = (
+    st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str).filter(lambda it: not unusable(it)).map(Address)
 )
 test_labels = st.builds(TestEnd, labels=label_maps)
 
@@ -191,6 +200,17 @@ def policy_sets(draw: st.DrawFn) -> PolicySet:
                 tuple(draw(st.lists(exceptions, max_size=2))),
                 draw(st.just("") | texts),
                 draw(st.none() | moments),
+            )
+            for name in several()
+        ),
+        workloads=tuple(
+            UnmanagedWorkload(
+                name,
+                tuple(sorted(draw(st.sets(own_addresses, min_size=1, max_size=3)))),
+                draw(shown_labels),
+                draw(st.just("") | texts),
+                draw(st.sampled_from([WorkloadKind.UNMANAGED, WorkloadKind.VM, WorkloadKind.INSTANCE])),
+                draw(st.just("") | texts),
             )
             for name in several()
         ),

@@ -8,15 +8,21 @@ import pytest
 import yaml
 
 from stockade.core import policy, select
+from stockade.core.fold import fold
+from stockade.core.model.event import PolicyActivated
+from stockade.core.model.ids import Version
 from stockade.core.model.labels import LabelSource
 from stockade.core.model.policy import Mode, PolicySet
-from stockade.core.policy import builtin, ends, kinds, nodes, policies, templates, words
+from stockade.core.plan import checks
+from stockade.core.plan.parties import World
+from stockade.core.policy import builtin, ends, kinds, names, nodes, policies, sheet, templates, words
 from stockade.core.policy.read import FILE_LIMIT, TOTAL_LIMIT
 from stockade.core.select import lexer, parser
 
 ROOT = pathlib.Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+MACHINES = ROOT / "examples" / "machines"
 SHOP = sorted((ROOT / "examples" / "shop").glob("*.yaml"))
 SAID = set(re.findall(r"`([^`\n]+)`", PAGE))
 
@@ -36,6 +42,14 @@ def test_every_example_of_the_page_is_read() -> None:
     draft = policy.read([policy.SourceText(f"block {i}", block.encode()) for i, block in enumerate(BLOCKS)])
     assert [policy.shown(problem) for problem in draft.problems] == []
     assert {document.kind for document in draft.documents} == set(kinds.KINDS)
+
+
+def test_the_table_of_the_page_is_read() -> None:
+    (table,) = re.findall(r"^```csv\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    found = sheet.read_sheet(policy.SourceText("machines.csv", table.encode()))
+    assert [each.name for each in found.workloads] == ["old-db", "till-1"]
+    assert set(sheet.COLUMNS) <= SAID
+    assert f"{sheet.ROW_LIMIT:,} workloads" in PAGE
 
 
 def test_every_kind_and_field_is_on_the_page() -> None:
@@ -76,6 +90,8 @@ def test_built_in_documents_are_on_the_page() -> None:
         ("rules in a policy", policies.RULE_LIMIT),
         ("services in a rule", ends.ON_LIMIT),
         ("CIDRs in a network set", kinds.CIDR_LIMIT),
+        ("addresses of a workload", kinds.ADDRESS_LIMIT),
+        ("labels in a mapping", names.LABEL_LIMIT),
         ("characters in a selector", lexer.TEXT_LIMIT),
         ("parentheses and `not`s within each other", parser.DEPTH_LIMIT),
         ("characters in a label's key", select.KEY_LIMIT),
@@ -108,3 +124,15 @@ def test_the_shop_is_read_and_its_schema_agrees() -> None:
             assert list(validator.iter_errors(document)) == []
     assert draft.policy.invariants
     assert len(draft.policy.policies[0].tests) >= 10
+
+
+def test_the_example_of_machines_is_what_its_table_makes_and_its_tests_hold() -> None:
+    table = policy.SourceText("machines.csv", (MACHINES / "machines.csv").read_bytes())
+    assert sheet.read_sheet(table).documents == (MACHINES / "machines.yaml").read_text(encoding="utf-8")
+    files = [policy.SourceText(path.name, path.read_bytes()) for path in sorted(MACHINES.glob("*.yaml"))]
+    draft = policy.read(files)
+    assert [policy.shown(problem) for problem in draft.problems] == []
+    world = World(fold([PolicyActivated(Version(1), policy.complete(draft.policy))]))
+    results = checks.tests(world)
+    assert len(results) == 2
+    assert all(each.passed for each in results), results

@@ -168,6 +168,7 @@ FULL = {
     "Invariant": "{only: all, reaches: all, on: [ssh]}",
     "Quarantine": """{select: all, except: [{from: all, on: [ssh]}, {to: all}],
         reason: x, until: "2030-01-01T00:00:00Z"}""",
+    "Workload": "{addresses: [192.0.2.1], labels: {a: b}, host: esx, kind: vm, description: x}",
 }
 
 
@@ -274,7 +275,7 @@ def sighting(kind: WorkloadKind, labels: dict[str, str]) -> Sighting:
 
 def test_built_in_label_rules_label_containers_and_hosts() -> None:
     labelling = pytest.importorskip("stockade.core.fold.labelling", reason="this machine has no fold")
-    labeller = labelling.Labeller(policy.complete(PolicySet()).label_rules)
+    labeller = labelling.Labeller(policy.complete(PolicySet()))
     compose = {"com.docker.compose.project": "shop", "com.docker.compose.service": "web", "stockade.env": "prod"}
     container = labeller.workload(sighting(WorkloadKind.CONTAINER, compose), ())
     assert {(label.key, label.value, label.by) for label in container.labels.items} == {

@@ -9,7 +9,7 @@ from stockade.controller.installation import Installation, status
 from stockade.controller.labels import set_labels
 from stockade.controller.listing import rule_texts, text
 from stockade.controller.refused import Refused, Why, unknown
-from stockade.controller.views import birth_view, find, label_uses, version_view, workload_view, workload_views
+from stockade.controller.views import birth_view, find, label_uses, places, version_view, workload_view, workload_views
 from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.wire.api import (
@@ -71,7 +71,7 @@ async def _set_labels(installation: Installation, call: Call) -> WorkloadReply:
     controller = installation.controller
     labels = call.request(LabelsRequest).labels
     workload = await set_labels(controller, call.text("workload"), labels, call.caller)
-    view = workload_view(controller.snapshot, controller.roster, workload)
+    view = workload_view(controller.snapshot, controller.roster, workload, places(controller.snapshot))
     return WorkloadReply(revision=controller.snapshot.revision, workload=view)
 
 

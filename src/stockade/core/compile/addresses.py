@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
-from stockade.core.model.ids import Address, HostId, Prefix, WorkloadId
+from stockade.core.model.ids import DECLARED, Address, HostId, Prefix, WorkloadId
 from stockade.core.model.inventory import Attachment, Endpoint, Workload
 
 LOOPBACK = (Prefix("127.0.0.0/8"), Prefix("::1/128"))
@@ -54,13 +54,21 @@ def met_only_at_home(workload: Workload) -> Iterator[Address]:
 
 
 class Owners:
-    """Address → workload at one host. An address that two workloads claim is nobody's."""
+    """Address → workload at one host. An address that two workloads claim is nobody's.
+
+    ``local`` are the claims of the host's own workloads. A workload that a document declares yields to them: what is
+    met here under its address is not it. In the realm that hosts share it never claims what anybody else does.
+    """
 
     def __init__(self, shared: Mapping[Address, WorkloadId | None], local: Iterable[Workload]) -> None:
         self.shared = shared
         self.local = claims((workload.id, met_at_home(workload)) for workload in local)
+        self.yielded: set[Address] = set()
         for address, owner in self.local.items():
-            if shared.get(address, owner) != owner:
+            rival = shared.get(address, owner)
+            if rival is not None and rival != owner and rival.startswith(DECLARED):
+                self.yielded.add(address)
+            elif rival != owner:
                 self.local[address] = None
 
     def of(self, address: Address) -> WorkloadId | None:

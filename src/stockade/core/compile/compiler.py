@@ -22,6 +22,7 @@ from stockade.core.compile.rows import Sums
 from stockade.core.compile.rulebook import rulebook
 from stockade.core.compile.seats import Seats
 from stockade.core.compile.site import Site, prefixes
+from stockade.core.fold.declared import contested, declared_id
 from stockade.core.model.event import (
     Event,
     HostGone,
@@ -34,7 +35,7 @@ from stockade.core.model.event import (
 )
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.intent import Intent
-from stockade.core.model.inventory import Endpoint, Host, Workload
+from stockade.core.model.inventory import Endpoint, Host, Sighting, Workload
 from stockade.core.model.policy import PER_HOST_SET
 from stockade.core.model.snapshot import Snapshot
 
@@ -296,13 +297,24 @@ def affected(event: Event, before: Snapshot) -> tuple[frozenset[WorkloadId], fro
     """Return the workloads and hosts that may differ once an event is folded into a snapshot."""
     match event:
         case WorkloadSeen(sighting):
-            return frozenset((sighting.id,)), frozenset()
-        case WorkloadGone(workload) | LabelsSet(workload):
+            return _with_declared(before, (sighting.id,), (sighting,)), frozenset()
+        case WorkloadGone(workload):
+            return _with_declared(before, (workload,)), frozenset()
+        case LabelsSet(workload):
             return frozenset((workload,)), frozenset()
         case HostSeen(host):
             return frozenset(), frozenset((host.id,))
         case HostGone(gone):
-            carried = (each.id for each in before.workloads.values() if each.seen.host == gone)
-            return frozenset(carried), frozenset((gone,))
+            carried = tuple(each.id for each in before.workloads.values() if each.seen.host == gone)
+            return _with_declared(before, carried), frozenset((gone,))
         case PolicyActivated() | QuarantineLapsed():
             return frozenset(), frozenset()
+
+
+def _with_declared(
+    before: Snapshot, moved: tuple[WorkloadId, ...], now: tuple[Sighting, ...] = ()
+) -> frozenset[WorkloadId]:
+    """Add the workloads that documents declare at an address that any of these has, or had."""
+    was = (before.workloads[each].seen for each in moved if each in before.workloads)
+    declared = contested(before.policy.workloads, (*was, *now))
+    return frozenset((*moved, *map(declared_id, declared)))

@@ -129,7 +129,7 @@ class Site:
     def peers(self, lines: Iterable[Line]) -> tuple[AddressSet, ...]:
         """Write out who the peers of the lines are, by the addresses at which this host meets them."""
         names = {line.peers.name for line in lines if line.peers.name and not line.peers.networks}
-        lost = {address for address, owner in self.owners.local.items() if owner is None}
+        lost = self.owners.yielded | {address for address, owner in self.owners.local.items() if owner is None}
         own = self.met_here_alone()
         found = []
         for name in sorted(names):

@@ -1,24 +1,25 @@
 """Facts → labels: which labels a workload has, who set each, and which of them lost.
 
 The order in which labels win is total: operator, rule, cluster, cloud, runtime, self; within one source what an
-operator set by hand, then label rules by name; within one rule its settings in the order written; within one starred
-setting the facts by key. The first to speak of a key has it; whoever says otherwise of it is kept as a conflict.
+operator set by hand, then what the workload's own document says, then label rules by name; within one rule its
+settings in the order written; within one starred setting the facts by key. The first to speak of a key has it;
+whoever says otherwise of it is kept as a conflict.
 
-Depends on the present sighting, operator's labels and label rules alone, never on what they were before.
+Depends on the present sighting, operator's labels and policy alone, never on what they were before.
 """
 
-import unicodedata
 from collections.abc import Iterator
 
 import msgspec
 
+from stockade.core.fold.declared import declared_id, written
 from stockade.core.fold.facts import FactBook, parse_condition, parse_setting
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Sighting, Workload
 from stockade.core.model.labels import NAME, NO_LABELS, Label, Labels, LabelSource
-from stockade.core.model.policy import LabelRule
+from stockade.core.model.policy import LabelRule, PolicySet
 from stockade.core.model.snapshot import Snapshot
-from stockade.core.select import KEY_LIMIT, VALUE_LIMIT, is_key, is_value
+from stockade.core.select import KEY_LIMIT, VALUE_LIMIT, is_key, is_value, shows
 
 _TRUST = {source: rank for rank, source in enumerate(LabelSource)}
 _SPARE_SETS = 1000
@@ -33,15 +34,17 @@ class LabelProblem(msgspec.Struct, frozen=True, order=True):
 
 
 class Labeller:
-    """Label rules, parsed once, and the tables through which equal labels and equal label sets become one object.
+    """What policy says of labels, parsed once, and the tables through which equal labels and label sets are one object.
 
     What it remembers is its owner's alone and changes nothing but speed and the identity of objects: two labellers of
-    the same rules give equal answers. It forgets when that outgrows the number of workloads that its owner states.
+    the same policy give equal answers. It forgets when that outgrows the number of workloads that its owner states.
     """
 
-    def __init__(self, rules: tuple[LabelRule, ...]) -> None:
-        self.rules = rules
+    def __init__(self, policy: PolicySet) -> None:
+        rules = policy.label_rules
+        self.spoken = (rules, policy.workloads)
         self._parsed = [_ParsedRule(rule) for rule in sorted(rules, key=_precedence)]
+        self._documents = {declared_id(each): each for each in policy.workloads}
         self._table: dict[Labels, Labels] = {}
         self._labels: dict[Label, Label] = {}
         self._complaints: dict[tuple[str, str], str] = {}
@@ -87,6 +90,9 @@ class Labeller:
     def _said(self, sighting: Sighting, by_hand: tuple[Label, ...]) -> Iterator[Label]:
         """Yield every label anybody gives it, the most trusted first."""
         yield from by_hand
+        document = self._documents.get(sighting.id)
+        if document is not None:
+            yield from written(document)
         if not self._parsed:
             return
         facts = FactBook(sighting)
@@ -124,7 +130,7 @@ def complaint(label: Label) -> str:
         return "the value is empty"
     if len(label.value) > VALUE_LIMIT:
         return f"the value is longer than {VALUE_LIMIT} characters"
-    if not is_value(label.value) or (not label.value.isprintable() and _unprintable(label.value)):
+    if not is_value(label.value) or not shows(label.value):
         return "the value holds a control character"
     return ""
 
@@ -137,14 +143,9 @@ def _no_key(key: str) -> str:
     )
 
 
-def _unprintable(value: str) -> bool:
-    """Control, format, surrogate and line-separating characters: what could pass for another value, or break a line."""
-    return any(unicodedata.category(char)[0] == "C" or unicodedata.category(char) in {"Zl", "Zp"} for char in value)
-
-
 def label_problems(snapshot: Snapshot) -> tuple[LabelProblem, ...]:
     """Return every label that was said of a workload and dropped, sorted. The other labels are in force."""
-    labeller = Labeller(snapshot.policy.label_rules)
+    labeller = Labeller(snapshot.policy)
     return tuple(
         sorted(
             problem

@@ -5,6 +5,9 @@ from typing import NewType
 WorkloadId = NewType("WorkloadId", str)
 """Stable for one life of a workload, e.g. ``docker:host-a:3f2a9c…``."""
 
+DECLARED = "workload:"
+"""How the ids of workloads that policy documents declare begin, and no others: no source may report one."""
+
 HostId = NewType("HostId", str)
 
 Realm = NewType("Realm", str)

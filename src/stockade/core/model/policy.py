@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from stockade.core.model.ids import Address, Prefix, RuleId
+from stockade.core.model.inventory import WorkloadKind
 from stockade.core.model.labels import LabelSource
 from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.selector import ALL, Selector
@@ -201,6 +202,21 @@ class Quarantine(msgspec.Struct, frozen=True):
     where: Where = Where()
 
 
+class UnmanagedWorkload(msgspec.Struct, frozen=True):
+    """A workload without an agent: what it is called, its addresses in the realm that hosts share, its labels.
+
+    ``addresses`` and ``labels`` are sorted; ``host`` is a fact that label rules may read, no host of ours.
+    """
+
+    name: str
+    addresses: tuple[Address, ...]
+    labels: tuple[tuple[str, str], ...] = ()
+    host: str = ""
+    kind: WorkloadKind = WorkloadKind.UNMANAGED
+    description: str = ""
+    where: Where = Where()
+
+
 class PolicySet(msgspec.Struct, frozen=True):
     """All documents of one version, each tuple sorted by name.
 
@@ -214,6 +230,7 @@ class PolicySet(msgspec.Struct, frozen=True):
     modes: tuple[EnforcementMode, ...] = ()
     invariants: tuple[Invariant, ...] = ()
     quarantines: tuple[Quarantine, ...] = ()
+    workloads: tuple[UnmanagedWorkload, ...] = ()
 
 
 PER_HOST_SET = "resolvers"

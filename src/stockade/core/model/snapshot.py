@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
+import msgspec
+
+from stockade.core.model.ids import Address, HostId, Revision, Version, WorkloadId
 from stockade.core.model.inventory import Host, Workload
 from stockade.core.model.labels import Label
-from stockade.core.model.policy import PolicySet
+from stockade.core.model.policy import PolicySet, Where
 
 
 class Snapshot(NamedTuple):
@@ -24,3 +26,13 @@ class Snapshot(NamedTuple):
     version: Version = Version(0)
     lapsed: frozenset[str] = frozenset()
     operator_labels: Mapping[WorkloadId, tuple[Label, ...]] = {}
+
+
+class Contest(msgspec.Struct, frozen=True, order=True):
+    """An address that a document claims and somebody reported has: on ``host`` alone, or (None) wherever it is met."""
+
+    workload: WorkloadId
+    address: Address
+    holder: WorkloadId
+    host: HostId | None = None
+    where: Where = Where()

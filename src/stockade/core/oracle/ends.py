@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from stockade.core.model.ids import Address
+from stockade.core.model.ids import DECLARED, Address
 from stockade.core.model.inventory import Attachment, Endpoint, Host, Published, Workload, WorkloadState
 from stockade.core.model.net import Protocol, is_v6
 from stockade.core.model.packet import Packet, PacketState
@@ -165,6 +165,8 @@ def _at(snapshot: Snapshot, host: Host, address: Address) -> End:
         for endpoint in _endpoints(workload)
         if _met(workload.seen.host == host.id, endpoint, address) and address in own_addresses(endpoint)
     ]
+    reported = [claim for claim in claims if not claim[0].id.startswith(DECLARED)]
+    claims = reported or claims  # what a document declares yields to who is there
     claims.sort(key=lambda claim: not _here(host, *claim))
     here = bool(claims) and _here(host, *claims[0])
     if len({workload.id for workload, _ in claims}) > 1:

@@ -11,6 +11,7 @@ from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.policy import PER_HOST_SET, Births, EnforcementMode, Mode, Quarantine, Selected, Where
 from stockade.core.model.problem import Problem
 from stockade.core.model.selector import Selector
+from stockade.core.plan.declared import declared_cautions, some_names
 from stockade.core.plan.parties import Party, World, speaks
 from stockade.core.plan.permitted import permitted, runs
 from stockade.core.plan.portset import portset
@@ -18,8 +19,6 @@ from stockade.core.plan.values import Caution, WarningKind
 
 DNS = portset([Ports(Protocol.UDP, 53, 53)])
 RESOLVERS = Party("resolvers", networks=frozenset({PER_HOST_SET, "world", "internet", "private"}))
-NAMED = 5
-"""Workloads that a warning names; of more it says how many."""
 SSH = portset([Ports(Protocol.TCP, 22, 22)])
 
 
@@ -38,6 +37,7 @@ def cautions(
         *_host_network(after),
         *_beyond_reach(after),
         *_holding(after, old, new),
+        *declared_cautions(after),
         *(Caution(WarningKind.UNENFORCEABLE, p.nearest or p.where.file, p.message, p.where) for p in unenforceable),
     ]
     return tuple(sorted(set(found)))
@@ -165,10 +165,8 @@ def _holding(world: World, old: dict[HostId, Intent], new: dict[HostId, Intent])
 
 def _held(world: World, host: HostId) -> str:
     """Name who would be held, the first few of them."""
-    names = sorted(
+    return some_names(
         each.name
         for each in world.snapshot.workloads.values()
         if each.seen.host == host and each.seen.endpoints and not each.known
     )
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"

@@ -16,6 +16,7 @@ KINDS = {
     "modes": "EnforcementMode",
     "invariants": "Invariant",
     "quarantines": "Quarantine",
+    "workloads": "Workload",
 }
 
 

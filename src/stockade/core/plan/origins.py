@@ -5,6 +5,7 @@ Says nothing that the snapshot does not hold: where no one fact made a label, it
 
 import re
 
+from stockade.core.fold.declared import declared_id, is_declared, written
 from stockade.core.model.inventory import Workload
 from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import LabelRule
@@ -20,6 +21,8 @@ _ONE_FACT = re.compile(r"\{([^{}]+)\}")
 
 def origin(snapshot: Snapshot, workload: Workload, label: Label) -> str:
     """Return where a workload's label comes from, as it reads after the label itself."""
+    if label in written_labels(snapshot, workload):
+        return f"from its document, {label.by}"
     if label.source is LabelSource.OPERATOR:
         return f"from {label.by}, an operator" if label.by else "from an operator"
     rule = _rule(snapshot, label)
@@ -28,6 +31,14 @@ def origin(snapshot: Snapshot, workload: Workload, label: Label) -> str:
         return f"from {_whose(label.source)}" + (f", by rule {label.by}" if label.by else "")
     by = f", by rule {rule.name}" if rule.where.line else ""
     return f"from {fact}{_reporter(workload)}{by}"
+
+
+def written_labels(snapshot: Snapshot, workload: Workload) -> tuple[Label, ...]:
+    """Return the labels that a workload's own document gives it; none where no document declares it."""
+    if not is_declared(workload.id):
+        return ()
+    own = (each for each in snapshot.policy.workloads if declared_id(each) == workload.id)
+    return tuple(label for document in own for label in written(document))
 
 
 def _rule(snapshot: Snapshot, label: Label) -> LabelRule | None:

@@ -7,6 +7,7 @@ about what lies in a set: ``resolvers`` are each host's own).
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,7 @@ from stockade.core import select
 from stockade.core.compile.addresses import disjoint
 from stockade.core.compile.population import CARRIED, Population
 from stockade.core.compile.rulebook import Rulebook, rulebook
+from stockade.core.fold.declared import is_declared
 from stockade.core.model.ids import HostId, Prefix, WorkloadId
 from stockade.core.model.intent import Line, Program
 from stockade.core.model.inventory import Host, Workload
@@ -42,11 +44,24 @@ class Party(msgspec.Struct, frozen=True):
         return tuple(sorted(each.name for each in self.workloads)) or (self.text,)
 
 
+class Place(NamedTuple):
+    """Who an address is in one version: a workload, or a network outside the inventory by the sets it lies in."""
+
+    text: str
+    workload: WorkloadId | None = None
+    networks: Names = frozenset()
+
+
 class Division(msgspec.Struct, frozen=True):
-    """How parties are told apart: the text of each workload's party, and the sets that each network's lies in."""
+    """How parties are told apart: the text of each workload's party, and the sets that each network's lies in.
+
+    ``moved`` are parties of addresses that another version means somebody else by: a workload that a document declares
+    there, or the network in which the address lies when none does. A workload may be in several of those.
+    """
 
     workloads: Mapping[WorkloadId, str]
     networks: Mapping[str, Names]
+    moved: Mapping[str, tuple[Place, ...]] = {}
 
 
 class World:
@@ -66,8 +81,9 @@ class World:
         for id_, text in sorted(division.workloads.items()):
             groups.setdefault(text, []).append(self.snapshot.workloads[id_])
         inside = [self._party(text, members) for text, members in sorted(groups.items())]
+        moved = [self._moved_party(text, places) for text, places in sorted(division.moved.items())]
         outside = [Party(text, networks=sets) for text, sets in sorted(division.networks.items())]
-        return {party.text: party for party in (*inside, *outside, Party(UNKNOWN))}
+        return {party.text: party for party in (*inside, *moved, *outside, Party(UNKNOWN))}
 
     @cached_property
     def division(self) -> Division:
@@ -118,6 +134,12 @@ class World:
         """The prefixes of the network sets that rules name, and of the world."""
         return {name: self.prefixes[name] for name in sorted({*_used(self.book), "world"}) if name in self.prefixes}
 
+    def _moved_party(self, text: str, places: tuple[Place, ...]) -> Party:
+        ids = sorted({each.workload for each in places if each.workload is not None})
+        if not ids:
+            return Party(text, networks=places[0].networks)
+        return Party(text, tuple(self.snapshot.workloads[each] for each in ids))
+
     def _party(self, text: str, members: list[Workload]) -> Party:
         sample = members[0]
         return Party(
@@ -161,17 +183,27 @@ def worlds(active: Snapshot, draft: Snapshot) -> tuple[World, World]:
     """Return both versions as the same parties: what either tells apart, and whatever moves from one to another."""
     keys = rulebook(active.policy, active.lapsed).keys() | rulebook(draft.policy, draft.lapsed).keys()
     before, after = World(active, keys), World(draft, keys)
-    workloads, networks = _workloads(before, after), _networks(before, after)
-    first, second = (Division(workloads, {text: cell[at] for text, cell in networks.items()}) for at in (0, 1))
+    workloads, networks, moved = _workloads(before, after), _networks(before, after), _moves(before, after)
+    first, second = (
+        Division(
+            workloads,
+            {text: cell[at] for text, cell in networks.items()},
+            {text: tuple(each[at] for each in places) for text, places in moved.items()},
+        )
+        for at in (0, 1)
+    )
     return before.divided(first), after.divided(second)
 
 
 def _workloads(before: World, after: World) -> dict[WorkloadId, str]:
-    """Label rules are policy too, so that a draft may give a workload another identity."""
+    """Label rules are policy too, so that a draft may give a workload another identity.
+
+    Both versions have these; which others are declared differs, and ``_moves`` tells of them.
+    """
     told = {}
     for now in after.apart():
-        was = before.snapshot.workloads.get(now.id, now)
-        if now.known or was.known:
+        was = before.snapshot.workloads.get(now.id)
+        if was is not None and (now.known or was.known):
             told[now.id] = _moved(after.identity(now), before.identity(was))
     return told
 
@@ -186,6 +218,48 @@ def _networks(before: World, after: World) -> dict[str, Cell]:
         _moved(network_text(new, now) or ELSEWHERE, network_text(old, was) or ELSEWHERE): (old, new)
         for old, new in found
     }
+
+
+def _moves(before: World, after: World) -> dict[str, list[tuple[Place, Place]]]:
+    """Documents declare workloads, so that a draft may make an address somebody's, somebody else's or nobody's."""
+    versions = (before, after)
+    prefixes = [world.used_prefixes() for world in versions]
+    among = [[sets for (sets,) in cells([each])] for each in prefixes]
+    owners = [_declared(world) for world in versions]
+    found: dict[str, list[tuple[Place, Place]]] = {}
+    for address in sorted({*owners[0], *owners[1]}):
+        if owners[0].get(address) == owners[1].get(address):
+            continue
+        was, now = (
+            _place(world, owned.get(address), address, each, every)
+            for world, owned, each, every in zip(versions, owners, prefixes, among, strict=True)
+        )
+        found.setdefault(_moved(now.text, was.text), []).append((was, now))
+    return found
+
+
+def _declared(world: World) -> dict[str, WorkloadId]:
+    """Return whose an address is, of those that documents declare."""
+    return {
+        address: id_
+        for id_, workload in world.snapshot.workloads.items()
+        if is_declared(id_)
+        for endpoint in workload.seen.endpoints
+        for address in endpoint.addresses
+    }
+
+
+def _place(
+    world: World,
+    owner: WorkloadId | None,
+    address: str,
+    prefixes: Mapping[str, tuple[Prefix, ...]],
+    among: list[Names],
+) -> Place:
+    if owner is not None:
+        return Place(world.identity(world.snapshot.workloads[owner]), owner)
+    sets = frozenset(name for name, each in prefixes.items() if holds(each, address))
+    return Place(network_text(sets, among) or ELSEWHERE, networks=sets)
 
 
 def _moved(now: str, was: str) -> str:

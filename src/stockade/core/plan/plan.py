@@ -2,7 +2,8 @@
 
 Pure. Connections are compared between parties (identities, named networks, the unknown) that both versions together
 can tell apart, so that a difference is never hidden inside a coarser identity. What a draft moves from one identity or
-network to another (by a label rule, by a set's addresses) is a party of its own: ``role=api (was role=web)``.
+network to another (by a label rule, by a set's addresses, by declaring a workload there) is a party of its own:
+``role=api (was role=web)``, ``role=db (was networks(private))``.
 
 Left out, for policy does not decide it: what is essential, a workload's talk with itself, and what a host that holds
 births does to whoever nobody has labelled (a warning of its own).
@@ -88,7 +89,7 @@ def _changes(
     for _, opened in sorted(by_rule.items()):
         on = joined(run.ports for run in opened) & ports
         counts = [_pairs(world, ends, on) for world in worlds]
-        source, destination = (after.parties[end] for end in ends)
+        source, destination = (_peopled(after.parties[end], before.parties[end]) for end in ends)
         yield ConnectionChange(
             source=ends[0],
             destination=ends[1],
@@ -101,6 +102,11 @@ def _changes(
             where=_where(opened[0].rule, after, before),
             pairs=tuple(_names(source, destination))[:pairs],
         )
+
+
+def _peopled(now: Party, was: Party) -> Party:
+    """Return a party as the version knows it in which it is workloads: a draft may declare them, or no more."""
+    return now if now.workloads else was
 
 
 def _where(rule: RuleId | None, *worlds: World) -> Where | None:

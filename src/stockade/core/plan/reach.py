@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 from stockade.core import select
+from stockade.core.fold.declared import declared_id
 from stockade.core.model.inventory import Workload
+from stockade.core.model.policy import Where
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.naming import named
 from stockade.core.plan.parties import Party, World, apart
@@ -36,7 +38,13 @@ def reach(snapshot: Snapshot, of: str) -> Reach:
             if apart(party, peer)
             for each in _open(world, party, peer, peer)
         ),
+        written=_written(snapshot, members),
     )
+
+
+def _written(snapshot: Snapshot, members: list[Workload]) -> tuple[tuple[str, Where], ...]:
+    ids = {each.id for each in members}
+    return tuple((each.name, each.where) for each in snapshot.policy.workloads if declared_id(each) in ids)
 
 
 def _members(snapshot: Snapshot, of: str) -> list[Workload]:

@@ -121,6 +121,14 @@ class WarningKind(str, enum.Enum):
     """``births: hold`` becomes the default on a host."""
     LOCKOUT = "lockout"
     """The host itself goes ``full`` and nothing lets its administrators in."""
+    ADDRESS_TAKEN = "address-taken"
+    """An address that a ``Workload`` document claims is somebody's whom a source reports: it is not the document's."""
+    NAME_TAKEN = "name-taken"
+    """A ``Workload`` document and somebody whom a source reports have one name: selectors by name mean both."""
+    NOT_JUDGED = "not-judged"
+    """A mode that enforces selects workloads without an agent: it has no effect on them."""
+    UNLABELLED = "unlabelled"
+    """A ``Workload`` document's workload has no label: it is unknown, and no selector means it."""
 
 
 class Caution(msgspec.Struct, frozen=True, order=True):
@@ -270,3 +278,5 @@ class Reach(msgspec.Struct, frozen=True):
     version: Version
     inbound: tuple[Reachable, ...] = ()
     outbound: tuple[Reachable, ...] = ()
+    written: tuple[tuple[str, Where], ...] = ()
+    """Of these workloads those that documents declare, by name, and where each stands."""

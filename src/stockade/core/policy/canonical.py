@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from stockade.core.model.ids import Prefix
+from stockade.core.model.ids import Address, Prefix
 from stockade.core.model.policy import (
     EnforcementMode,
     Invariant,
@@ -21,6 +21,7 @@ from stockade.core.model.policy import (
     Rule,
     Service,
     ServiceRef,
+    UnmanagedWorkload,
     Where,
 )
 from stockade.core.policy.sets import Document, documents, policy_set
@@ -28,14 +29,17 @@ from stockade.core.policy.words import ports_text
 
 FORM = b"stockade.dev/v1 canonical 1\n"
 
-T = TypeVar("T", str, Prefix, tuple[str, str])
+T = TypeVar("T", str, Address, Prefix, tuple[str, str])
 
 _NOWHERE = Where()
 
 
 def canonical(policy: PolicySet) -> bytes:
     """Return the canonical form of a policy set."""
-    return FORM + msgspec.json.encode(placeless(policy))
+    held = msgspec.to_builtins(placeless(policy))
+    if not held["workloads"]:
+        del held["workloads"]  # a kind younger than the form: where there is none, nothing is said of it
+    return FORM + msgspec.json.encode(held)
 
 
 def content_hash(policy: PolicySet) -> str:
@@ -65,6 +69,8 @@ def _placeless(document: Document) -> Document:
         case Quarantine(excepted=spared):
             bare_spared = tuple(replace(each, on=_on(each.on)) for each in spared)
             return replace(document, excepted=bare_spared, where=_NOWHERE)
+        case UnmanagedWorkload(addresses=addresses, labels=labels):
+            return replace(document, addresses=_ordered(addresses), labels=_ordered(labels), where=_NOWHERE)
         case EnforcementMode():
             return replace(document, where=_NOWHERE)
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from stockade.core import select
+from stockade.core.model.inventory import WorkloadKind
 from stockade.core.model.labels import LabelSource
 from stockade.core.model.policy import (
     End,
@@ -24,6 +25,7 @@ from stockade.core.model.policy import (
     Service,
     ServiceRef,
     TestEnd,
+    UnmanagedWorkload,
 )
 from stockade.core.model.selector import ALL
 from stockade.core.policy.forms import yaml_reads
@@ -81,6 +83,8 @@ def _spec(document: Document) -> dict[str, Value]:
             return {**reaches, **_on(holds.on)}
         case Quarantine():
             return _quarantine(document)
+        case UnmanagedWorkload():
+            return _workload(document)
 
 
 def _policy(policy: Policy) -> dict[str, Value]:
@@ -154,6 +158,16 @@ def _quarantine(found: Quarantine) -> dict[str, Value]:
     if found.reason:
         spec["reason"] = found.reason
     return spec if found.until is None else {**spec, "until": found.until.isoformat().replace("+00:00", "Z")}
+
+
+def _workload(found: UnmanagedWorkload) -> dict[str, Value]:
+    spec: dict[str, Value] = {"labels": _Own(found.labels)} if found.labels else {}
+    spec["addresses"] = list(found.addresses)
+    if found.host:
+        spec["host"] = found.host
+    if found.kind is not WorkloadKind.UNMANAGED:
+        spec["kind"] = found.kind.value
+    return {**spec, "description": found.description} if found.description else spec
 
 
 # Values of a document → YAML

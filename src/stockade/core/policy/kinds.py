@@ -1,8 +1,10 @@
 """All kinds of documents: the form of each one's ``spec``. Names and places are put in by ``read``."""
 
+import enum
 import re
 from datetime import UTC, datetime
 
+from stockade.core.model.inventory import WorkloadKind
 from stockade.core.model.labels import LabelSource
 from stockade.core.model.policy import (
     Births,
@@ -16,6 +18,7 @@ from stockade.core.model.policy import (
     Quarantine,
     QuarantineException,
     Service,
+    UnmanagedWorkload,
 )
 from stockade.core.policy import templates
 from stockade.core.policy.ends import END, MODE_SELECTOR, ON, PORTS, SELECTOR
@@ -32,8 +35,8 @@ from stockade.core.policy.forms import (
     record,
     scalar,
 )
-from stockade.core.policy.names import LABEL_VALUE
-from stockade.core.policy.networks import CIDR, FQDN, networks_outside
+from stockade.core.policy.names import LABEL_VALUE, LABELS_SET
+from stockade.core.policy.networks import CIDR, FQDN, OWN_ADDRESS, networks_outside
 from stockade.core.policy.nodes import Node
 from stockade.core.policy.policies import POLICY
 from stockade.core.policy.report import Report, quoted
@@ -44,6 +47,8 @@ PORTS_LIMIT = 256
 """Ports in one service."""
 CIDR_LIMIT = 10_000
 """CIDRs, exceptions and FQDNs in one network set, each."""
+ADDRESS_LIMIT = 256
+"""Addresses of one workload."""
 PRIORITY_LIMIT = 1_000_000
 
 
@@ -202,6 +207,39 @@ def _quarantine(given: Given) -> Quarantine | None:
     return None if selector is None else Quarantine("", selector, spared, reason, until)
 
 
+# Workload
+
+
+class _WithoutAgent(str, enum.Enum):
+    """What a workload without an agent may be."""
+
+    UNMANAGED = WorkloadKind.UNMANAGED.value
+    VM = WorkloadKind.VM.value
+    INSTANCE = WorkloadKind.INSTANCE.value
+
+
+_ADDRESSES = Field(
+    "addresses", items("addresses", OWN_ADDRESS, ADDRESS_LIMIT), "its addresses, as hosts meet it", required=True
+)
+_WORKLOAD_LABELS = Field("labels", LABELS_SET, "its labels, on the operator's word")
+WORKLOAD_HOST = free_text("a host's name", 253)
+WITHOUT_AGENT = choice("kind of workload", _WithoutAgent)
+WORKLOAD_DESCRIPTION = free_text("a description", 1000)
+_HOST = Field("host", WORKLOAD_HOST, "the machine that carries it: a fact for label rules")
+_KIND = Field("kind", WITHOUT_AGENT, "unmanaged (default), vm or instance")
+_DESCRIPTION = Field("description", WORKLOAD_DESCRIPTION, "what it is, for people")
+
+
+def _workload(given: Given) -> UnmanagedWorkload | None:
+    addresses, labels = given.read(_ADDRESSES), given.read(_WORKLOAD_LABELS) or ()
+    host, kind = given.read(_HOST) or "", given.read(_KIND) or _WithoutAgent.UNMANAGED
+    description = given.read(_DESCRIPTION) or ""
+    if not addresses:
+        return None
+    ordered = tuple(sorted(set(addresses))), tuple(sorted(labels))
+    return UnmanagedWorkload("", *ordered, host, WorkloadKind(kind.value), description)
+
+
 KINDS: dict[str, Form[Document]] = {
     "EnforcementMode": record("the enforcement mode", (_MODE_SELECT, _MODE, _PRIORITY, _BIRTHS), _enforcement_mode),
     "Invariant": record(
@@ -220,5 +258,6 @@ KINDS: dict[str, Form[Document]] = {
     "Policy": POLICY,
     "Quarantine": record("the quarantine", (_QUARANTINE_SELECT, _SPARED, _REASON, _UNTIL), _quarantine),
     "Service": record("the service", (_PORTS, _PROCESS, _UNIT), _service),
+    "Workload": record("the workload", (_ADDRESSES, _WORKLOAD_LABELS, _HOST, _KIND, _DESCRIPTION), _workload),
 }
 """The form of each kind's ``spec``, by the word that documents say."""

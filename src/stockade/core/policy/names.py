@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from stockade.core import select
+from stockade.core.model.labels import NAME as NAME_DIMENSION
 from stockade.core.policy import words
 from stockade.core.policy.forms import Field, Form, Given, pairs, record, text
 from stockade.core.policy.nodes import Node
@@ -53,6 +54,28 @@ LABEL_KEY: Form[str] = Form(
 )
 LABEL_VALUE: Form[str] = Form(_label_value, {"type": "string", "minLength": 1, "maxLength": select.VALUE_LIMIT})
 LABELS = pairs("labels", LABEL_KEY, LABEL_VALUE, LABEL_LIMIT)
+
+
+def _settable_key(node: Node, report: Report) -> str | None:
+    key = _label_key(node, report)
+    if key == NAME_DIMENSION:
+        report.add(node.spot, '"name" is the workload\'s own name and cannot be set', "another key")
+        return None
+    return key
+
+
+def _shown_value(node: Node, report: Report) -> str | None:
+    value = LABEL_VALUE.read(node, report)
+    if value is not None and not select.shows(value):
+        report.add(node.spot, f"{quoted(value)} holds a character that does not show", "letters, digits, signs")
+        return None
+    return value
+
+
+_SETTABLE: Form[str] = Form(_settable_key, {"not": {"const": NAME_DIMENSION}, **LABEL_KEY.schema})
+SHOWN_VALUE: Form[str] = Form(_shown_value, LABEL_VALUE.schema)
+LABELS_SET = pairs("labels", _SETTABLE, SHOWN_VALUE, LABEL_LIMIT)
+"""The labels that a document sets."""
 
 NAME = Field("name", NAMED, "what it is called: unique within its kind", required=True)
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Callable
 
 from stockade.core.model.ids import Address, Prefix
 from stockade.core.policy.forms import Form, pattern, text
@@ -51,8 +52,59 @@ def address(found: Scalar, report: Report) -> Address | None:
     return Address(str(parsed))
 
 
+def _own_address(node: Node, report: Report) -> Address | None:
+    """Read an address that a workload may call its own, beyond its own link; one document's alone."""
+    found = text(node, report, "an address")
+    if found is None:
+        return None
+    if wrong := unusable(found.value):
+        report.add(found.spot, *wrong)
+        return None
+    own = Address(str(ipaddress.ip_address(found.value)))
+    report.claim(own, found.spot)
+    return own
+
+
+def unusable(written: str) -> tuple[str, str, str] | None:
+    """Say why no workload is met at this: (message, expected, nearest); None where it is one's address."""
+    try:
+        parsed = ipaddress.ip_address(written)
+    except ValueError:
+        return _no_address(written)
+    if "%" in written:
+        bare = written.partition("%")[0]
+        return f"{quoted(written)} names a zone", _ONE_ADDRESS, "" if unusable(bare) else bare
+    if parsed.version == 6 and parsed.ipv4_mapped is not None:
+        return f"{quoted(written)} is an IPv4 address in IPv6 clothes", _ONE_ADDRESS, str(parsed.ipv4_mapped)
+    for what, holds in _NOBODYS.items():
+        if holds(parsed):
+            return f"{quoted(written)} is {what}: no other host meets a workload there", _ONE_ADDRESS, ""
+    return None
+
+
+def _no_address(written: str) -> tuple[str, str, str]:
+    try:
+        network = ipaddress.ip_network(written, strict=False)
+    except ValueError:
+        return f"{quoted(written)} is not an address", _ONE_ADDRESS, ""
+    if network.num_addresses == 1 and _WRITTEN.fullmatch(written):
+        return f"{quoted(written)} is a prefix", _ONE_ADDRESS, str(network.network_address)
+    return f"{quoted(written)} is a network", f"{_ONE_ADDRESS}; a network is named by a NetworkSet", ""
+
+
+_ONE_ADDRESS = "one IPv4 or IPv6 address, such as 192.0.2.10"
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+_NOBODYS: dict[str, Callable[[ipaddress.IPv4Address | ipaddress.IPv6Address], bool]] = {
+    "loopback": lambda it: it.is_loopback,
+    "multicast": lambda it: it.is_multicast,
+    "unspecified": lambda it: it in _THIS_NETWORK or it.is_unspecified,
+    "broadcast": lambda it: str(it) == "255.255.255.255",
+    "link-local": lambda it: it.is_link_local,
+}
+
 CIDR: Form[Prefix] = Form(_cidr, {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"})
 ADDRESS: Form[Address] = Form(_address, {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+$"})
+OWN_ADDRESS: Form[Address] = Form(_own_address, ADDRESS.schema)
 FQDN: Form[str] = pattern("a domain name in lower case, without a final dot", _FQDN, 253)
 
 

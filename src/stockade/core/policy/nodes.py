@@ -78,14 +78,18 @@ Node = Scalar | Items | Mapping
 
 def read_nodes(source: SourceText, tally: Tally) -> tuple[Report, list[Node]]:
     """Return the documents of a file, and the report that holds what is wrong with it so far."""
+    report, text = read_text(source, tally)
+    return report, [] if text is None else list(_documents(text, report))
+
+
+def read_text(source: SourceText, tally: Tally) -> tuple[Report, str | None]:
+    """Return a file's text, and the report for what is wrong with it; None where it cannot be read as text at all."""
     text = _decoded(source.content)
     report = Report(source.name, text, tally)
     if len(source.content) > BYTE_LIMIT:
         report.add(Spot(1, 1), f"the file has {len(source.content):,} bytes", f"at most {BYTE_LIMIT:,} bytes")
-        return report, []
-    if _unreadable(source.content, text, report):
-        return report, []
-    return report, list(_documents(text, report))
+        return report, None
+    return report, None if _unreadable(source.content, text, report) else text
 
 
 def _decoded(content: bytes) -> str:

@@ -9,7 +9,7 @@ from typing import cast
 
 import msgspec
 
-from stockade.core.model.ids import RuleId
+from stockade.core.model.ids import Address, RuleId
 from stockade.core.model.policy import PER_HOST_SET, Action, Networks, NetworkSet, Policy, PolicySet, Rule, Where
 from stockade.core.model.problem import Problem
 from stockade.core.policy import builtin, words
@@ -163,6 +163,7 @@ class _Reader:
                 if name not in known[kind]:
                     close = nearest(name, sorted(known[kind]))
                     report.add(spot, f"unknown {_NOUNS[kind]} {quoted(name)}", f"the name of a {_NOUNS[kind]}", close)
+        claimed_once(self.reports)
         self.allow_only()
 
     def allow_only(self) -> None:
@@ -175,6 +176,18 @@ class _Reader:
                 if rule.action is not Action.ALLOW and (fqdns := _names(rule) & named):
                     message = f"{quoted(min(fqdns))} holds FQDNs, which only an allow may name"
                     report.add(report.spot(rule.where), message, "a network set of CIDRs alone")
+
+
+def claimed_once(reports: Iterable[Report]) -> None:
+    """Write down each address that two documents claim: it would be one's or the other's by chance."""
+    first: dict[Address, Where] = {}
+    for report in reports:
+        for address, spot in report.claims:
+            where = report.where(spot)
+            if first.setdefault(address, where) is not where:
+                at = first[address]
+                message = f"{quoted(address)} is claimed already (see {at.file}:{at.line})"
+                report.add(spot, message, "an address that no other workload claims")
 
 
 _NOUNS = {"Service": "service", "NetworkSet": "network set"}

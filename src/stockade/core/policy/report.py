@@ -8,6 +8,7 @@ import re
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from stockade.core.model.ids import Address
 from stockade.core.model.policy import Where
 from stockade.core.model.problem import Problem
 
@@ -34,6 +35,13 @@ class Reference(NamedTuple):
     spot: Spot
 
 
+class Claim(NamedTuple):
+    """An address that a document calls a workload's own; whether another does too is known once every file is read."""
+
+    address: Address
+    spot: Spot
+
+
 class Tally:
     """How many problems were found in all files together."""
 
@@ -49,6 +57,7 @@ class Report:
         self.lines = _BREAK.split(text)
         self.problems: list[Problem] = []
         self.references: list[Reference] = []
+        self.claims: list[Claim] = []
         self._tally = tally
 
     @property
@@ -79,6 +88,10 @@ class Report:
     def refer(self, kind: str, name: str, spot: Spot) -> None:
         """Note that another document is named here."""
         self.references.append(Reference(kind, name, spot))
+
+    def claim(self, address: Address, spot: Spot) -> None:
+        """Note that an address is called a workload's own here."""
+        self.claims.append(Claim(address, spot))
 
     def _problem(self, spot: Spot, message: str, expected: str, nearest: str) -> Problem:
         line = self._inside(spot.line, len(self.lines))

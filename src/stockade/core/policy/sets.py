@@ -12,10 +12,11 @@ from stockade.core.model.policy import (
     PolicySet,
     Quarantine,
     Service,
+    UnmanagedWorkload,
 )
 
 D = TypeVar("D")
-Document = Policy | Service | NetworkSet | LabelRule | EnforcementMode | Invariant | Quarantine
+Document = Policy | Service | NetworkSet | LabelRule | EnforcementMode | Invariant | Quarantine | UnmanagedWorkload
 
 FIELDS: dict[str, str] = {
     "Policy": "policies",
@@ -25,6 +26,7 @@ FIELDS: dict[str, str] = {
     "EnforcementMode": "modes",
     "Invariant": "invariants",
     "Quarantine": "quarantines",
+    "Workload": "workloads",
 }
 """Where a policy set keeps each kind."""
 
@@ -40,6 +42,7 @@ def policy_set(found: Iterable[Document]) -> PolicySet:
         modes=_only(EnforcementMode, ordered),
         invariants=_only(Invariant, ordered),
         quarantines=_only(Quarantine, ordered),
+        workloads=_only(UnmanagedWorkload, ordered),
     )
 
 

@@ -9,7 +9,7 @@ from stockade.core.select.match import keys, matches
 from stockade.core.select.parser import SelectorError, parse
 from stockade.core.select.satisfy import satisfiable
 from stockade.core.select.text import normal, text
-from stockade.core.select.words import KEY_LIMIT, KEY_PATTERN, VALUE_LIMIT, is_key, is_value
+from stockade.core.select.words import KEY_LIMIT, KEY_PATTERN, VALUE_LIMIT, is_key, is_value, shows
 
 __all__ = [
     "KEY_LIMIT",
@@ -23,5 +23,6 @@ __all__ = [
     "normal",
     "parse",
     "satisfiable",
+    "shows",
     "text",
 ]

@@ -8,6 +8,7 @@ and as values they are quoted. Inside quotes (double or single) a backslash esca
 """
 
 import re
+import unicodedata
 
 KEY_LIMIT = 317
 """A Kubernetes label key at its longest: a prefix of 253, a slash, a name of 63."""
@@ -31,6 +32,16 @@ def is_key(text: str) -> bool:
 def is_value(text: str) -> bool:
     """Tell whether a label may have this value: not empty, not too long, and Unicode that can be written down."""
     return 0 < len(text) <= VALUE_LIMIT and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def shows(text: str) -> bool:
+    """Tell whether a text holds no control, format, surrogate or line-separating character.
+
+    Such could pass for another text, or break a line.
+    """
+    return text.isprintable() or not any(
+        unicodedata.category(char)[0] == "C" or unicodedata.category(char) in {"Zl", "Zp"} for char in text
+    )
 
 
 def written(value: str) -> str:

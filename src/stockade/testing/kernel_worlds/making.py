@@ -2,7 +2,8 @@
 
 The same seed makes the same world of the same ground. Modes are dealt so that ends in every pair of modes are near each
 other; consecutive seeds give the host each mode in turn. Some facts are wrong on purpose: a workload that nobody
-labelled or reported, an address that two claim, one that was not reported.
+labelled or reported, an address that two claim, one that was not reported. Of the machines outside some are reported,
+some are declared by documents, some are nobody's.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 
 from stockade.core.fold import fold
 from stockade.core.model.event import Event, HostSeen, LabelsSet, PolicyActivated, QuarantineLapsed, WorkloadSeen
-from stockade.core.model.ids import Address, Version, WorkloadId
+from stockade.core.model.ids import DECLARED, Address, Version, WorkloadId
 from stockade.core.model.inventory import (
     Attachment,
     Endpoint,
@@ -22,7 +23,7 @@ from stockade.core.model.inventory import (
     WorkloadKind,
 )
 from stockade.core.model.net import Protocol
-from stockade.core.model.policy import Births, EnforcementMode, Mode, PolicySet
+from stockade.core.model.policy import Births, EnforcementMode, Mode, PolicySet, UnmanagedWorkload
 from stockade.core.model.selector import ALL, Equal, In
 from stockade.core.model.snapshot import Snapshot
 from stockade.testing import policies
@@ -36,16 +37,17 @@ OPERATOR = "operator"
 def make(ground: Ground, seed: int) -> Snapshot:
     """Make the world of a seed as the ground is now."""
     random = Random(seed)
-    return fold([*_inventory(ground, random), *_policy(ground, random, seed)])
+    declared = tuple(name for name in OUTSIDE if chance(random, 0.35))
+    return fold([*_inventory(ground, random, declared), *_policy(ground, random, seed, declared)])
 
 
-def _inventory(ground: Ground, random: Random) -> Iterator[Event]:
+def _inventory(ground: Ground, random: Random, declared: tuple[str, ...]) -> Iterator[Event]:
     host = replace(ground.lab.host(published=ground.published()), resolvers=tuple(Address(each) for each in RESOLVERS))
     reported: list[Sighting] = []
     for sighting in ground.lab.sightings():
         host, kept = _odd(random, host, sighting)
         reported += kept
-    outside = [ground.lab.sighting(name) for name in OUTSIDE if chance(random, 0.75)]
+    outside = [ground.lab.sighting(name) for name in OUTSIDE if name not in declared and chance(random, 0.75)]
     reported += [replace(each, kind=WorkloadKind.UNMANAGED) for each in outside]
     if chance(random, 0.15):
         reported.append(_rival(random, reported))
@@ -105,8 +107,8 @@ def _labels(random: Random) -> tuple[tuple[str, str], ...]:
 # Policy
 
 
-def _policy(ground: Ground, random: Random, seed: int) -> Iterator[Event]:
-    made = policies.policy_set(random)
+def _policy(ground: Ground, random: Random, seed: int, declared: tuple[str, ...]) -> Iterator[Event]:
+    made = replace(policies.policy_set(random), workloads=tuple(_documents(ground, random, declared)))
     if chance(random, 0.85):
         made = replace(made, modes=_dealt_modes(ground, random, seed))
     if chance(random, 0.5):
@@ -115,6 +117,18 @@ def _policy(ground: Ground, random: Random, seed: int) -> Iterator[Event]:
     for each in made.quarantines:
         if chance(random, 0.2):
             yield QuarantineLapsed(each.name)
+
+
+def _documents(ground: Ground, random: Random, declared: tuple[str, ...]) -> Iterator[UnmanagedWorkload]:
+    """Declare machines outside by documents; sometimes one claims an address of somebody who is reported as well."""
+    for name in sorted(declared):
+        own = {address for each in ground.lab.sighting(name).endpoints for address in each.addresses}
+        if chance(random, 0.2):
+            other = ground.lab.sighting(random.choice((*ON_FRONT, *ROUTED)))
+            own.add(random.choice(other.endpoints[0].addresses))
+        labels = _labels(random) if chance(random, 0.93) else ()
+        addresses = tuple(sorted(each for each in own if not each.startswith("fe80:")))
+        yield UnmanagedWorkload(name, addresses, labels)
 
 
 def _dealt_modes(ground: Ground, random: Random, seed: int) -> tuple[EnforcementMode, ...]:
@@ -145,6 +159,6 @@ def _with_births(ground: Ground, random: Random, made: PolicySet) -> PolicySet:
 
 
 def workload_of(ground: Ground, snapshot: Snapshot, name: str) -> WorkloadId | None:
-    """Return the id of a node's workload, where it was reported."""
-    found = workload_id(ground.lab.topology, name)
-    return found if found in snapshot.workloads else None
+    """Return the id of a node's workload, where it was reported or a document declares it."""
+    ids = (workload_id(ground.lab.topology, name), WorkloadId(DECLARED + name))
+    return next((each for each in ids if each in snapshot.workloads), None)

@@ -12,7 +12,7 @@ from random import Random
 import msgspec
 from msgspec.structs import replace
 
-from stockade.core.model.ids import Address, HostId
+from stockade.core.model.ids import DECLARED, Address, HostId
 from stockade.core.model.net import PORTED, Protocol
 from stockade.core.model.packet import Packet, PacketState
 from stockade.core.model.policy import Mode
@@ -314,6 +314,7 @@ class Trials:
         claims = [
             each.id
             for each in self.snapshot.workloads.values()
+            if not each.id.startswith(DECLARED)  # whose document claims an address that is somebody's, yields
             for endpoint in each.seen.endpoints
             if address in endpoint.addresses
         ]
