@@ -7,5 +7,7 @@ whom the containers belong to and nobody else.
 
 from stockade.adapters.podman.asking import PodmanSettings, program
 from stockade.adapters.podman.runtime import PodmanRuntime
+from stockade.adapters.podman.users import accounts
+from stockade.adapters.podman.using import used
 
-__all__ = ["PodmanRuntime", "PodmanSettings", "program"]
+__all__ = ["PodmanRuntime", "PodmanSettings", "accounts", "program", "used"]
