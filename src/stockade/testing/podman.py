@@ -136,7 +136,8 @@ class Podman:
         """Remove every pod, container and network that a test has made, whoever's."""
         for user in ("", *self.users):
             self.podman("pod", "rm", "-f", "-a", user=user)
-            self.podman("rm", "-f", "-t", "0", "-v", "-a", user=user)
+            if left := self.podman("ps", "-aq", user=user).split():
+                self.podman("rm", "-f", "-i", "-t", "0", "-v", "--depend", *left, user=user)
             self.podman("network", "prune", "-f", user=user)
 
     def inspect(self, name: str, user: str = "") -> dict[str, Any]:
