@@ -1,9 +1,9 @@
 """A machine of its own for a container engine under test, which leaves nothing behind.
 
-Its network, mounts, ``/run``, ``/etc``, ``/var/lib`` and cgroups are its own; pids are the real machine's. Nothing
-outside is ever touched: users and settings that a test writes to ``/etc`` are seen in it and nowhere else. Closing it
-kills everything in its cgroups and takes its namespaces, cgroups and files away. Should the process that opened it be
-killed, the shell that holds the namespaces does the same.
+Its network, mounts, cgroups, ``/run``, ``/etc``, ``/usr/local`` and ``/var/lib`` are its own; pids are the real
+machine's. Nothing outside is ever touched: users and settings that a test writes to ``/etc`` are seen in it and nowhere
+else. Closing it kills everything in its cgroups and takes its namespaces, cgroups and files away. Should the process
+that opened it be killed, the shell that holds the namespaces does the same.
 
 Needs root. ``inside`` enters it; ``outside`` enters a second machine on the same wire (where ``uplink`` is on).
 """
@@ -161,7 +161,7 @@ class Machine:
         steps = [
             "mount -t tmpfs tmpfs /run",
             "mkdir -p /run/lock /run/user",
-            *(LAYER.format(folder=folder) for folder in ("/etc", "/var/lib")),
+            *(LAYER.format(folder=folder) for folder in ("/etc", "/var/lib", "/usr/local")),
             *(f"mount --bind {tree / self._cgroup} {tree}" for tree in _every_hierarchy()),
             "mount --make-rshared /",
         ]

@@ -109,6 +109,34 @@ class Podman:
         """The folder of everything that is kept."""
         return self.machine.root
 
+    @property
+    def inside(self) -> list[str]:
+        """The words before a command that run it on Podman's machine."""
+        return self.machine.joined
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which Stockade finds this Podman, and no Docker engine."""
+        return {**os.environ, "HOME": "/root", "DOCKER_HOST": f"unix://{self.root / 'no-docker.sock'}"}
+
+    @property
+    def host_pid(self) -> int:
+        """A process that holds the machine's namespaces."""
+        return self.machine.host_pid
+
+    @property
+    def outside_pid(self) -> int:
+        """A process that holds the network namespace of the machine outside."""
+        return self.machine.outside_pid
+
+    def on_host(self, *command: str) -> str:
+        """Run a command on Podman's machine; return what it printed, stripped."""
+        return self.machine.on_host(*command)
+
+    def within(self, name: str) -> list[str]:
+        """Return the words before a command that run the machine's own tools in a container's network namespace."""
+        return ["nsenter", f"--net=/proc/{self.pid(name)}/ns/net", "--"]
+
     def command(self, *words: str, user: str = "") -> list[str]:
         """Return the words that run a command on Podman's machine as a user."""
         return [*self.machine.joined, *self._as(self._user(user)), *words]
