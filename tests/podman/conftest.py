@@ -14,7 +14,7 @@ from stockade.adapters.podman import PodmanRuntime, PodmanSettings
 from stockade.core.model.ids import HostId
 from stockade.seams.places import Place
 from stockade.testing.following import Follower, following
-from stockade.testing.podman import Podman, PodmanOptions, why_not, why_not_rootless
+from stockade.testing.podman import Podman, PodmanOptions, why_not, why_not_journald, why_not_rootless
 
 HOST = HostId("host-a")
 SETTINGS = PodmanSettings(answer=60, patience=0.3, last_retry=0.5)
@@ -71,6 +71,13 @@ def able() -> None:
 def able_rootless() -> None:
     """A user's Podman can run here."""
     if reason := why_not_rootless():
+        pytest.skip(f"this machine: {reason}")
+
+
+@pytest.fixture(scope="session")
+def able_journald() -> None:
+    """There can be a journal for Podman's events here."""
+    if reason := why_not_journald():
         pytest.skip(f"this machine: {reason}")
 
 

@@ -105,6 +105,28 @@ def test_podman_that_cannot_be_asked(able, follow):
         asyncio.run(test())
 
 
+def test_events_that_a_journal_keeps(able_journald, follow):
+    """The same, by the journal; and a journal that is started anew loses nothing for good."""
+    with Podman(PodmanOptions(events="journald", uplink=False)) as podman:
+
+        async def test() -> None:
+            async with follow(podman, resync=5.0) as told:
+                for name in ("one", "two"):
+                    await aside(podman.run, name, "--label", f"name={name}")
+                    await told.until(lambda t, name=name: t[name].endpoints)
+                    states = [event.sighting.state for event in told.about(name)]
+                    assert states[:2] == [WorkloadState.CREATED, WorkloadState.RUNNING]
+                await aside(podman.remove, "one")
+                await told.until(lambda t: "one" not in t.named())
+                await aside(podman.machine.on_host, "sh", "-c", "rm -r /run/log/journal/*; mkdir -p /run/log/journal")
+                await aside(podman.run, "three")
+                await told.until(lambda t: t["three"].endpoints, within=60)
+                await aside(podman.remove, "two", "three")
+                await told.until(lambda t: not t.now, within=60)
+
+        asyncio.run(test())
+
+
 ORPHAN = """
 import asyncio, sys
 sys.path.insert(0, sys.argv[1])

@@ -11,6 +11,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -46,13 +48,22 @@ network_backend = "{network}"
 """
 
 
+JOURNAL = Path("/lib/systemd/systemd-journald")
+JOURNAL_SETTINGS = """
+[Journal]
+Storage=volatile
+ReadKMsg=no
+Audit=no
+"""
+
+
 class PodmanOptions(msgspec.Struct, frozen=True):
     """How Podman is set up. ``hooks`` are its folders of OCI hooks, root's and its users'; ``users`` have their own."""
 
     network: str = "netavark"
     """``netavark`` or ``cni``."""
     events: str = "file"
-    """``file``, ``journald`` or ``none``."""
+    """``file``, ``journald`` (the machine then has a journal of its own) or ``none``."""
     runtime: str = "runc"
     hooks: tuple[Path, ...] = ()
     users: tuple[str, ...] = ()
@@ -83,6 +94,7 @@ class Podman:
         self.machine = Machine(uplink=options.uplink, bridge_nf=options.bridge_nf)
         self.users: dict[str, User] = {}
         self._files = dict(files or {})
+        self._journal: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -101,6 +113,9 @@ class Podman:
         """End every container and remove every trace. May be called twice."""
         self.machine.close()
         self.users.clear()
+        if self._journal is not None:
+            self._journal.kill()
+            self._journal.wait()
 
     # What tests do with it; ``user`` empty is root
 
@@ -183,6 +198,8 @@ class Podman:
         self.machine.__enter__()
         self._private_devices()
         self._settings()
+        if self.options.events == "journald":
+            self._keep_journal()
         for number, name in enumerate(self.options.users, 1):
             self.users[name] = self._make_user(name, FIRST_UID + number)
         archive = root_archive(self._files)
@@ -205,6 +222,15 @@ class Podman:
         self._write("/etc/containers/policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}\n')
         storage = STORAGE.format(runroot="/run/containers/storage", graphroot=self.root / "storage")
         self._write("/etc/containers/storage.conf", storage)
+
+    def _keep_journal(self) -> None:
+        self._write("/etc/machine-id", f"{uuid.uuid4().hex}\n")
+        self._write("/etc/systemd/journald.conf", JOURNAL_SETTINGS)
+        with (self.root / "journal.log").open("wb") as log:
+            words = [*self.machine.joined, str(JOURNAL)]
+            self._journal = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait = "for n in $(seq 300); do test -S /run/systemd/journal/socket && exit; sleep 0.1; done; exit 1"
+        self.machine.on_host("sh", "-c", wait)
 
     def _make_user(self, name: str, uid: int) -> User:
         user = User(name, uid, self.root / "home" / name)
@@ -270,6 +296,11 @@ def why_not_rootless() -> str:
     if not tun.exists() or not stat.S_ISCHR(tun.stat().st_mode):
         return "no /dev/net/tun: slirp4netns makes its link of it"
     return ""
+
+
+def why_not_journald() -> str:
+    """Say why there can be no journal of Podman's events here; empty where there can."""
+    return why_not() or ("" if JOURNAL.exists() else f"no {JOURNAL}: systemd is not installed")
 
 
 def _absent(*programs: str) -> str:

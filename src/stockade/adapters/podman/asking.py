@@ -55,6 +55,7 @@ class Account(msgspec.Struct, frozen=True, order=True):
 
     uid: int = 0
     gid: int = 0
+    groups: tuple[int, ...] = ()
     home: str = "/root"
     runtime_folder: str = ""
 
@@ -120,7 +121,7 @@ class Asking:
 
     async def _start(self, *words: str) -> asyncio.subprocess.Process:
         account = self.account
-        ids = () if account.uid == 0 else (f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups")
+        ids = () if account.uid == 0 else _identity(account)
         # Our death is its death, whatever ours is; it would listen on in vain.
         command = (*self._settings.enter, "setpriv", "--pdeathsig", "KILL", *ids, "podman", *words)
         try:
@@ -141,6 +142,11 @@ class Asking:
 def program() -> str:
     """Return where ``podman`` is; empty where it is not installed."""
     return shutil.which("podman", path=SBIN) or ""
+
+
+def _identity(account: Account) -> tuple[str, ...]:
+    groups = f"--groups={','.join(map(str, account.groups))}" if account.groups else "--clear-groups"
+    return f"--reuid={account.uid}", f"--regid={account.gid}", groups
 
 
 def _environment(account: Account) -> dict[str, str]:

@@ -43,8 +43,8 @@ def _monitored_by(folder: Path, own: str) -> Account | None:
     if uid == 0:
         return None
     told = dict(word.split("=", 1) for word in (folder / "environ").read_text().split("\0") if "=" in word)
-    folder_of = told.get("XDG_RUNTIME_DIR", "")
-    return Account(uid, gid, told.get("HOME", "/"), folder_of)
+    groups = tuple(sorted(int(each) for each in status.get("Groups", "").split()))
+    return Account(uid, gid, groups, told.get("HOME", "/"), told.get("XDG_RUNTIME_DIR", ""))
 
 
 def _namespace(folder: Path) -> str:
