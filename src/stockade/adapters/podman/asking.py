@@ -16,6 +16,7 @@ import msgspec
 SBIN = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 _LINE = 16 << 20
 _SAID = 4096
+_PIECE = 1 << 16
 
 
 class PodmanSettings(msgspec.Struct, frozen=True):
@@ -87,14 +88,21 @@ class Asking:
         process = await self._start(*words)
         try:
             async with asyncio.timeout(self._settings.answer):
-                printed, said = await process.communicate()
+                printed, said = await asyncio.gather(self._whole(process.stdout), _tail(process.stderr))
+                await process.wait()
         except TimeoutError as problem:
             raise Late(f"{self.account.owner} did not answer `{words[0]}` in {self._settings.answer:g} s") from problem
         finally:
             await _end(process)
-        if len(printed) > self._settings.largest_answer:
-            raise PodmanLost(f"{self.account.owner} printed more than it should")
         return Answer(printed, _last_line(said) if process.returncode else "")
+
+    async def _whole(self, stream: asyncio.StreamReader | None) -> bytes:
+        found = bytearray()
+        while stream is not None and (piece := await stream.read(_PIECE)):
+            found += piece
+            if len(found) > self._settings.largest_answer:
+                raise PodmanLost(f"{self.account.owner} printed more than it should")
+        return bytes(found)
 
     @contextlib.asynccontextmanager
     async def lines(self, *words: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -106,11 +114,9 @@ class Asking:
             await _end(process)
 
     async def _lines(self, process: asyncio.subprocess.Process, word: str) -> AsyncIterator[bytes]:
-        if process.stdout is None or process.stderr is None:
-            raise PodmanLost(f"{self.account.owner} cannot be listened to")
-        complaining = asyncio.create_task(_read_tail(process.stderr))
+        complaining = asyncio.create_task(_tail(process.stderr))
         try:
-            while line := await process.stdout.readline():
+            while process.stdout is not None and (line := await process.stdout.readline()):
                 yield line
             said = _last_line(await complaining)
         except ValueError as problem:
@@ -146,7 +152,7 @@ def program() -> str:
 
 def _identity(account: Account) -> tuple[str, ...]:
     groups = f"--groups={','.join(map(str, account.groups))}" if account.groups else "--clear-groups"
-    return f"--reuid={account.uid}", f"--regid={account.gid}", groups
+    return f"--reuid={account.uid}", f"--regid={account.gid}", groups, "--inh-caps=-all"
 
 
 def _environment(account: Account) -> dict[str, str]:
@@ -163,9 +169,9 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-async def _read_tail(stream: asyncio.StreamReader) -> bytes:
+async def _tail(stream: asyncio.StreamReader | None) -> bytes:
     tail = b""
-    while piece := await stream.read(_SAID):
+    while stream is not None and (piece := await stream.read(_SAID)):
         tail = (tail + piece)[-_SAID:]
     return tail
 

@@ -47,7 +47,7 @@ class Outbox:
         self._lost[uid] = reason
         if self._whole or uid == 0:
             self._put(_LOST, self._losses())
-        if uid:
+        if uid and uid in self._expected:
             self._answered(uid)
 
     def done(self, uid: int) -> bool:
