@@ -33,7 +33,7 @@ def places(podman: Podman) -> Callable[[str], Place]:
     of_links = LinkPlaces(HOST)
 
     def look(path: str) -> Place:
-        with Namespace.at(f"/proc/{podman.machine.host_pid}/ns/net") as machine:
+        with Namespace.at(f"/proc/{podman.host_pid}/ns/net") as machine:
             return machine.call(lambda: of_links(path))
 
     return look
@@ -47,8 +47,8 @@ async def follow(podman: Podman, **more: object) -> AsyncIterator[Follower]:
         places=places(podman),
         clock=SystemClock(),
         jitter=random.Random(7).random,
-        settings=PodmanSettings(**{**settings, "enter": tuple(podman.machine.joined)}),  # type: ignore[arg-type]
-        runtime_folders=Path(f"/proc/{podman.machine.host_pid}/root/run/user"),
+        settings=PodmanSettings(**{**settings, "enter": tuple(podman.joined)}),  # type: ignore[arg-type]
+        runtime_folders=Path(f"/proc/{podman.host_pid}/root/run/user"),
     )
     async with following(runtime, within=120) as told:
         yield told

@@ -37,8 +37,8 @@ def links(podman: Podman, name: str) -> dict[str, tuple[str, set[str]]]:
     """What the kernel says of a container's links: by MAC, the host's port and the addresses."""
     pid = podman.pid(name)
     words = ["nsenter", f"--net=/proc/{pid}/ns/net", "--", "ip", "-j", "address"]
-    inner = json.loads(podman.machine.on_host(*words))
-    outer = {each["ifindex"]: each["ifname"] for each in json.loads(podman.machine.on_host("ip", "-j", "link"))}
+    inner = json.loads(podman.on_host(*words))
+    outer = {each["ifindex"]: each["ifname"] for each in json.loads(podman.on_host("ip", "-j", "link"))}
     return {
         each["address"]: (
             outer.get(each.get("link_index", 0), ""),
@@ -186,7 +186,7 @@ def translations(podman: Podman) -> set[tuple[str, str, str, str]]:
     """What the kernel translates: protocol, host address (empty: any), host port, target."""
     found = set()
     for program in ("iptables", "ip6tables"):
-        for line in podman.machine.on_host(program, "-t", "nat", "-S").splitlines():
+        for line in podman.on_host(program, "-t", "nat", "-S").splitlines():
             words = line.split()
             if "--to-destination" in words:
                 value = dict(itertools.pairwise(words))

@@ -24,7 +24,7 @@ async def aside(call, *words, **named):
 
 def listeners(podman: Podman) -> list[int]:
     """The processes that listen to this Podman's events."""
-    machine = Path(f"/proc/{podman.machine.host_pid}/ns/net").readlink()
+    machine = Path(f"/proc/{podman.host_pid}/ns/net").readlink()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -69,10 +69,10 @@ def test_an_event_that_was_lost_is_made_up_for(podman, follow):
             (pid,) = listeners(podman)
             os.kill(pid, signal.SIGSTOP)
             await aside(podman.run, "unheard")
-            await aside(podman.machine.on_host, "sh", "-c", ": > /run/libpod/events/events.log")
+            await aside(podman.on_host, "sh", "-c", ": > /run/libpod/events/events.log")
             os.kill(pid, signal.SIGCONT)
             await told.until(lambda t: t["unheard"].endpoints)
-            await aside(podman.machine.on_host, "sh", "-c", ": > /run/libpod/events/events.log")
+            await aside(podman.on_host, "sh", "-c", ": > /run/libpod/events/events.log")
             await aside(podman.remove, "unheard")
             await told.until(lambda t: not t.now)
 
@@ -89,15 +89,15 @@ def test_podman_that_cannot_be_asked(able, follow):
             async with follow(podman) as told:
                 await told.until(lambda t: t["web"].endpoints)
                 before = told["web"]
-                await aside(podman.machine.on_host, "sh", "-c", f"cp {settings} /run/kept; echo nonsense > {settings}")
+                await aside(podman.on_host, "sh", "-c", f"cp {settings} /run/kept; echo nonsense > {settings}")
                 for pid in listeners(podman):
                     os.kill(pid, signal.SIGKILL)
                 await told.until(lambda t: "containers.conf" in t.lost)
                 assert told["web"] == before
-                await aside(podman.machine.on_host, "cp", "/run/kept", settings)
+                await aside(podman.on_host, "cp", "/run/kept", settings)
                 await told.until(lambda t: not t.lost)
                 assert told["web"] == before
-                await aside(podman.machine.on_host, "sed", "-i", 's/"file"/"none"/', settings)
+                await aside(podman.on_host, "sed", "-i", 's/"file"/"none"/', settings)
                 for pid in listeners(podman):
                     os.kill(pid, signal.SIGKILL)
                 await told.until(lambda t: "none" in t.lost)
@@ -118,7 +118,7 @@ def test_events_that_a_journal_keeps(able_journald, follow):
                     assert states[:2] == [WorkloadState.CREATED, WorkloadState.RUNNING]
                 await aside(podman.remove, "one")
                 await told.until(lambda t: "one" not in t.named())
-                await aside(podman.machine.on_host, "sh", "-c", "rm -r /run/log/journal/*; mkdir -p /run/log/journal")
+                await aside(podman.on_host, "sh", "-c", "rm -r /run/log/journal/*; mkdir -p /run/log/journal")
                 await aside(podman.run, "three")
                 await told.until(lambda t: t["three"].endpoints, within=60)
                 await aside(podman.remove, "two", "three")
@@ -148,7 +148,7 @@ asyncio.run(main())
 
 @pytest.mark.fault
 def test_nobody_listens_on_when_we_are_killed(podman):
-    argv = [sys.executable, "-c", ORPHAN, str(Path(__file__).parent), *podman.machine.joined]
+    argv = [sys.executable, "-c", ORPHAN, str(Path(__file__).parent), *podman.joined]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as follower:
         assert follower.stdout.readline() == b"listed\n"
         assert listeners(podman)

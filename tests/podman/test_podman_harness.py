@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stockade.testing.machines import MachineError
+from stockade.testing.engine_host import EngineError
 from stockade.testing.podman import Podman, PodmanOptions
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
@@ -66,7 +66,7 @@ def test_nothing_is_left_behind(folder, able_rootless):
         podman.run("paused")
         podman.podman("pause", "paused")
         podman.run("web", "-p", "8081:80", user="ann")
-        pids = [podman.machine.host_pid, podman.pid("web"), podman.pid("web", "ann")]
+        pids = [podman.host_pid, podman.pid("web"), podman.pid("web", "ann")]
         inside = {str(Path(f"/proc/{pid}/ns/net").readlink()) for pid in pids}
         root = podman.root
         assert len(inside) == 3
@@ -87,7 +87,7 @@ from stockade.testing.podman import Podman
 with Podman() as podman:
     podman.run("web", "-p", "8080:80")
     podman.podman("pause", "web")
-    print(podman.root, podman.machine.host_pid, flush=True)
+    print(podman.root, podman.host_pid, flush=True)
     sys.stdin.read()
 """
 
@@ -127,9 +127,9 @@ def test_hooks_see_the_births_of_everybody(folder, able_rootless):
         said = (hooks / "said").read_text()
         assert all(f'"id":"{each}"' in said for each in born)
         (hooks / "closed").touch()
-        with pytest.raises(MachineError, match="hook"):
+        with pytest.raises(EngineError, match="hook"):
             podman.run("late")
-        with pytest.raises(MachineError, match="hook"):
+        with pytest.raises(EngineError, match="hook"):
             podman.run("late", user="ann")
 
 

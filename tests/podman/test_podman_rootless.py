@@ -114,7 +114,7 @@ def test_a_user_speaks_of_nobody_elses_namespace(rootless):
     own = Path(f"/proc/{podman.pid('web', 'ann')}/ns/net")
     with owned(own, uid) as path:
         assert os.stat(path).st_ino == os.stat(own).st_ino  # noqa: PTH116 - nsfs has no Path of its own
-    for other in (podman.pid("web"), podman.machine.host_pid):
+    for other in (podman.pid("web"), podman.host_pid):
         with pytest.raises(OSError, match="not a network namespace of user"):
             owned(Path(f"/proc/{other}/ns/net"), uid).__enter__()
 
@@ -150,7 +150,7 @@ def test_its_traffic_is_the_hosts_own(rootless):
     target = podman.inspect("target")["NetworkSettings"]["Networks"]["podman"]["IPAddress"]
     within = ["nsenter", f"--net=/proc/{podman.pid('target')}/ns/net", "--"]
     for port, name in ((7001, "slirp"), (7002, "bridged")):
-        assert peer_of(podman, podman.machine.outside, port, "198.51.100.2", name, **ANN) == "198.51.100.1"
+        assert peer_of(podman, podman.outside, port, "198.51.100.2", name, **ANN) == "198.51.100.1"
         assert peer_of(podman, within, port, target, name, **ANN) == "10.88.0.1"
     podman.run("own")
     source = podman.inspect("own")["NetworkSettings"]["Networks"]["podman"]["IPAddress"]
@@ -160,23 +160,23 @@ def test_its_traffic_is_the_hosts_own(rootless):
 def test_between_one_users_containers_the_host_sees_nothing(rootless):
     podman: Podman = rootless
     podman.podman("network", "create", "front", **ANN)
-    before = {each["ifname"] for each in json.loads(podman.machine.on_host("ip", "-j", "link"))}
+    before = {each["ifname"] for each in json.loads(podman.on_host("ip", "-j", "link"))}
     podman.run("web", "--network", "front", command=("sh", "-c", "httpd -p 80; exec sleep 100000"), **ANN)
     podman.run("client", "--network", "front", **ANN)
     address = podman.inspect("web", "ann")["NetworkSettings"]["Networks"]["front"]["IPAddress"]
     assert podman.exec("client", "wget", "-qO-", f"http://{address}/etc/passwd", **ANN).startswith("root:")
-    after = {each["ifname"] for each in json.loads(podman.machine.on_host("ip", "-j", "link"))}
+    after = {each["ifname"] for each in json.loads(podman.on_host("ip", "-j", "link"))}
     assert after == before, "its links are in a namespace of the user's"
 
 
 def test_what_it_publishes_is_a_port_of_a_process_of_the_host(rootless):
     podman: Podman = rootless
     podman.run("web", "-p", "8083:80", command=("sh", "-c", "httpd -p 80; exec sleep 100000"), **ANN)
-    said = podman.machine.on_host("ss", "-Hltnp", "sport", "=", ":8083")
+    said = podman.on_host("ss", "-Hltnp", "sport", "=", ":8083")
     assert "rootlessport" in said or '"exe"' in said
-    assert "8083" not in podman.machine.on_host("iptables", "-t", "nat", "-S")
+    assert "8083" not in podman.on_host("iptables", "-t", "nat", "-S")
     fetched = subprocess.run(
-        [*podman.machine.outside, "busybox", "wget", "-qO-", "http://198.51.100.1:8083/etc/passwd"],
+        [*podman.outside, "busybox", "wget", "-qO-", "http://198.51.100.1:8083/etc/passwd"],
         capture_output=True,
         text=True,
         timeout=60,

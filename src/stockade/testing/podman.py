@@ -1,7 +1,7 @@
 """A real Podman for tests, root's and that of users made for it, which leaves nothing behind.
 
-It works on a machine of its own (``machines.py``), with its own storage, runroot, settings and users; no registry is
-ever asked: the one image is made here from the machine's static busybox. What runs on that machine, Stockade for
+It works on a host of its own (``engine_host.py``), with its own storage, runroot, settings and users; no registry is
+ever asked: the one image is made here from the machine's static busybox. What runs on that host, Stockade for
 instance, finds this Podman by the usual ways: ``podman``, ``/etc/containers``, ``/etc/passwd``, ``/run/user``.
 
 Needs root. ``why_not`` and ``why_not_rootless`` say what else is missing.
@@ -15,19 +15,18 @@ import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
 from stockade.testing.busybox import PATH, root_archive
-from stockade.testing.machines import Machine, MachineError, said
+from stockade.testing.engine_host import EngineError, EngineHost
 
 IMAGE = "localhost/busybox:stockade"
 FIRST_UID = 21000
 SUBORDINATES = 65536
 SLOW = 180.0
-"""Seconds for one call of podman on a machine that does much else."""
+"""Seconds for one call of podman on a host that does much else."""
 
 STORAGE = """
 [storage]
@@ -63,7 +62,7 @@ class PodmanOptions(msgspec.Struct, frozen=True):
     network: str = "netavark"
     """``netavark`` or ``cni``."""
     events: str = "file"
-    """``file``, ``journald`` (the machine then has a journal of its own) or ``none``."""
+    """``file``, ``journald`` (its host then has a journal of its own) or ``none``."""
     runtime: str = "runc"
     hooks: tuple[Path, ...] = ()
     users: tuple[str, ...] = ()
@@ -75,7 +74,7 @@ DEFAULTS = PodmanOptions()
 
 
 class User(msgspec.Struct, frozen=True):
-    """Somebody on Podman's machine, and nowhere else."""
+    """Somebody on Podman's host, and nowhere else."""
 
     name: str
     uid: int
@@ -85,49 +84,27 @@ class User(msgspec.Struct, frozen=True):
 ROOT = User("root", 0, Path("/root"))
 
 
-class Podman:
-    """Podman on a machine of its own, from ``with Podman() as podman`` to the end of the block."""
+class Podman(EngineHost):
+    """Podman on a host of its own, from ``with Podman() as podman`` to the end of the block."""
 
     def __init__(self, options: PodmanOptions = DEFAULTS, *, files: Mapping[str, bytes] | None = None) -> None:
+        super().__init__(own_cgroups=True)
         self.options = options
         self.image = IMAGE
-        self.machine = Machine(uplink=options.uplink, bridge_nf=options.bridge_nf)
         self.users: dict[str, User] = {}
         self._files = dict(files or {})
         self._journal: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
-        try:
-            self._open()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """End every container and remove every trace. May be called twice."""
-        self.machine.close()
+        super().close()
         self.users.clear()
         if self._journal is not None:
             self._journal.kill()
             self._journal.wait()
+            self._journal = None
 
     # What tests do with it; ``user`` empty is root
-
-    @property
-    def root(self) -> Path:
-        """The folder of everything that is kept."""
-        return self.machine.root
-
-    @property
-    def inside(self) -> list[str]:
-        """The words before a command that run it on Podman's machine."""
-        return self.machine.joined
 
     @property
     def environment(self) -> dict[str, str]:
@@ -135,30 +112,21 @@ class Podman:
         return {**os.environ, "HOME": "/root", "DOCKER_HOST": f"unix://{self.root / 'no-docker.sock'}"}
 
     @property
-    def host_pid(self) -> int:
-        """A process that holds the machine's namespaces."""
-        return self.machine.host_pid
-
-    @property
-    def outside_pid(self) -> int:
-        """A process that holds the network namespace of the machine outside."""
-        return self.machine.outside_pid
-
-    def on_host(self, *command: str) -> str:
-        """Run a command on Podman's machine; return what it printed, stripped."""
-        return self.machine.on_host(*command)
+    def joined(self) -> list[str]:
+        """As ``inside``; what the command leaves running ends with the host."""
+        return ["sh", "-c", self._joining("engine") + 'exec "$@"', "sh", *self.inside]
 
     def within(self, name: str) -> list[str]:
         """Return the words before a command that run the machine's own tools in a container's network namespace."""
         return ["nsenter", f"--net=/proc/{self.pid(name)}/ns/net", "--"]
 
     def command(self, *words: str, user: str = "") -> list[str]:
-        """Return the words that run a command on Podman's machine as a user."""
-        return [*self.machine.joined, *self._as(self._user(user)), *words]
+        """Return the words that run a command on Podman's host as a user."""
+        return [*self.joined, *self._as(self._user(user)), *words]
 
     def podman(self, *words: str, user: str = "", timeout: float = SLOW, given: bytes | None = None) -> str:
         """Run ``podman``; return what it printed, stripped."""
-        return said(self.command("podman", *words, user=user), timeout=timeout, given=given)
+        return _said(self.command("podman", *words, user=user), timeout, given)
 
     def run(
         self, name: str, *words: str, command: Sequence[str] = ("sleep", "100000"), user: str = "", init: bool = True
@@ -195,7 +163,9 @@ class Podman:
     # Opening
 
     def _open(self) -> None:
-        self.machine.__enter__()
+        self._make_host(uplink=self.options.uplink, bridge_nf=self.options.bridge_nf)
+        self.root.chmod(0o711)  # users made for a test pass through
+        self.on_host("mount", "--make-rshared", "/")  # as a service manager leaves it
         self._private_devices()
         self._settings()
         if self.options.events == "journald":
@@ -207,12 +177,12 @@ class Podman:
             self.podman("import", "--change", f"ENV PATH={PATH}", "-", self.image, user=user, given=archive)
 
     def _private_devices(self) -> None:
-        """Give everybody the two devices that rootless networks and storage need, on this machine alone."""
+        """Give everybody the two devices that rootless networks and storage need, on this host alone."""
         for path in (Path("/dev/net/tun"), Path("/dev/fuse")):
             if path.exists():
                 number, own = path.stat().st_rdev, f"/run/{path.name}"
-                self.machine.on_host("mknod", "-m", "666", own, "c", str(os.major(number)), str(os.minor(number)))
-                self.machine.on_host("mount", "--bind", own, str(path))
+                self.on_host("mknod", "-m", "666", own, "c", str(os.major(number)), str(os.minor(number)))
+                self.on_host("mount", "--bind", own, str(path))
 
     def _settings(self) -> None:
         options = self.options
@@ -227,10 +197,10 @@ class Podman:
         self._write("/etc/machine-id", f"{uuid.uuid4().hex}\n")
         self._write("/etc/systemd/journald.conf", JOURNAL_SETTINGS)
         with (self.root / "journal.log").open("wb") as log:
-            words = [*self.machine.joined, str(JOURNAL)]
+            words = [*self.joined, str(JOURNAL)]
             self._journal = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait = "for n in $(seq 300); do test -S /run/systemd/journal/socket && exit; sleep 0.1; done; exit 1"
-        self.machine.on_host("sh", "-c", wait)
+        self.on_host("sh", "-c", wait)
 
     def _make_user(self, name: str, uid: int) -> User:
         user = User(name, uid, self.root / "home" / name)
@@ -243,23 +213,23 @@ class Podman:
             "/etc/subgid": f"{name}:{first}:{SUBORDINATES}",
         }
         for path, line in lines.items():
-            self.machine.on_host("sh", "-c", f"echo '{line}' >> {path}")
+            self.on_host("sh", "-c", f"echo '{line}' >> {path}")
         storage = STORAGE.format(
             runroot=f"/run/user/{uid}/containers", graphroot=user.home / ".local/share/containers/storage"
         )
         self._write(str(user.home / ".config/containers/storage.conf"), storage)
         own = [str(user.home), f"/run/user/{uid}"]
-        self.machine.on_host("mkdir", "-m", "700", f"/run/user/{uid}")
-        self.machine.on_host("chown", "-R", f"{uid}:{uid}", *own)
+        self.on_host("mkdir", "-p", "-m", "700", f"/run/user/{uid}")
+        self.on_host("chown", "-R", f"{uid}:{uid}", *own)
         return user
 
     def _write(self, path: str, text: str) -> None:
-        self.machine.on_host("mkdir", "-p", str(Path(path).parent))
-        self.machine.on_host("sh", "-c", f"cat > {path}", given=text.encode())
+        self.on_host("mkdir", "-p", str(Path(path).parent))
+        _said([*self.inside, "sh", "-c", f"cat > {path}"], SLOW, text.encode())
 
     def _user(self, name: str) -> User:
         if name and name not in self.users:
-            raise MachineError(f"nobody here is called {name}", remedy="name the user in PodmanOptions")
+            raise EngineError(f"nobody here is called {name}", remedy="name the user in PodmanOptions")
         return self.users[name] if name else ROOT
 
     def _as(self, user: User) -> list[str]:
@@ -271,6 +241,15 @@ class Podman:
         return ["setpriv", *ids, *words, f"XDG_RUNTIME_DIR=/run/user/{user.uid}", f"USER={user.name}"]
 
 
+def _said(command: Sequence[str], timeout: float, given: bytes | None) -> str:
+    """Run a command with something on its standard input; return what it printed, stripped."""
+    done = subprocess.run(command, input=given or b"", capture_output=True, timeout=timeout, check=False)
+    if done.returncode:
+        words = (done.stderr or done.stdout).decode(errors="replace").strip()
+        raise EngineError(f"`{' '.join(command)}` said {done.returncode}: {words}")
+    return done.stdout.decode(errors="replace").strip()
+
+
 # What is missing
 
 
@@ -279,10 +258,10 @@ def why_not() -> str:
     if absent := _absent("podman", "conmon", "runc", "netavark", "busybox", "iptables"):
         return f"{absent} not installed (make setup)"
     if os.geteuid() != 0:
-        return "a machine for Podman needs root"
+        return "a host for Podman needs root"
     # A user namespace shows root, and mounts are refused all the same.
     if Path("/proc/self/uid_map").read_text(encoding="ascii").split() != ["0", "0", "4294967295"]:
-        return "a machine for Podman needs root outside a user namespace"
+        return "a host for Podman needs root outside a user namespace"
     return ""
 
 
