@@ -19,7 +19,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 CORE_TESTS = Path(__file__).parent / "core"
 KINDS = ("real", "docker", "fault", "guest")
-TOGETHER = ("tests/docker/", "tests/containerd/", "tests/faults/test_faults.py", "tests/kernel/test_random_worlds.py")
+TOGETHER = (
+    "tests/docker/",
+    "tests/podman/",
+    "tests/containerd/",
+    "tests/faults/test_faults.py",
+    "tests/kernel/test_random_worlds.py",
+)
 """Each on one worker: one Docker engine at a time, one small disk; the random worlds are tried once for all tests."""
 FACTS = ("this kernel", "this machine")
 

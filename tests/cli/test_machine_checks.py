@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from stockade.cli.machine_checks import checks, worst
-from stockade.cli.machine_facts import Docker, Facts, ForeignChain, MarkWrite, Rules, collect, read_rules
+from stockade.cli.machine_facts import Docker, Facts, ForeignChain, MarkWrite, Podman, Rules, collect, read_rules
 from stockade.wire.api import Judged
 
 BRIDGE_NF = (("bridge-nf-call-iptables", 1), ("bridge-nf-call-ip6tables", 1))
@@ -23,6 +23,7 @@ SOUND = Facts(
     rules=Rules(),
     hooks_listed=True,
     docker=Docker("unix:///d.sock", there=True),
+    podman=Podman(there=True, used=True, events="journald"),
     state="/var/lib/stockade",
 )
 
@@ -71,6 +72,12 @@ def test_a_sound_machine_is_sound() -> None:
         ("hooks", {"hooks_listed": False}, Judged.NOT_ASSESSED),
         ("docker", {"docker": Docker("unix:///d.sock")}, Judged.GOOD),
         ("docker", {"docker": Docker("unix:///d.sock", True, "Permission denied")}, Judged.PROBLEM),
+        ("podman", {"podman": None}, Judged.NOT_ASSESSED),
+        ("podman", {"podman": Podman()}, Judged.GOOD),
+        ("podman", {"podman": Podman(there=True)}, Judged.GOOD),
+        ("podman", {"podman": Podman(True, True, "none")}, Judged.PROBLEM),
+        ("podman", {"podman": Podman(True, True, "file", (1000,))}, Judged.WARNING),
+        ("podman", {"podman": Podman(True, True, error="permission denied")}, Judged.NOT_ASSESSED),
         ("state folder", {"state_error": "/var/lib is not writable"}, Judged.PROBLEM),
     ],
 )

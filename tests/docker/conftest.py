@@ -11,10 +11,10 @@ import pytest
 
 from stockade.adapters.docker import DockerRuntime, EngineSettings
 from stockade.core.model.ids import HostId
-from stockade.core.model.inventory import Attachment, Endpoint, Sighting
+from stockade.core.model.inventory import Attachment, Endpoint
 from stockade.seams.places import Place
-from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
 from stockade.testing.engine import Engine, EngineError, EngineOptions
+from stockade.testing.following import Follower, following
 
 SETTINGS = EngineSettings(answer=3, heartbeat=0.5, patience=0.3, last_retry=0.5)
 
@@ -25,81 +25,6 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
-
-
-class Follower:
-    """All that a runtime has told, and what is true by it now, keyed by container name."""
-
-    def __init__(self, runtime: DockerRuntime) -> None:
-        self.runtime = runtime
-        self.told: list[RuntimeEvent] = []
-        self.taken: list[float] = []
-        self.now: dict[str, Seen] = {}
-        self.lost = ""
-        self.keeping: list[asyncio.Future[None]] = []
-        self._changed = asyncio.Condition()
-
-    def __getitem__(self, name: str) -> Sighting:
-        return self.named()[name].sighting
-
-    def named(self) -> dict[str, Seen]:
-        return {seen.sighting.name: seen for seen in self.now.values()}
-
-    def about(self, name: str) -> list[RuntimeEvent]:
-        ids = {event.sighting.id for event in self.told if isinstance(event, Seen) and event.sighting.name == name}
-        return [
-            event
-            for event in self.told
-            if (isinstance(event, Seen) and event.sighting.id in ids) or (isinstance(event, Gone) and event.id in ids)
-        ]
-
-    async def until(self, wanted: Callable[["Follower"], object], within: float = 30.0) -> None:
-        async def met() -> None:
-            async with self._changed:
-                await self._changed.wait_for(lambda: _holds(wanted, self))
-
-        waiting = {asyncio.ensure_future(met()), *self.keeping}
-        done, _ = await asyncio.wait(waiting, timeout=within, return_when=asyncio.FIRST_COMPLETED)
-        for each in done:
-            each.result()
-        if not done:
-            shown = "\n".join(map(repr, self.named().values()))
-            pytest.fail(f"not within {within} s; lost: {self.lost!r}; last told: {self.told[-3:]}\n{shown}")
-
-    async def quiet(self, seconds: float = 0.5) -> None:
-        """Return when nothing was told for a while."""
-        while True:
-            count = len(self.told)
-            await asyncio.sleep(seconds)
-            if len(self.told) == count:
-                return
-
-    async def keep(self) -> None:
-        async for event in self.runtime.events():
-            async with self._changed:
-                self._take(event)
-                self._changed.notify_all()
-
-    def _take(self, event: RuntimeEvent) -> None:
-        self.told.append(event)
-        self.taken.append(time.time())
-        match event:
-            case Listed():
-                self.now = {seen.sighting.id: seen for seen in event.seen}
-                self.lost = ""
-            case Lost():
-                self.lost = event.reason
-            case Seen():
-                self.now[event.sighting.id] = event
-            case Gone():
-                self.now.pop(event.id, None)
-
-
-def _holds(wanted: Callable[[Follower], object], follower: Follower) -> bool:
-    try:
-        return bool(wanted(follower))
-    except KeyError:  # not there yet
-        return False
 
 
 @contextlib.asynccontextmanager
@@ -116,17 +41,8 @@ async def follow(engine: Engine, socket: str = "", **more: object) -> AsyncItera
     runtime = DockerRuntime(
         HostId("host-a"), socket=socket or str(engine.socket), places=places, clock=SystemClock(), **settings
     )
-    follower = Follower(runtime)
-    keeping = asyncio.create_task(follower.keep())
-    follower.keeping.append(keeping)
-    try:
-        await follower.until(lambda told: told.told)
-        yield follower
-        assert not keeping.done(), keeping
-    finally:
-        keeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeping
+    async with following(runtime) as told:
+        yield told
 
 
 class Wire:

@@ -1,4 +1,4 @@
-"""Where ``up`` learns what runs here: the Docker engine, a lab, and the kernel's own links."""
+"""Where ``up`` learns what runs here: the Docker engine, Podman, a lab, and the kernel's own links."""
 
 import asyncio
 import random
@@ -8,6 +8,7 @@ from pathlib import Path
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
 from stockade.adapters.netlink import HostWatch, LinkPlaces
+from stockade.adapters.podman import PodmanRuntime, program, used
 from stockade.agent.values import HostObserved
 from stockade.cli.machine_checks import checks
 from stockade.cli.machine_facts import collect
@@ -24,13 +25,23 @@ class Sources:
     """The sources of one host, and the host itself as the kernel and they together show it."""
 
     def __init__(
-        self, host: HostId, settings: Settings, *, docker: bool | None, lab: Path | None, uplinks: tuple[str, ...]
+        self,
+        host: HostId,
+        settings: Settings,
+        *,
+        docker: bool | None,
+        podman: bool | None,
+        lab: Path | None,
+        uplinks: tuple[str, ...],
     ) -> None:
         self._host = host
         self._watch = HostWatch(host, uplinks=uplinks)
         self._bridges: tuple[Bridge, ...] = ()
         self._moved = asyncio.Event()
-        self.runtimes: tuple[Runtime, ...] = tuple(self._runtimes(settings, docker=docker, lab=lab))
+        self.runtimes: tuple[Runtime, ...] = (
+            *self._runtimes(settings, docker=docker, lab=lab),
+            *self._podman(podman),
+        )
 
     async def looks(self) -> AsyncIterator[HostObserved]:
         """Yield the host whenever something about it changed; the first time at once."""
@@ -64,6 +75,18 @@ class Sources:
                 )
             )
         return found
+
+    def _podman(self, wanted: bool | None) -> Sequence[Runtime]:
+        if wanted is True and not program():
+            raise StockadeError(
+                "podman is not installed",
+                kept="nothing was started",
+                remedy="install it, or leave --podman out",
+            )
+        if not (wanted or (wanted is None and used())):
+            return ()
+        places = LinkPlaces(self._host)
+        return (PodmanRuntime(self._host, places=places, clock=SystemClock(), jitter=random.random),)
 
     def _learn(self, bridges: tuple[Bridge, ...]) -> None:
         self._bridges = bridges

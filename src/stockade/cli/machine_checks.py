@@ -179,6 +179,33 @@ def docker(facts: Facts) -> Check:
     return _good("docker", f"the engine at {it.address} answers")
 
 
+def podman(facts: Facts) -> Check:
+    """Podman is another source: root's can be enforced, and users' cannot."""
+    it = facts.podman
+    if it is None:
+        return _unknown("podman", "not looked at", "run it again as root")
+    if not it.there:
+        return _good("podman", "not installed: its containers are not looked for")
+    if not it.used:
+        return _good("podman", "installed, and not used: its containers are not looked for")
+    if it.events == "none":
+        return _problem(
+            "podman",
+            "tells no events, so births go unseen",
+            'events_logger = "file" in /etc/containers/containers.conf',
+        )
+    if it.error:
+        return _unknown("podman", it.error, "sudo podman info")
+    if it.users:
+        named = ", ".join(map(str, it.users))
+        return _warning(
+            "podman",
+            f"containers of users ({named}) leave as the host's own: full and selective are refused for them",
+            "run as root's what must be enforced",
+        )
+    return _good("podman", f"root's is followed (events: {it.events})")
+
+
 def state(facts: Facts) -> Check:
     """Events, versions and audit log need a folder."""
     if facts.state_error:
@@ -201,6 +228,7 @@ CHECKS: tuple[Callable[[Facts], Check], ...] = (
     others,
     hooks,
     docker,
+    podman,
     state,
 )
 

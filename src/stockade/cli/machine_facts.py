@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from stockade.adapters import podman
 from stockade.core.compile.nft.ruleset import TABLE
 
 CAP_NET_ADMIN = 12
@@ -62,6 +63,16 @@ class Docker(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class Podman(msgspec.Struct, frozen=True):
+    """Podman. ``events``: how it keeps them; ``users`` run containers without root; ``error`` empty: it answers."""
+
+    there: bool = False
+    used: bool = False
+    events: str = ""
+    users: tuple[int, ...] = ()
+    error: str = ""
+
+
 class Facts(msgspec.Struct, frozen=True):
     """One machine. None: could not be read, and why is not known."""
 
@@ -80,6 +91,7 @@ class Facts(msgspec.Struct, frozen=True):
     rules: Rules | None = None
     hooks_listed: bool | None = None
     docker: Docker | None = None
+    podman: Podman | None = None
     state: str = ""
     state_error: str = ""
 
@@ -103,6 +115,7 @@ def collect(docker_host: str, state: Path) -> Facts:
         rules=_rules(),
         hooks_listed=_hooks_listed(),
         docker=_docker(docker_host),
+        podman=_podman(),
         state=str(state),
         state_error=_state_error(state),
     )
@@ -234,6 +247,20 @@ def _docker(address: str) -> Docker:
         except OSError as problem:
             return Docker(address, there=True, error=problem.strerror or str(problem))
     return Docker(address, there=True)
+
+
+def _podman() -> Podman:
+    """Podman is asked only where it is used already: a first question would make its folders."""
+    if not podman.program():
+        return Podman()
+    if not podman.used():
+        return Podman(there=True)
+    users = tuple(each.uid for each in podman.accounts())
+    done = _run("podman", "info", "--format", "{{.Host.EventLogger}}") if os.geteuid() == 0 else None
+    if done is None:
+        return Podman(True, True, users=users, error="root's could not be asked")
+    said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    return Podman(True, True, done.stdout.strip(), users, said if done.returncode else "")
 
 
 def _state_error(state: Path) -> str:

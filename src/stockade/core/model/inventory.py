@@ -39,7 +39,7 @@ class Attachment(str, enum.Enum):
     HOST = "host"
     """The host's own addresses."""
     OPAQUE = "opaque"
-    """Traffic never crosses the host's stack (macvlan, ipvlan, SR-IOV): cannot be enforced here."""
+    """Traffic never crosses the host's stack (macvlan, ipvlan, SR-IOV), or not as its own: cannot be enforced here."""
     REMOTE = "remote"
     """An unmanaged workload's addresses: no host of ours carries it."""
 
@@ -58,6 +58,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     bridge: str = ""
     mac: str = ""
     realm: Realm = Realm("")
+    reason: str = ""
+    """Why an OPAQUE one cannot be enforced here, where it is not that its traffic never crosses the host's stack."""
 
 
 class Facts(msgspec.Struct, frozen=True, gc=False):

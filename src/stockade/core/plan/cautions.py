@@ -140,7 +140,8 @@ def _beyond_reach(world: World) -> Iterator[Caution]:
                 continue
             for endpoint in workload.seen.endpoints:
                 if endpoint.attachment is Attachment.OPAQUE:
-                    text = f"cannot be {program.mode.value}: its traffic does not cross the host's stack"
+                    why = endpoint.reason or "its traffic does not cross the host's stack"
+                    text = f"cannot be {program.mode.value}: {why}"
                     yield Caution(WarningKind.UNENFORCEABLE, workload.name, text)
                 state = bridges.get((workload.seen.host or HostId(""), endpoint.bridge))
                 if state is BridgeState.NONE:

@@ -1,4 +1,4 @@
-"""``stockade up`` on a real Docker engine's host, driven as its user does: over the API, and judged by real packets."""
+"""``stockade up`` on a real engine's host, driven as its user does: over the API, and judged by real packets."""
 
 import asyncio
 import contextlib
@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from stockade.cli import emergency
 from stockade.cli.client import Client, Unreachable
-from stockade.testing.engine import HOST_ADDRESSES, OUTSIDE_ADDRESSES, UPLINK, Engine
+from stockade.testing.engine import HOST_ADDRESSES, OUTSIDE_ADDRESSES, UPLINK
 from stockade.testing.lab import Posts
 from stockade.testing.probe.values import Probe, Result
 from stockade.testing.processes import nft_helpers
@@ -23,6 +24,22 @@ from stockade.wire.api import ApplyRequest, File, StatusReply, VersionReply, Wor
 PATIENCE = 40.0
 PAUSE = 0.05
 HOST, OUTSIDE = "host", "outside"
+
+
+class Engine(Protocol):
+    """Docker's or Podman's, from ``stockade.testing``."""
+
+    @property
+    def inside(self) -> list[str]: ...
+    @property
+    def environment(self) -> dict[str, str]: ...
+    @property
+    def host_pid(self) -> int: ...
+    @property
+    def outside_pid(self) -> int: ...
+    def on_host(self, *command: str) -> str: ...
+    def inspect(self, name: str) -> dict[str, Any]: ...
+    def pid(self, name: str) -> int: ...
 
 
 class Contained:
@@ -38,9 +55,11 @@ class Contained:
     def start(self, *words: str) -> None:
         """Start ``stockade up``; its words go to ``up.log``."""
         argv = [*self.engine.inside, sys.executable, "-m", "stockade", "up", "--state", str(self.state)]
+        # Docker's host shares the machine's storage: its Podman, where there is one, is none of its business.
+        without = [] if "--podman" in words else ["--no-podman"]
         with (self.state / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*argv, "--host", "docker-1", "--uplink", UPLINK, *words],
+                [*argv, "--host", "docker-1", "--uplink", UPLINK, *without, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

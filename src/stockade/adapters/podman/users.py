@@ -1,0 +1,126 @@
+"""The users who run containers without root, found by the ``conmon`` that watches over each of their containers.
+
+A user's first container stirs that user's runtime folder (``/run/user/UID``), which costs nothing to wait for. Whoever
+keeps it elsewhere is found when everything is listed again.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import struct
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from stockade.adapters.podman.asking import Account, PodmanSettings
+
+PROCESSES = Path("/proc")
+RUNTIME_FOLDERS = Path("/run/user")
+MONITOR = "conmon"
+IN_CREATE, IN_MOVED_TO, IN_ONLYDIR = 0x100, 0x80, 0x0100_0000
+_HEAD = struct.Struct("iIII")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def accounts(processes: Path = PROCESSES) -> tuple[Account, ...]:
+    """Return the users, root apart, who run a container now, by uid."""
+    found: dict[int, Account] = {}
+    own = _namespace(processes / "self")
+    for folder in processes.iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):  # it ended meanwhile
+                if account := _monitored_by(folder, own):
+                    found.setdefault(account.uid, account)
+    return tuple(found[uid] for uid in sorted(found))
+
+
+def _monitored_by(folder: Path, own: str) -> Account | None:
+    """Return whose process this is, where it is a conmon on this machine and not in somebody's container."""
+    if (folder / "comm").read_text().strip() != MONITOR or _namespace(folder) != own:
+        return None
+    status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)
+    uid, gid = (int(status[key].split()[1]) for key in ("Uid", "Gid"))
+    if uid == 0:
+        return None
+    told = dict(word.split("=", 1) for word in (folder / "environ").read_text().split("\0") if "=" in word)
+    groups = tuple(sorted(int(each) for each in status.get("Groups", "").split()))
+    return Account(uid, gid, groups, told.get("HOME", "/"), told.get("XDG_RUNTIME_DIR", ""))
+
+
+def _namespace(folder: Path) -> str:
+    return str((folder / "ns" / "pid").readlink())
+
+
+class Users:
+    """Tells, again and again, who runs containers; only as often as something stirs."""
+
+    def __init__(
+        self, settings: PodmanSettings, processes: Path = PROCESSES, runtime_folders: Path = RUNTIME_FOLDERS
+    ) -> None:
+        self._settings = settings
+        self._processes = processes
+        self._folders = runtime_folders
+
+    async def looks(self) -> AsyncIterator[tuple[Account, ...]]:
+        """Yield who runs containers: at once, whenever something stirred, and now and then."""
+        with Stirring() as stirring:
+            while True:
+                await asyncio.to_thread(self._watch, stirring)
+                yield await asyncio.to_thread(accounts, self._processes)
+                if await stirring.within(self._settings.resync):
+                    for seconds in self._settings.settling:
+                        await asyncio.sleep(seconds)
+                        await asyncio.to_thread(self._watch, stirring)
+                        yield await asyncio.to_thread(accounts, self._processes)
+
+    def _watch(self, stirring: "Stirring") -> None:
+        """Watch for a folder of a new user's, of Podman's in it, of a container's in that."""
+        for folder in _stirred(self._folders):
+            stirring.watch(folder)
+
+
+def _stirred(runtime_folders: Path) -> Iterator[Path]:
+    yield runtime_folders
+    with contextlib.suppress(OSError):
+        for user in runtime_folders.iterdir():
+            yield user
+            yield user / "containers"
+            yield from (user / "containers").glob("*-containers")
+
+
+class Stirring:
+    """Folders in which something may be made (``inotify(7)``)."""
+
+    def __init__(self) -> None:
+        self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stirred = asyncio.Event()
+
+    def __enter__(self) -> "Stirring":
+        if self._fd >= 0:
+            asyncio.get_running_loop().add_reader(self._fd, self._read)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def watch(self, folder: Path) -> None:
+        """Watch a folder; one that is not there, or watched already, does no harm."""
+        if self._fd >= 0:
+            _libc.inotify_add_watch(self._fd, os.fsencode(folder), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR)
+
+    async def within(self, seconds: float) -> bool:
+        """Wait until something is made, or for so long; tell which."""
+        self._stirred.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stirred.wait()
+        return self._stirred.is_set()
+
+    def _read(self) -> None:
+        """What was made does not matter."""
+        with contextlib.suppress(BlockingIOError):
+            while len(os.read(self._fd, 65536)) >= _HEAD.size:
+                self._stirred.set()
