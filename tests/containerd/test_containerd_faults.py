@@ -1,4 +1,4 @@
-"""A daemon that dies, hangs, restarts; shims that hang; events that never come; pids that are somebody else's by now."""
+"""A daemon that dies, hangs, restarts; shims that hang; events that never come; pids that are others' by now."""
 
 import asyncio
 import itertools

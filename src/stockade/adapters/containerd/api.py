@@ -38,7 +38,7 @@ class ContainerdSettings(msgspec.Struct, frozen=True):
     patience: float = 1.0
     """How long to wait before asking again about a container that could not be asked about, or has no place yet."""
     growing: float = 10.0
-    """How long after an event a container without a place on the network is looked at again, after each ``patience``."""
+    """How long after an event a container without a place on the network is looked at again, each ``patience``."""
     first_retry: float = 0.1
     last_retry: float = 10.0
     questions: int = 16

@@ -170,7 +170,9 @@ class Session:
             if mark is None:
                 continue
             try:
-                known = await self._look(await self._api.container(key), mark.at)
+                container = await self._api.container(key)
+                self._introduce(container, mark.at)
+                known = await self._look(container, mark.at)
             except NotFound:
                 self._forget(key, mark.at)
             except (Late, Refused):
@@ -182,6 +184,11 @@ class Session:
                     self._look_again_soon(key, mark)
 
     # What is told
+
+    def _introduce(self, container: Container, at: float) -> None:
+        """Tell of a newborn before anything else is asked: its labels are to be in force when its process starts."""
+        if container.key in self._marks and container.key not in self._told:
+            self._take(Known(container, self._state(container.key, None), at))
 
     def _take(self, known: Known) -> None:
         self._memory[known.container.key] = known
