@@ -1,10 +1,11 @@
-"""Where ``up`` learns what runs here: the Docker engine, a lab, and the kernel's own links."""
+"""Where ``up`` learns what runs here: the Docker engine, containerd, a lab, and the kernel's own links."""
 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from stockade.adapters.containerd import ContainerdRuntime
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
 from stockade.adapters.netlink import HostWatch, LinkPlaces
@@ -24,13 +25,23 @@ class Sources:
     """The sources of one host, and the host itself as the kernel and they together show it."""
 
     def __init__(
-        self, host: HostId, settings: Settings, *, docker: bool | None, lab: Path | None, uplinks: tuple[str, ...]
+        self,
+        host: HostId,
+        settings: Settings,
+        *,
+        docker: bool | None,
+        containerd: bool | None,
+        lab: Path | None,
+        uplinks: tuple[str, ...],
     ) -> None:
         self._host = host
         self._watch = HostWatch(host, uplinks=uplinks)
         self._bridges: tuple[Bridge, ...] = ()
         self._moved = asyncio.Event()
-        self.runtimes: tuple[Runtime, ...] = tuple(self._runtimes(settings, docker=docker, lab=lab))
+        self.runtimes: tuple[Runtime, ...] = (
+            *self._runtimes(settings, docker=docker, lab=lab),
+            *self._containerd(settings, wanted=containerd),
+        )
 
     async def looks(self) -> AsyncIterator[HostObserved]:
         """Yield the host whenever something about it changed; the first time at once."""
@@ -65,6 +76,21 @@ class Sources:
             )
         return found
 
+    def _containerd(self, settings: Settings, *, wanted: bool | None) -> Sequence[Runtime]:
+        path = Path(settings.containerd_address.removeprefix("unix://"))
+        if wanted is True and not path.is_socket():
+            raise StockadeError(
+                f"there is no containerd at {settings.containerd_address}",
+                kept="nothing was started",
+                remedy="start it, name it with CONTAINERD_ADDRESS, or leave --containerd out",
+            )
+        if wanted is False or not path.is_socket():
+            return ()
+        places = LinkPlaces(self._host)
+        return (
+            ContainerdRuntime(self._host, places=places, clock=SystemClock(), jitter=random.random, socket=str(path)),
+        )
+
     def _learn(self, bridges: tuple[Bridge, ...]) -> None:
         self._bridges = bridges
         self._moved.set()
@@ -72,4 +98,4 @@ class Sources:
 
 def doctor(settings: Settings) -> tuple[Check, ...]:
     """Look at this machine."""
-    return checks(collect(settings.docker_host, settings.state))
+    return checks(collect(settings.docker_host, settings.state, settings.containerd_address))

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 def up(
     *,
     docker: Annotated[bool | None, Parameter(help="Follow the Docker engine; by default where its socket is.")] = None,
+    containerd: Annotated[
+        bool | None, Parameter(help="Follow containerd, pods included; by default where its socket is.")
+    ] = None,
     lab: Annotated[Path | None, Parameter(help="Follow a lab that tells on this socket.", show=False)] = None,
     host: Annotated[str | None, Parameter(help="This host's name in the inventory; by default the machine's.")] = None,
     uplink: Annotated[
@@ -38,7 +41,16 @@ def up(
     settings = resolve(common)
     _able()
     return asyncio.run(
-        _live(settings, docker=docker, lab=lab, host=host, uplinks=uplink, readers=readers, appliers=appliers)
+        _live(
+            settings,
+            docker=docker,
+            containerd=containerd,
+            lab=lab,
+            host=host,
+            uplinks=uplink,
+            readers=readers,
+            appliers=appliers,
+        )
     )
 
 
@@ -56,6 +68,7 @@ async def _live(
     settings: Settings,
     *,
     docker: bool | None,
+    containerd: bool | None,
     lab: Path | None,
     host: str | None,
     uplinks: tuple[str, ...],
@@ -84,7 +97,7 @@ async def _live(
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.socket.parent.mkdir(parents=True, exist_ok=True)
     settings.run.mkdir(parents=True, exist_ok=True)
-    sources = Sources(name, settings, docker=docker, lab=lab, uplinks=uplinks)
+    sources = Sources(name, settings, docker=docker, containerd=containerd, lab=lab, uplinks=uplinks)
     shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
     tracking = Conntrack()
     kernel = NftKernel(settings.state / "nft.sock", tracking)
