@@ -109,11 +109,11 @@ def test_what_there_is_is_listed_whole(path):
 def test_more_than_any_window_holds(path):
     async def test() -> None:
         async with FakeContainerd(path) as containerd:
-            for number in range(1500):
-                containerd.create(replace(WEB, key=Key("default", f"c{number:04}"), spec=b"x" * 8192))
+            for number in range(600):
+                containerd.create(replace(WEB, key=Key("default", f"c{number:04}"), spec=b"x" * 16384))
             settings = replace(QUICK, answer=20, heartbeat=20, settle=20)
             async with told_by(path, settings=settings) as told:
-                assert len(names(await told())) == 1500
+                assert len(names(await told())) == 600
 
     run(test)
 
