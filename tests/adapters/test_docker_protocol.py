@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from stockade.adapters.docker import DockerRuntime, EngineSettings, engine_socket
-from stockade.adapters.docker.outbox import Outbox
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.inventory import Attachment, Endpoint, Sighting, WorkloadKind, WorkloadState
 from stockade.errors import StockadeError
+from stockade.seams.following import Outbox
 from stockade.seams.places import Place
 from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
 from stockade.testing.fake_docker import FakeDocker

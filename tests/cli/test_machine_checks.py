@@ -6,7 +6,16 @@ import msgspec
 import pytest
 
 from stockade.cli.machine_checks import checks, worst
-from stockade.cli.machine_facts import Docker, Facts, ForeignChain, MarkWrite, Podman, Rules, collect, read_rules
+from stockade.cli.machine_facts import (
+    EngineSocket,
+    Facts,
+    ForeignChain,
+    MarkWrite,
+    Podman,
+    Rules,
+    collect,
+    read_rules,
+)
 from stockade.wire.api import Judged
 
 BRIDGE_NF = (("bridge-nf-call-iptables", 1), ("bridge-nf-call-ip6tables", 1))
@@ -22,8 +31,9 @@ SOUND = Facts(
     tracked_limit=262144,
     rules=Rules(),
     hooks_listed=True,
-    docker=Docker("unix:///d.sock", there=True),
     podman=Podman(there=True, used=True, events="journald"),
+    docker=EngineSocket("unix:///d.sock", there=True),
+    containerd=EngineSocket("unix:///c.sock", there=True),
     state="/var/lib/stockade",
 )
 
@@ -70,14 +80,17 @@ def test_a_sound_machine_is_sound() -> None:
         ),
         ("other tables", {"rules": None}, Judged.NOT_ASSESSED),
         ("hooks", {"hooks_listed": False}, Judged.NOT_ASSESSED),
-        ("docker", {"docker": Docker("unix:///d.sock")}, Judged.GOOD),
-        ("docker", {"docker": Docker("unix:///d.sock", True, "Permission denied")}, Judged.PROBLEM),
         ("podman", {"podman": None}, Judged.NOT_ASSESSED),
         ("podman", {"podman": Podman()}, Judged.GOOD),
         ("podman", {"podman": Podman(there=True)}, Judged.GOOD),
         ("podman", {"podman": Podman(True, True, "none")}, Judged.PROBLEM),
         ("podman", {"podman": Podman(True, True, "file", (1000,))}, Judged.WARNING),
         ("podman", {"podman": Podman(True, True, error="permission denied")}, Judged.NOT_ASSESSED),
+        ("docker", {"docker": EngineSocket("unix:///d.sock")}, Judged.GOOD),
+        ("docker", {"docker": EngineSocket("unix:///d.sock", True, "Permission denied")}, Judged.PROBLEM),
+        ("containerd", {"containerd": EngineSocket("unix:///c.sock")}, Judged.GOOD),
+        ("containerd", {"containerd": EngineSocket("unix:///c.sock", True, "Permission denied")}, Judged.PROBLEM),
+        ("containerd", {"containerd": None}, Judged.NOT_ASSESSED),
         ("state folder", {"state_error": "/var/lib is not writable"}, Judged.PROBLEM),
     ],
 )

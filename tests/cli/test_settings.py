@@ -33,6 +33,11 @@ def test_docker_host_is_respected() -> None:
     assert found["docker-host"] == ("unix:///d.sock", "variable DOCKER_HOST")
 
 
+def test_containerds_own_variable_is_respected() -> None:
+    found = origins(Common(state=Path("/s")), {"HOME": "/nowhere", "CONTAINERD_ADDRESS": "/c.sock"})
+    assert found["containerd-address"] == ("/c.sock", "variable CONTAINERD_ADDRESS")
+
+
 def test_output_by_variable() -> None:
     assert resolve(Common(), {"HOME": "/nowhere", "STOCKADE_OUTPUT": "json"}).output is Format.JSON
 

@@ -60,7 +60,8 @@ class Stage:
     async def start(self) -> Command:
         """Start ``stockade up`` on the lab's host, and do not wait for it; it writes to ``up.log``."""
         argv = [sys.executable, "-m", "stockade", "up", "--state", str(self.state)]
-        argv += ["--lab", str(self.state / "lab.sock"), "--no-docker", "--no-podman", "--host", self.lab.host_name]
+        argv += ["--lab", str(self.state / "lab.sock"), "--no-docker", "--no-podman", "--no-containerd"]
+        argv += ["--host", self.lab.host_name]
         for node in (each for each in self.lab.topology.nodes if each.outside):
             argv += [word for plug in self.lab.plugs(node.name) for word in ("--uplink", plug.port)]
         with (self.state / "up.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:

@@ -1,10 +1,11 @@
-"""Where ``up`` learns what runs here: the Docker engine, Podman, a lab, and the kernel's own links."""
+"""Where ``up`` learns what runs here: Docker, Podman, containerd, a lab, and the kernel's own links."""
 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from stockade.adapters.containerd import ContainerdRuntime
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
 from stockade.adapters.netlink import HostWatch, LinkPlaces
@@ -31,6 +32,7 @@ class Sources:
         *,
         docker: bool | None,
         podman: bool | None,
+        containerd: bool | None,
         lab: Path | None,
         uplinks: tuple[str, ...],
     ) -> None:
@@ -41,6 +43,7 @@ class Sources:
         self.runtimes: tuple[Runtime, ...] = (
             *self._runtimes(settings, docker=docker, lab=lab),
             *self._podman(podman),
+            *self._containerd(settings, wanted=containerd),
         )
 
     async def looks(self) -> AsyncIterator[HostObserved]:
@@ -87,6 +90,20 @@ class Sources:
             return ()
         places = LinkPlaces(self._host)
         return (PodmanRuntime(self._host, places=places, clock=SystemClock(), jitter=random.random),)
+    def _containerd(self, settings: Settings, *, wanted: bool | None) -> Sequence[Runtime]:
+        path = Path(settings.containerd_address.removeprefix("unix://"))
+        if wanted is True and not path.is_socket():
+            raise StockadeError(
+                f"there is no containerd at {settings.containerd_address}",
+                kept="nothing was started",
+                remedy="start it, name it with CONTAINERD_ADDRESS, or leave --containerd out",
+            )
+        if wanted is False or not path.is_socket():
+            return ()
+        places = LinkPlaces(self._host)
+        return (
+            ContainerdRuntime(self._host, places=places, clock=SystemClock(), jitter=random.random, socket=str(path)),
+        )
 
     def _learn(self, bridges: tuple[Bridge, ...]) -> None:
         self._bridges = bridges
@@ -95,4 +112,4 @@ class Sources:
 
 def doctor(settings: Settings) -> tuple[Check, ...]:
     """Look at this machine."""
-    return checks(collect(settings.docker_host, settings.state))
+    return checks(collect(settings.docker_host, settings.state, settings.containerd_address))

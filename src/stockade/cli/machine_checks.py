@@ -6,7 +6,7 @@ Pure: facts in, checks out. What could not be looked at is never shown as good.
 import re
 from collections.abc import Callable, Iterator
 
-from stockade.cli.machine_facts import Facts, MarkWrite
+from stockade.cli.machine_facts import EngineSocket, Facts, MarkWrite
 from stockade.core.compile.nft.marks import MARKS
 from stockade.wire.api import Check, Judged
 
@@ -169,14 +169,22 @@ def hooks(facts: Facts) -> Check:
 
 def docker(facts: Facts) -> Check:
     """The engine is one source of workloads; without it there are others."""
-    it = facts.docker
+    return _source("docker", "the engine", facts.docker)
+
+
+def containerd(facts: Facts) -> Check:
+    """Another source of workloads: pods, and what other clients than Docker start."""
+    return _source("containerd", "containerd", facts.containerd)
+
+
+def _source(name: str, who: str, it: EngineSocket | None) -> Check:
     if it is None:
-        return _unknown("docker", "not looked at", "")
+        return _unknown(name, "not looked at", "name its socket in the settings")
     if it.error:
-        return _problem("docker", f"{it.address}: {it.error}", "start the engine, or ask for access to its socket")
+        return _problem(name, f"{it.address}: {it.error}", f"start {who}, or ask for access to its socket")
     if not it.there:
-        return _good("docker", f"no engine at {it.address}: containers are not looked for")
-    return _good("docker", f"the engine at {it.address} answers")
+        return _good(name, f"no {who.removeprefix('the ')} at {it.address}: containers are not looked for")
+    return _good(name, f"{who} at {it.address} answers")
 
 
 def podman(facts: Facts) -> Check:
@@ -229,6 +237,7 @@ CHECKS: tuple[Callable[[Facts], Check], ...] = (
     hooks,
     docker,
     podman,
+    containerd,
     state,
 )
 

@@ -55,8 +55,8 @@ class Rules(msgspec.Struct, frozen=True):
     marks: tuple[MarkWrite, ...] = ()
 
 
-class Docker(msgspec.Struct, frozen=True):
-    """The Docker engine's socket. ``error`` empty: it takes connections."""
+class EngineSocket(msgspec.Struct, frozen=True):
+    """The socket of a container engine. ``error`` empty: it takes connections."""
 
     address: str
     there: bool = False
@@ -90,14 +90,15 @@ class Facts(msgspec.Struct, frozen=True):
     tracked_limit: int | None = None
     rules: Rules | None = None
     hooks_listed: bool | None = None
-    docker: Docker | None = None
     podman: Podman | None = None
+    docker: EngineSocket | None = None
+    containerd: EngineSocket | None = None
     state: str = ""
     state_error: str = ""
 
 
-def collect(docker_host: str, state: Path) -> Facts:
-    """Look at this machine."""
+def collect(docker_host: str, state: Path, containerd: str = "") -> Facts:
+    """Look at this machine. ``containerd``: where its socket is; empty: it is not looked at."""
     namespace = OWN_NAMESPACE_AS_ROOT if os.geteuid() == 0 else OWN_NAMESPACE
     return Facts(
         kernel=platform.release(),
@@ -114,8 +115,9 @@ def collect(docker_host: str, state: Path) -> Facts:
         tracked_limit=_number("/proc/sys/net/netfilter/nf_conntrack_max"),
         rules=_rules(),
         hooks_listed=_hooks_listed(),
-        docker=_docker(docker_host),
         podman=_podman(),
+        docker=_engine(docker_host),
+        containerd=_engine(f"unix://{containerd.removeprefix('unix://')}") if containerd else None,
         state=str(state),
         state_error=_state_error(state),
     )
@@ -234,19 +236,19 @@ def _libnftables() -> bool | None:
     return None if done is None or done.returncode else "libnftables.so.1" in done.stdout
 
 
-def _docker(address: str) -> Docker:
+def _engine(address: str) -> EngineSocket:
     if not address.startswith("unix://"):
-        return Docker(address, error="only unix:// addresses are used")
+        return EngineSocket(address, error="only unix:// addresses are used")
     path = address.removeprefix("unix://")
     if not Path(path).exists():
-        return Docker(address)
+        return EngineSocket(address)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2)
         try:
             probe.connect(path)
         except OSError as problem:
-            return Docker(address, there=True, error=problem.strerror or str(problem))
-    return Docker(address, there=True)
+            return EngineSocket(address, there=True, error=problem.strerror or str(problem))
+    return EngineSocket(address, there=True)
 
 
 def _podman() -> Podman:

@@ -56,6 +56,11 @@ SETTINGS = (
     Known("socket", ("STOCKADE_SOCKET",), "The API's Unix socket"),
     Known("run", ("STOCKADE_RUN",), "The folder of what need not outlive a boot: the gate's socket"),
     Known("docker-host", ("STOCKADE_DOCKER_HOST", "DOCKER_HOST"), "The Docker engine's socket, as `unix:///path`"),
+    Known(
+        "containerd-address",
+        ("STOCKADE_CONTAINERD_ADDRESS", "CONTAINERD_ADDRESS"),
+        "containerd's socket, as `/path` or `unix:///path`",
+    ),
 )
 
 
@@ -101,6 +106,11 @@ class Settings:
     def docker_host(self) -> str:
         """The Docker engine's address."""
         return self._of("docker-host")
+
+    @property
+    def containerd_address(self) -> str:
+        """containerd's address."""
+        return self._of("containerd-address")
 
 
 def resolve(flags: Common = NO_FLAGS, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -149,6 +159,8 @@ def _default(name: str, environment: Mapping[str, str], found: Mapping[str, Valu
         return str(Path(found["state"].value) / "api.sock")
     if name == "run":
         return RUN if found["state"].value == STATE else found["state"].value
+    if name == "containerd-address":
+        return "/run/containerd/containerd.sock"
     return "unix:///var/run/docker.sock"
 
 

@@ -25,6 +25,9 @@ def up(
     podman: Annotated[
         bool | None, Parameter(help="Follow Podman, root's and users'; by default where it has containers.")
     ] = None,
+    containerd: Annotated[
+        bool | None, Parameter(help="Follow containerd, pods included; by default where its socket is.")
+    ] = None,
     lab: Annotated[Path | None, Parameter(help="Follow a lab that tells on this socket.", show=False)] = None,
     host: Annotated[str | None, Parameter(help="This host's name in the inventory; by default the machine's.")] = None,
     uplink: Annotated[
@@ -45,6 +48,7 @@ def up(
             settings,
             docker=docker,
             podman=podman,
+            containerd=containerd,
             lab=lab,
             host=host,
             uplinks=uplink,
@@ -69,6 +73,7 @@ async def _live(
     *,
     docker: bool | None,
     podman: bool | None,
+    containerd: bool | None,
     lab: Path | None,
     host: str | None,
     uplinks: tuple[str, ...],
@@ -97,7 +102,9 @@ async def _live(
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.socket.parent.mkdir(parents=True, exist_ok=True)
     settings.run.mkdir(parents=True, exist_ok=True)
-    sources = Sources(name, settings, docker=docker, podman=podman, lab=lab, uplinks=uplinks)
+    sources = Sources(
+        name, settings, docker=docker, podman=podman, containerd=containerd, lab=lab, uplinks=uplinks
+    )
     shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
     tracking = Conntrack()
     kernel = NftKernel(settings.state / "nft.sock", tracking)

@@ -17,5 +17,6 @@ class Place(msgspec.Struct, frozen=True):
 Places = Callable[[str], Place]
 """The path of a network namespace (``/proc/PID/ns/net``, ``/run/netns/NAME``) → its place.
 
-It blocks for a millisecond or so: run it in a thread. ``OSError`` where the namespace is gone, or is the host's own.
+It blocks for a millisecond or so: run it in a thread. ``OSError`` where the namespace is gone, is the host's own,
+or cannot be looked into at the moment: in a storm of births links change faster than they can be listed.
 """

@@ -53,8 +53,8 @@ class ContainerdOptions(msgspec.Struct, frozen=True):
     ``base_spec`` changes the OCI spec from which every container in a pod is made (``base_runtime_spec``), though not
     the pod's sandbox, which has the network first; ``run`` uses it too where it is told so. ``cni_chain`` are plugins
     chained after the bridge, by their configuration; ``cni_programs`` their programs. ``cni_bin`` and ``cni_conf`` may
-    also be filled later: containerd reads them anew.
-    ``nri`` opens the socket ``nri_socket`` (1.6 has none). ``uplink`` gives the host a wire to a machine outside.
+    also be filled later: containerd reads them anew. ``nri`` opens the socket ``nri_socket`` (1.6 has none). ``uplink``
+    gives the host a wire to a machine outside.
     """
 
     version: str = DEBIAN

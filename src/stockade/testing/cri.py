@@ -5,6 +5,7 @@ Calls block: from a coroutine, run them in a thread. Fields are those of the int
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from stockade.adapters.containerd.grpc import CallFailed, Channel, ChannelLost
@@ -109,7 +110,9 @@ class Pods:
         return {key: value for key, value in labels.items() if key.startswith("io.kubernetes.pod.")}
 
     def _ask(self, method: str, request: "Mapping[int, str | bytes]") -> Message:
-        return Message(asyncio.run(_exchange(self._socket, f"{SERVICE}/{method}", encode(request))))
+        exchange = _exchange(self._socket, f"{SERVICE}/{method}", encode(request))
+        with ThreadPoolExecutor(1) as aside:  # the caller's thread may have a loop of its own
+            return Message(aside.submit(asyncio.run, exchange).result())
 
 
 async def _exchange(socket: Path, method: str, request: bytes) -> bytes:

@@ -55,7 +55,7 @@ class Channel:
         self._reader = reader
         self._writer = writer
         self._largest = largest
-        self._http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._http = H2Connection(H2Configuration(client_side=True))
         self._calls: dict[int, _Call] = {}
         self._end: ChannelLost | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -154,7 +154,7 @@ class Channel:
         match event:
             case ResponseReceived() | TrailersReceived():
                 if call := self._calls.get(event.stream_id or 0):
-                    call.hear({str(name): str(value) for name, value in event.headers or ()})
+                    call.hear({_text(name): _text(value) for name, value in event.headers or ()})
             case DataReceived():
                 self._http.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
                 if call := self._calls.get(event.stream_id or 0):
@@ -227,6 +227,10 @@ class _Call:
         if not self.ended:
             self.ended = True
             self._found.put_nowait(why)
+
+
+def _text(raw: str | bytes) -> str:
+    return raw if isinstance(raw, str) else raw.decode(errors="replace")
 
 
 def _head(method: str, headers: Headers) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ import msgspec
 
 from stockade.adapters.docker.wire import Refusal
 from stockade.errors import StockadeError
+from stockade.seams.following import Broken
 
 OLDEST = (1, 41)
 NEWEST = (1, 52)
@@ -46,7 +47,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     largest_event: int = 16 << 20
 
 
-class EngineLost(Exception):  # noqa: N818 - reads as what happened
+class EngineLost(Broken):
     """Nobody answers, too late, or not in a way that we understand; the message is for a user."""
 
 

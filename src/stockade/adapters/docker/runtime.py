@@ -1,21 +1,20 @@
 """``Runtime`` over a Docker engine: connect, follow until it breaks, say so, wait, and begin again."""
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from stockade.adapters.docker import proxies
-from stockade.adapters.docker.api import EngineApi, EngineLost, EngineSettings, engine_socket
-from stockade.adapters.docker.outbox import Outbox
+from stockade.adapters.docker.api import EngineApi, EngineSettings, engine_socket
 from stockade.adapters.docker.session import Session
 from stockade.adapters.docker.sight import Site
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.inventory import Bridge
 from stockade.seams.clock import Clock
+from stockade.seams.following import Backoff, Outbox, follow
 from stockade.seams.places import Places
-from stockade.seams.runtime import Lost, RuntimeEvent
+from stockade.seams.runtime import RuntimeEvent
 
 THREADS = 4
 """For what blocks: entering a network namespace, reading ``/proc``."""
@@ -63,30 +62,14 @@ class DockerRuntime:
 
         Closing the iterator ends everything it started.
         """
-        outbox = Outbox()
-        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
-        follower = asyncio.create_task(self._follow(outbox, threads))
+        settings, threads = self._settings, ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
+        backoff = Backoff(settings.first_retry, settings.last_retry, self._jitter)
         try:
-            while True:
-                yield await _next(outbox, follower)
+            async with contextlib.aclosing(follow(lambda outbox: self._session(outbox, threads), backoff)) as events:
+                async for event in events:
+                    yield event
         finally:
-            follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await follower
             threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _follow(self, outbox: Outbox, threads: Executor) -> None:
-        failures, said = 0, ""
-        while True:
-            session = self._session(outbox, threads)
-            try:
-                await session.run()
-            except EngineLost as problem:
-                failures, said = (0, "") if session.listed else (failures, said)
-                if str(problem) != said:
-                    outbox.put(Lost(said := str(problem)))
-            await asyncio.sleep(self._delay(failures))
-            failures += 1
 
     def _session(self, outbox: Outbox, threads: Executor) -> Session:
         return Session(
@@ -101,27 +84,9 @@ class DockerRuntime:
             settings=self._settings,
         )
 
-    def _delay(self, failures: int) -> float:
-        """Double with each failure up to a bound, and scatter, so that many hosts do not come back as one."""
-        settings = self._settings
-        whole: float = min(settings.last_retry, settings.first_retry * 2.0 ** min(failures, 16))
-        return whole * (0.5 + self._jitter() / 2)
-
     def _learn_bridges(self, found: tuple[Bridge, ...]) -> None:
         if found == self._bridges:
             return
         self._bridges = found
         if self._bridges_changed is not None:
             self._bridges_changed(found)
-
-
-async def _next(outbox: Outbox, follower: "asyncio.Task[None]") -> RuntimeEvent:
-    """Return the next event; what ends the follower (a mistake of ours) ends this too, instead of silence."""
-    taking = asyncio.ensure_future(outbox.take())
-    try:
-        await asyncio.wait({taking, follower}, return_when=asyncio.FIRST_COMPLETED)
-        if follower.done() and not taking.done():
-            follower.result()
-        return await taking
-    finally:
-        taking.cancel()

@@ -21,12 +21,12 @@ import msgspec
 
 from stockade.adapters.docker import sight
 from stockade.adapters.docker.api import EngineApi, EngineLost, EngineSettings, Late, NotFound, Unreadable
-from stockade.adapters.docker.outbox import Outbox
 from stockade.adapters.docker.proxies import Proxy
 from stockade.adapters.docker.wire import Container, Listing, Message, Network
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Attachment, Bridge, Endpoint, Published, WorkloadState
 from stockade.seams.clock import Clock
+from stockade.seams.following import Outbox
 from stockade.seams.places import Place, Places
 from stockade.seams.runtime import Gone, Listed, Seen
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from stockade.adapters.netlink.inside import endpoints_of
-from stockade.adapters.netlink.namespace import Namespace, NamespaceGone
+from stockade.adapters.netlink.namespace import Namespace
 from stockade.adapters.netlink.watch import list_links
 from stockade.core.compile.addresses import link_local
 from stockade.core.model.ids import Address, HostId, Realm
 from stockade.core.model.inventory import Attachment, Endpoint
+from stockade.errors import StockadeError
 from stockade.seams.places import Place
 
 SO_NETNS_COOKIE = 71
@@ -25,14 +26,14 @@ class LinkPlaces:
         self._host = host
 
     def __call__(self, path: str) -> Place:
-        """Look into a namespace. ``OSError`` where it is gone, or is the host's own."""
+        """Look into a namespace. ``OSError`` where it is gone, is the host's own, or cannot be looked into now."""
         try:
             with Namespace.at(path) as namespace:
                 if namespace.inode == _own():
                     raise OSError(f"{path} is the host's own network namespace")
                 mark = f"netns:{namespace.call(cookie)}"
                 return Place(mark, tuple(map(self._placed, endpoints_of(namespace, list_links()))))
-        except NamespaceGone as problem:
+        except StockadeError as problem:
             raise OSError(str(problem)) from problem
 
     def _placed(self, endpoint: Endpoint) -> Endpoint:
