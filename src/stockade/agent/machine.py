@@ -56,7 +56,7 @@ class Machine:
         """Take in one event at a time (seconds since the epoch) and say what is to be done about it."""
         match event:
             case SourceSaid(source=source, event=said):
-                self._inventory.hear(source, said)
+                self._inventory.hear(source, said, now)
                 remark = (Remark("source-lost", f"{source}: {said.reason}"),) if isinstance(said, Lost) else ()
                 return (*remark, *self._found(now))
             case HostObserved(host=host, itself=itself):
