@@ -81,7 +81,7 @@ class Merging:
 
     def words_of(self, id_: WorkloadId) -> set["_Key"]:
         """Return the words about one merged workload: (source, id as the source calls it)."""
-        keys = self._connected({key for key in self._bearers.get(f"id:{id_}", ())})
+        keys = self._connected(set(self._bearers.get(f"id:{id_}", ())))
         return {(source, each) for source, each in keys if each == id_ or each not in self.merged}
 
     def _without(self, key: "_Key") -> "set[_Key]":
