@@ -240,7 +240,7 @@ class Census:
         """Return when it came to be, as well as the kernel tells: with its first process, or when it got its name."""
         if home.mounts:
             with contextlib.suppress(OSError):
-                named = os.stat(Path(home.mounts[0]).parent).st_mtime
+                named = Path(home.mounts[0]).parent.stat().st_mtime
                 return min(named, now)
         return min(home.first.began, now) if home.first else now
 
@@ -307,7 +307,7 @@ def _still(home: Home) -> bool:
 
 def _leads(path: str, inode: int) -> bool:
     try:
-        return os.stat(path).st_ino == inode
+        return Path(path).stat().st_ino == inode
     except OSError:
         return False
 

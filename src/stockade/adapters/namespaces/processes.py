@@ -26,7 +26,7 @@ class ProcessSeen(msgspec.Struct, frozen=True):
 
 def pids(proc: Path = PROC) -> set[int]:
     """Return all processes that there are."""
-    return {int(each) for each in os.listdir(proc) if each.isdigit()}
+    return {int(each) for each in os.listdir(proc) if each.isdigit()}  # noqa: PTH208 - a Path costs more than the call
 
 
 def namespace_of(pid: int, proc: Path = PROC) -> int:
@@ -35,7 +35,7 @@ def namespace_of(pid: int, proc: Path = PROC) -> int:
     Raises ``PermissionError`` where this process may not know.
     """
     try:
-        return number(os.readlink(f"{proc}/{pid}/ns/net"))
+        return number(os.readlink(f"{proc}/{pid}/ns/net"))  # noqa: PTH115 - likewise
     except PermissionError:
         raise
     except OSError:
@@ -116,12 +116,12 @@ def open_namespaces(pid: int, proc: Path = PROC) -> Iterator[tuple[int, str]]:
     """Yield the network namespaces that a process holds open: (inode, path)."""
     folder = f"{proc}/{pid}/fd"
     try:
-        files = os.listdir(folder)
+        files = os.listdir(folder)  # noqa: PTH208 - likewise
     except OSError:
         return
     for file in sorted(files, key=int):
         try:
-            found = number(os.readlink(f"{folder}/{file}"))
+            found = number(os.readlink(f"{folder}/{file}"))  # noqa: PTH115 - likewise
         except OSError:
             continue
         if found:
