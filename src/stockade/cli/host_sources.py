@@ -1,4 +1,4 @@
-"""Where ``up`` learns what runs here: the Docker engine, a lab, and the kernel's own links."""
+"""Where ``up`` learns what runs here: the Docker engine, a lab, the kernel's network namespaces and links."""
 
 import asyncio
 import random
@@ -7,8 +7,10 @@ from pathlib import Path
 
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
+from stockade.adapters.namespaces import NamespacesRuntime
 from stockade.adapters.netlink import HostWatch, LinkPlaces
 from stockade.agent.values import HostObserved
+from stockade.cli.host_survey import Surveyor
 from stockade.cli.machine_checks import checks
 from stockade.cli.machine_facts import collect
 from stockade.cli.settings import Settings
@@ -27,7 +29,9 @@ class Sources:
         self, host: HostId, settings: Settings, *, docker: bool | None, lab: Path | None, uplinks: tuple[str, ...]
     ) -> None:
         self._host = host
-        self._watch = HostWatch(host, uplinks=uplinks)
+        self._namespaces = NamespacesRuntime(host, places=LinkPlaces(host), clock=SystemClock(), uplinks=uplinks)
+        self._watch = HostWatch(host, uplinks=uplinks, heard=self._namespaces.heed)
+        self.surveys = Surveyor(self._namespaces).surveys
         self._bridges: tuple[Bridge, ...] = ()
         self._moved = asyncio.Event()
         self.runtimes: tuple[Runtime, ...] = tuple(self._runtimes(settings, docker=docker, lab=lab))
@@ -35,6 +39,7 @@ class Sources:
     async def looks(self) -> AsyncIterator[HostObserved]:
         """Yield the host whenever something about it changed; the first time at once."""
         async for host, itself in self._watch.looks(lambda: self._bridges, self._moved):
+            self._namespaces.heed_strangers(each.port for each in host.unknown)
             yield HostObserved(host, itself)
 
     def losses(self) -> tuple[tuple[str, int], ...]:
@@ -63,6 +68,7 @@ class Sources:
                     bridges_changed=self._learn,
                 )
             )
+        found.append(self._namespaces)
         return found
 
     def _learn(self, bridges: tuple[Bridge, ...]) -> None:

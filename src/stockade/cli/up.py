@@ -106,6 +106,7 @@ async def _live(
             holder=kernel.holder,
             losses=sources.losses,
             neighbours=LinkNeighbours(),
+            surveys=sources.surveys,
         )
         running = asyncio.create_task(agent.run())
         remark(f"Stockade is up on {name}. In another terminal: stockade status")

@@ -7,6 +7,6 @@ nobody.
 
 from stockade.adapters.namespaces.census import Settings
 from stockade.adapters.namespaces.listening import Sockets
-from stockade.adapters.namespaces.runtime import NamespacesRuntime
+from stockade.adapters.namespaces.runtime import NamespacesRuntime, Whereabouts
 
-__all__ = ["NamespacesRuntime", "Settings", "Sockets"]
+__all__ = ["NamespacesRuntime", "Settings", "Sockets", "Whereabouts"]

@@ -102,8 +102,9 @@ class Census:
         self._touched: set[int] = set()
         self._fresh: dict[int, float] = {}
         self._mounts: dict[int, tuple[str, ...]] = {}
-        self._own = namespace_of(os.getpid())
-        self._whole = _is_in(1, self._own)
+        self.own = namespace_of(os.getpid())
+        """The inode of the namespace that this process lives in, which is the host's."""
+        self._whole = _is_in(1, self.own)
         self._searched: frozenset[str] = frozenset()
         self._spent = 0.0
 
@@ -177,7 +178,7 @@ class Census:
         again |= {home.inode for home in self.homes.values() if now >= home.due}
         if moved - known.keys() - self._uplinks:
             again |= {home.inode for home in self.homes.values() if not home.place.endpoints}
-        for inode in sorted((self._touched | again) - {0, self._own}):
+        for inode in sorted((self._touched | again) - {0, self.own}):
             self._know(inode, now, again=inode in again)
         self._touched.clear()
 
@@ -262,7 +263,7 @@ class Census:
         while pid > 1 and pid not in seen:
             seen.add(pid)
             pid = parent_of(pid)
-            if self._where.get(pid) == self._own:
+            if self._where.get(pid) == self.own:
                 return True
         return False
 
@@ -280,12 +281,12 @@ class Census:
             self._look_within(home, now)
         for pid in sorted(there):
             for inode, path in open_namespaces(pid):
-                if inode != self._own and inode not in self.homes:
+                if inode != self.own and inode not in self.homes:
                     self._discover(inode, set(), (), path, now)
 
-    def within(self, home: Home) -> list[int]:
+    def within(self, inode: int) -> tuple[int, ...]:
         """Return the processes that were last seen in a namespace, sorted."""
-        return sorted(self._within.get(home.inode, ()))
+        return tuple(sorted(self._within.get(inode, ())))
 
 
 def _first(within: Iterable[int]) -> ProcessSeen | None:

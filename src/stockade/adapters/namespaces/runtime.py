@@ -13,6 +13,7 @@ import msgspec
 
 from stockade.adapters.namespaces.census import Census, Home, Settings
 from stockade.adapters.namespaces.mounts import MountWatch
+from stockade.core.model.census import Process
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.inventory import Facts, Sighting, WorkloadKind
 from stockade.seams.clock import Clock
@@ -23,6 +24,15 @@ TOGETHER = 0.01
 """Seconds to wait, once woken, for what comes with it."""
 NO_LINK, NESTED = "none", "nested"
 """The fact ``network`` of a namespace without an endpoint here: it has no link, or its links end elsewhere."""
+
+
+class Whereabouts(msgspec.Struct, frozen=True):
+    """A network namespace, by its mark: its name, its first process, and the ids of all."""
+
+    mark: str
+    name: str
+    process: Process | None
+    within: tuple[int, ...]
 
 
 class NamespacesRuntime:
@@ -62,14 +72,23 @@ class NamespacesRuntime:
         """Take note of all ports of the host whose other end is elsewhere."""
         self._strangers = frozenset(ports)
 
-    def whereabouts(self) -> tuple[tuple[str, int, tuple[int, ...]], ...]:
-        """Return each namespace's mark, a process through which its sockets are seen (0: none), and its processes."""
-        homes = sorted(self.census.homes.values(), key=lambda home: home.place.mark)
+    def whereabouts(self) -> tuple[Whereabouts, ...]:
+        """Return how each namespace of this host is met, by mark."""
+        homes = sorted(self.census.homes.copy().values(), key=lambda home: home.place.mark)
         return tuple(
-            (home.place.mark, home.first.pid if home.first else 0, tuple(self.census.within(home)))
+            Whereabouts(home.place.mark, home.name, _process(home), self.census.within(home.inode))
             for home in homes
             if home.ours
         )
+
+    def own_processes(self) -> tuple[int, ...]:
+        """Return the processes that live in the host's own network namespace."""
+        return self.census.within(self.census.own)
+
+    @property
+    def refused(self) -> int:
+        """Of how many processes this one may not know where they live."""
+        return self.census.refused
 
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         """Yield ``Listed`` first, then changes, for ever; ``Lost`` where ``/proc`` cannot be read, until it can."""
@@ -168,6 +187,10 @@ class NamespacesRuntime:
         )
         container = (f"container:{first.container}",) if first and first.container else ()
         return Seen(sighting, home.since, marks=(place.mark, *container))
+
+
+def _process(home: Home) -> Process | None:
+    return Process(home.first.pid, home.first.name, home.first.unit) if home.first else None
 
 
 def _same(one: Seen, other: Seen) -> bool:
