@@ -19,6 +19,9 @@ SHARE = 0.002
 """Of one processor, that surveys may take."""
 
 
+HIDDEN = "the kernel does not say in which network namespace it lives: it may do more than stockade up may"
+
+
 class Surveyor:
     """Surveys this host again and again, at a bounded cost."""
 
@@ -48,9 +51,7 @@ class Surveyor:
         places = self._namespaces.whereabouts()
         own = self._listening("the host", os.getpid(), self._namespaces.own_processes(), refused)
         seen = tuple(NamespaceSeen(each.mark, each.process, self._within(each, refused)) for each in places)
-        if hidden := self._namespaces.refused:
-            why = "this process may not know their network namespace: run stockade up as root of the machine"
-            refused.append(NotAssessed(f"{hidden} processes", why))
+        refused += [NotAssessed(each, HIDDEN) for each in self._namespaces.refused()]
         self._sockets.forget({os.getpid(), *(each.process.pid for each in places if each.process)})
         return Survey(_around(refused), own, seen, tuple(sorted(refused)))
 

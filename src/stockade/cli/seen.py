@@ -13,7 +13,7 @@ def ran(process: Process | None) -> str:
 def listened(each: Listening) -> str:
     """Return a listening socket as policy writes its port, and who holds it."""
     where = f" on {each.address}" if each.address else ""
-    return f"{each.protocol.value}/{each.port}{where}" + (f" by {ran(each.process)}" if each.process else "")
+    return f"{each.protocol.name.lower()}/{each.port}{where}" + (f" by {ran(each.process)}" if each.process else "")
 
 
 def laid(each: Interface) -> str:

@@ -13,6 +13,7 @@ from stockade.cli.seen import laid, met, ran, way
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Format
 from stockade.core.model.census import Listening
+from stockade.core.model.inventory import Attachment
 from stockade.core.model.labels import Label, LabelSource
 from stockade.wire.api import Gone, InSync, Seen, WatchLine, WorkloadDetail, WorkloadsReply, WorkloadView
 
@@ -84,7 +85,7 @@ def detail_view(reply: WorkloadDetail) -> View:
 
 def _seen(reply: WorkloadDetail) -> Iterator[tuple[str, str]]:
     yield "first process", ran(reply.process)
-    for each in reply.endpoints:
+    for each in (end for end in reply.endpoints if end.attachment is not Attachment.HOST):
         bridge = f" of {each.bridge}" if each.bridge else ""
         yield "at", " ".join(filter(None, (each.attachment.value, f"{each.port}{bridge}", each.mac)))
     delays = dict(reply.heard)
@@ -94,7 +95,7 @@ def _seen(reply: WorkloadDetail) -> Iterator[tuple[str, str]]:
 
 
 def _where(each: Listening) -> str:
-    return f"{each.protocol.value}/{each.port}" + (f" on {each.address}" if each.address else "")
+    return f"{each.protocol.name.lower()}/{each.port}" + (f" on {each.address}" if each.address else "")
 
 
 def _listing(title: str, rows: list[tuple[str, str]]) -> View:

@@ -90,8 +90,8 @@ class Census:
         """By inode."""
         self.costs = {True: 0.0, False: 0.0}
         """Seconds of a processor that the last look took, thorough or not, without looking into namespaces."""
-        self.refused = 0
-        """How many processes this one may not know the namespace of."""
+        self.refused: set[int] = set()
+        """The processes that this one may not know the namespace of."""
         self._places = places
         self._uplinks = frozenset(uplinks)
         self._settings = settings
@@ -142,13 +142,15 @@ class Census:
             self._fresh.pop(pid, None)
         for pid in there - self._where.keys():
             self._fresh[pid] = now
-        self.refused = 0 if thorough else self.refused
+        self.refused &= there
         for pid in sorted(there if thorough else self._fresh):
             try:
                 self._move(pid, namespace_of(pid))
             except PermissionError:
                 self._move(pid, 0)
-                self.refused += 1
+                self.refused.add(pid)
+            else:
+                self.refused.discard(pid)
         self._fresh = {pid: since for pid, since in self._fresh.items() if now - since < self._settings.young}
 
     def _move(self, pid: int, inode: int) -> None:

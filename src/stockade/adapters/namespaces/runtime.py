@@ -13,6 +13,7 @@ import msgspec
 
 from stockade.adapters.namespaces.census import Census, Home, Settings
 from stockade.adapters.namespaces.mounts import MountWatch
+from stockade.adapters.namespaces.processes import look
 from stockade.core.model.census import Process
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.inventory import Facts, Sighting, WorkloadKind
@@ -85,10 +86,10 @@ class NamespacesRuntime:
         """Return the processes that live in the host's own network namespace."""
         return self.census.within(self.census.own)
 
-    @property
-    def refused(self) -> int:
-        """Of how many processes this one may not know where they live."""
-        return self.census.refused
+    def refused(self) -> tuple[str, ...]:
+        """Return the processes of which this one may not know where they live, by pid."""
+        found = ((pid, look(pid)) for pid in sorted(self.census.refused.copy()))
+        return tuple(f"process {pid} ({seen.name})" for pid, seen in found if seen is not None)
 
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         """Yield ``Listed`` first, then changes, for ever; ``Lost`` where ``/proc`` cannot be read, until it can."""
