@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
-from stockade.adapters.namespaces import NamespacesRuntime
+from stockade.adapters.namespaces import MachinesRuntime, NamespacesRuntime
 from stockade.adapters.netlink import HostWatch, LinkPlaces
 from stockade.agent.values import HostObserved
 from stockade.cli.host_survey import Surveyor
@@ -68,6 +68,7 @@ class Sources:
                     bridges_changed=self._learn,
                 )
             )
+        found.append(MachinesRuntime(self._host, places=LinkPlaces(self._host), clock=SystemClock()))
         found.append(self._namespaces)
         return found
 

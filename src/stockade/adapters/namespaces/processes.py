@@ -112,6 +112,15 @@ def parent_of(pid: int, proc: Path = PROC) -> int:
     return int(stat[stat.rindex(")") + 2 :].split()[1])
 
 
+def children(pid: int, proc: Path = PROC) -> list[int]:
+    """Return the processes that a process began and that live, in the order in which they were begun."""
+    try:
+        text = (proc / str(pid) / "task" / str(pid) / "children").read_text(encoding="ascii")
+    except OSError:
+        return []
+    return [int(each) for each in text.split()]
+
+
 def open_namespaces(pid: int, proc: Path = PROC) -> Iterator[tuple[int, str]]:
     """Yield the network namespaces that a process holds open: (inode, path)."""
     folder = f"{proc}/{pid}/fd"
