@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from stockade.adapters.namespaces.machines import Machine, option, read
 from stockade.core.model.inventory import Attachment, WorkloadKind
 from stockade.seams.runtime import Seen
+from stockade.testing.bare_host import bare_host, why_not
 
 REGISTERED = """# This is private data. Do not parse.
 NAME=web
@@ -96,19 +96,11 @@ def host() -> Iterator[list[str]]:
     """Yield the words that run a command on a host of its own: a network and a mount namespace, with one bridge."""
     if shutil.which("systemd-nspawn") is None:
         pytest.skip("this machine: systemd-nspawn not installed (make setup)")
-    if os.geteuid() != 0:
-        pytest.skip("this machine: systemd-nspawn needs root")
-    holder = subprocess.Popen(["unshare", "-n", "-m", "sleep", "120"])
-    words = ["nsenter", f"--net=/proc/{holder.pid}/ns/net", f"--mount=/proc/{holder.pid}/ns/mnt", "--"]
-    try:
-        own = Path("/proc/self/ns/net").readlink()
-        while Path(f"/proc/{holder.pid}/ns/net").readlink() == own:
-            pass
-        subprocess.run([*words, "ip", "link", "add", "br0", "type", "bridge"], check=True)
-        yield words
-    finally:
-        holder.kill()
-        holder.wait()
+    if reason := why_not():
+        pytest.skip(f"this machine: {reason}")
+    with bare_host() as bare:
+        bare.run("mkdir -p /run/systemd; mount -t tmpfs none /run/systemd")
+        yield bare.words
 
 
 async def told(words: list[str], nspawn: list[str], until: object) -> Seen:
