@@ -233,11 +233,11 @@ class Census:
     @contextlib.contextmanager
     def _apart(self) -> Iterator[None]:
         """Count what is done here apart: it is done for what is new, and not again at every look."""
-        began = time.thread_time()
+        began, before = time.thread_time(), self._spent
         try:
             yield
         finally:
-            self._spent += time.thread_time() - began
+            self._spent = before + time.thread_time() - began
 
     def _began(self, home: Home, now: float) -> float:
         """Return when it came to be, as well as the kernel tells: with its first process, or when it got its name."""
@@ -279,6 +279,10 @@ class Census:
             self._searched &= missing
             return
         self._searched = missing
+        with self._apart():
+            self._look_everywhere(there, now)
+
+    def _look_everywhere(self, there: set[int], now: float) -> None:
         for home in list(self.homes.values()):
             self._look_within(home, now)
         for pid in sorted(there):

@@ -1,5 +1,6 @@
 """Processes as ``/proc`` shows them. A process that ends while it is read is one that is not there."""
 
+import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ PROC = Path("/proc")
 _CONTAINER = re.compile(r"(?:^|[-:/])([0-9a-f]{64})(?:\.scope)?(?=/|$)")
 """How engines name a container's control group: by its id."""
 _UNITS = (".service", ".scope", ".mount", ".socket", ".swap")
+NS_GET_NSTYPE, CLONE_NEWNET = 0xB703, 0x40000000
+"""ioctl_ns(2), clone(2)."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -122,16 +125,32 @@ def children(pid: int, proc: Path = PROC) -> list[int]:
 
 
 def open_namespaces(pid: int, proc: Path = PROC) -> Iterator[tuple[int, str]]:
-    """Yield the network namespaces that a process holds open: (inode, path)."""
+    """Yield the network namespaces that a process holds open: (inode, path).
+
+    One that was opened where it was mounted bears that place's name, and after that is gone none but ``/``.
+    """
     folder = f"{proc}/{pid}/fd"
     try:
         files = os.listdir(folder)  # noqa: PTH208 - likewise
     except OSError:
         return
     for file in sorted(files, key=int):
+        path = f"{folder}/{file}"
         try:
-            found = number(os.readlink(f"{folder}/{file}"))  # noqa: PTH115 - likewise
+            target = os.readlink(path)  # noqa: PTH115 - likewise
+            found = number(target) or (_opened(path) if target == "/" or "netns" in target else 0)
         except OSError:
             continue
         if found:
-            yield found, f"{folder}/{file}"
+            yield found, path
+
+
+def _opened(path: str) -> int:
+    """Return the inode of the network namespace that a path leads to; 0 where it leads to something else."""
+    if os.stat(path).st_dev != os.stat("/proc/self/ns/net").st_dev:  # noqa: PTH116 - likewise
+        return 0
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.fstat(fd).st_ino if fcntl.ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET else 0
+    finally:
+        os.close(fd)
