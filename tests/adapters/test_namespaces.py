@@ -280,11 +280,12 @@ def is_of(seen: Seen, process: str) -> bool:
 @pytest.mark.timeout(120)
 def test_what_an_open_file_alone_keeps_is_found_by_its_link() -> None:
     async def scenario(on: Followed) -> None:
-        script = "read go < /run/netns/go; exec 9< /run/netns/kept; echo > /run/netns/held; exec sleep 99"
+        waits = "until test -e /run/netns/go; do sleep 0.05; done"
+        script = f"{waits}; exec 9< /run/netns/kept; touch /run/netns/held; exec sleep 99"
         keeper = on.host.start("sh", "-c", script)
         try:
             on.host.plug("kept", 7)
-            on.host.run("echo > /run/netns/go")
+            on.host.run("touch /run/netns/go")
             await on.until(lambda _: on.named("kept"))
             on.host.run("until test -e /run/netns/held; do sleep 0.05; done; ip netns del kept")
             await on.until(lambda there: [e for e in there.values() if e.sighting.name != "kept"])
@@ -295,7 +296,7 @@ def test_what_an_open_file_alone_keeps_is_found_by_its_link() -> None:
             keeper.wait()
         await on.until(lambda there: not there)
 
-    following(scenario, "mkfifo /run/netns/go")
+    following(scenario)
 
 
 @pytest.mark.real
