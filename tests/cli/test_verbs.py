@@ -282,7 +282,7 @@ def test_explain_of_what_nobody_judges_is_not_assessed(server: Server, cli: Comm
     assert "NOT JUDGED" in ran.lines[0]
 
 
-def test_reach_rules_births_audit(server: Server, cli: CommandLine) -> None:
+def test_reach_rules_births_log(server: Server, cli: CommandLine) -> None:
     inbound = (Reachable("role=api", "tcp/5432", 2, RuleId("shop/api-to-db"), Where("shop.yaml", 9)),)
     server.answers["reach"] = ReachReply(reach=Reach("db-0", ("db-0",), Version(8), inbound))
     ran = cli("reach", "db-0")
@@ -313,7 +313,7 @@ def test_reach_rules_births_audit(server: Server, cli: CommandLine) -> None:
 
     entry = AuditEntry(1, samples.MOMENT, "ada", 1000, "apply", "version 8", "done")
     server.answers["audit"] = AuditReply(entries=(entry,))
-    assert "ada  apply   version 8  done" in cli("audit").out
+    assert "ada  apply   version 8  done" in cli("log").out
 
 
 def test_births_are_followed_as_they_come(server: Server, cli: CommandLine) -> None:

@@ -138,7 +138,7 @@ def test_from_nothing_to_off(controller: Client, cli: CommandLine) -> None:
     ran = cli("history")
     assert next(row.split()[0] for row in ran.lines[1:]) == "●"
     assert "the shop" in ran.out
-    ran = cli("audit")
+    ran = cli("log")
     assert "enough" in ran.out
     assert "off" in ran.out
     assert cli("policy", "show", "1").out.count("kind: Policy") == 1

@@ -108,6 +108,8 @@ def _tour(server: Served) -> Iterator[tuple[str, httpx.Response]]:
     yield "births", server.get("/v1/births", last=3)
     yield "events", server.get("/v1/events", since=2)
     yield "audit", server.get("/v1/audit", last=5)
+    yield "workload", server.get("/v1/workloads/web-1")
+    yield "completeness", server.get("/v1/completeness")
     yield "doctor", server.get("/v1/doctor")
     yield "off", server.send("POST", "/v1/off", OffRequest(wait=0))
 

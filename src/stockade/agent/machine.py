@@ -7,6 +7,7 @@ what is assigned into force. ``now`` is only ever written down, never compared: 
 from stockade.agent.births import PATIENCE, BirthBook
 from stockade.agent.enforcing import Done, Enforcing, Planning, Rendered, changed_hands
 from stockade.agent.inventory import Inventory
+from stockade.agent.surveying import census
 from stockade.agent.telling import Telling
 from stockade.agent.values import (
     Assigned,
@@ -27,10 +28,12 @@ from stockade.agent.values import (
     Timer,
     Unheard,
 )
+from stockade.core.model.census import Census
 from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
 from stockade.core.model.policy import Births
 from stockade.seams.runtime import Lost
+from stockade.seams.survey import Survey
 from stockade.wire import Outcome, Report
 
 __all__ = ["Machine", "changed_hands"]
@@ -45,6 +48,7 @@ class Machine:
     """
 
     def __init__(self, host: HostId, sources: tuple[str, ...], planning: Planning | None = None) -> None:
+        self._host = host
         self._inventory = Inventory()
         self._births = BirthBook()
         self._telling = Telling(host, sources, self._inventory)
@@ -70,11 +74,15 @@ class Machine:
         """The intent that is in force, as far as is known."""
         return self._enforcing.realised
 
+    def census(self, survey: Survey, now: float) -> Census:
+        """Return what a survey shows of this host, by workload. Changes nothing."""
+        return census(self._host, survey, self._inventory, now)
+
     def handle(self, event: Happening, now: float) -> Commands:
         """Take in one event at a time (seconds since the epoch) and say what is to be done about it."""
         match event:
             case SourceSaid(source=source, event=said):
-                self._inventory.hear(source, said)
+                self._inventory.hear(source, said, now)
                 remark = (Remark("source-lost", f"{source}: {said.reason}"),) if isinstance(said, Lost) else ()
                 return (*remark, *self._found(now))
             case HostObserved(host=host, itself=itself):

@@ -3,6 +3,8 @@
 Two sources speak of the same where they share a mark: a container's id, a network namespace, a port of the host. The
 source that knows most speaks; another one's sighting of the same only lends it what it has not said yet, its place on
 the network. What one source tells apart stays apart. The outcome depends on what was said last, never on the order.
+
+``merge`` says it plainly. ``Merging`` keeps the same outcome while words come and go, at the cost of what they touch.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,6 +48,84 @@ def marks(seen: Seen) -> Iterator[str]:
     yield from (f"port:{each.port}" for each in seen.sighting.endpoints if each.port)
 
 
+class Merging:
+    """The merged outcome of what was said last, kept up to date word by word: law: ``merged`` is ``merge(said)``.
+
+    Only the workloads that a word is connected with by marks, before or after it, are looked at again.
+    """
+
+    def __init__(self) -> None:
+        self.merged: dict[WorkloadId, Sighting] = {}
+        """Each workload once, by id."""
+        self._words: dict[_Key, Seen] = {}
+        self._bearers: dict[str, set[_Key]] = {}
+
+    def put(self, source: str, seen: Seen) -> None:
+        """Take what a source says of one workload now."""
+        key = (source, seen.sighting.id)
+        before = self._words.get(key)
+        if before is not None and (before.sighting, before.marks) == (seen.sighting, seen.marks):
+            return
+        touched = self._without(key)
+        self._words[key] = seen
+        for mark in marks(seen):
+            self._bearers.setdefault(mark, set()).add(key)
+        self._merge_again(touched | self._connected({key}))
+
+    def drop(self, source: str, id_: WorkloadId) -> None:
+        """Forget what a source said of one workload."""
+        if (source, id_) in self._words:
+            self._merge_again(self._without((source, id_)))
+
+    def bearer(self, mark: str) -> WorkloadId | None:
+        """Return the workload that bears a mark; None where no source knows it. Of several, one that has its place."""
+        keys = self._connected(set(self._bearers.get(mark, ())))
+        words = {id_: self.merged[id_] for _, id_ in keys if id_ in self.merged}
+        own = {id_ for _, id_ in self._bearers.get(mark, ())}
+        by_use = sorted(words, key=lambda id_: (words[id_].owner is not None, id_ not in own, id_))
+        return by_use[0] if by_use else None
+
+    def words_of(self, id_: WorkloadId) -> set["_Key"]:
+        """Return the words about one merged workload: (source, id as the source calls it)."""
+        keys = self._connected(set(self._bearers.get(f"id:{id_}", ())))
+        return {(source, each) for source, each in keys if each == id_ or each not in self.merged}
+
+    def _without(self, key: "_Key") -> "set[_Key]":
+        """Take a word out; return those that it was connected with, and forget what they came to."""
+        seen = self._words.get(key)
+        if seen is None:
+            return set()
+        touched = self._connected({key}) - {key}
+        self._forget(touched | {key})
+        del self._words[key]
+        for mark in set(marks(seen)):
+            self._bearers[mark].discard(key)
+            if not self._bearers[mark]:
+                del self._bearers[mark]
+        return touched
+
+    def _connected(self, keys: "set[_Key]") -> "set[_Key]":
+        found, left = set(keys), list(keys)
+        while left:
+            for mark in marks(self._words[left.pop()]):
+                new = self._bearers[mark] - found
+                found |= new
+                left += new
+        return found
+
+    def _merge_again(self, keys: "set[_Key]") -> None:
+        self._forget(keys)
+        said: dict[str, dict[WorkloadId, Seen]] = {}
+        for source, id_ in keys:
+            said.setdefault(source, {})[id_] = self._words[source, id_]
+        self.merged.update(merge(said))
+
+    def _forget(self, keys: "set[_Key]") -> None:
+        for _, id_ in keys:
+            self.merged.pop(id_, None)
+
+
+_Key = tuple[str, WorkloadId]
 Word = tuple[str, Seen]
 
 

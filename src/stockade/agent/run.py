@@ -53,7 +53,8 @@ from stockade.seams.kernel import Kernel, KernelRefused
 from stockade.seams.link import ControllerLink
 from stockade.seams.neighbours import Introduction, Neighbours
 from stockade.seams.runtime import Lost, Runtime
-from stockade.wire import Counters, Outcome
+from stockade.seams.survey import Survey
+from stockade.wire import Counters, Outcome, Surveyed
 
 LOOK_AGAIN = 5.0
 """Seconds between looks at our tables where nobody tells of changes to them."""
@@ -76,7 +77,7 @@ class Agent:
     ``changes`` subscribes to what others do to our tables; without it they are looked at oftener. ``holder`` returns
     a descriptor that becomes readable when nobody holds them any more. ``losses`` says what the sources had to leave
     out, by their names. ``neighbours`` tells endpoints that were just admitted of their neighbours. At the ``gate``
-    runtimes ask before they start anything.
+    runtimes ask before they start anything. ``surveys`` yields what the kernel shows of who is there, first at once.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Agent:
         losses: Callable[[], tuple[tuple[str, int], ...]] = lambda: NO_LOSSES,
         neighbours: Neighbours | None = None,
         gate: Gate | None = None,
+        surveys: Callable[[], AsyncIterator[Survey]] | None = None,
     ) -> None:
         self._host = host
         self._runtimes = runtimes
@@ -107,6 +109,7 @@ class Agent:
         self._losses = losses
         self._neighbours = neighbours
         self._gate = gate
+        self._surveys = surveys
         self._happenings: asyncio.Queue[Happening] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -148,6 +151,8 @@ class Agent:
             yield runtime.name, partial(self._follow, runtime)
         yield "counters", self._count
         yield "tables", self._look_again
+        if self._surveys is not None:
+            yield "census", self._survey
         if self._changes is not None:
             yield "changes", self._watch
         if self._holder is not None:
@@ -356,6 +361,16 @@ class Agent:
                 await self._link.say(await self._in_kernel(self._counters))
             except (OSError, KernelRefused, EOFError, StockadeError) as problem:
                 log.debug("not-counted", detail=str(problem))
+
+    async def _survey(self) -> None:
+        """Tell the controller what the kernel shows of who is there. What it did not hear it hears with the next."""
+        if self._surveys is not None:
+            async for survey in self._surveys():
+                census = self.machine.census(survey, self._clock.now())
+                try:
+                    await self._link.say(Surveyed(self._host, census))
+                except (OSError, StockadeError) as problem:
+                    log.debug("census-unheard", detail=str(problem))
 
     def _counters(self) -> Counters:
         intent = self.machine.realised

@@ -1,4 +1,4 @@
-"""Where ``up`` learns what runs here: Docker, Podman, containerd, a lab, and the kernel's own links."""
+"""Where ``up`` learns what runs here: container engines, a lab, the kernel's own network namespaces and links."""
 
 import asyncio
 import random
@@ -8,9 +8,11 @@ from pathlib import Path
 from stockade.adapters.containerd import ContainerdRuntime
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
+from stockade.adapters.namespaces import MachinesRuntime, NamespacesRuntime
 from stockade.adapters.netlink import HostWatch, LinkPlaces
 from stockade.adapters.podman import PodmanRuntime, program, used
 from stockade.agent.values import HostObserved
+from stockade.cli.host_survey import Surveyor
 from stockade.cli.machine_checks import checks
 from stockade.cli.machine_facts import collect
 from stockade.cli.settings import Settings
@@ -37,7 +39,9 @@ class Sources:
         uplinks: tuple[str, ...],
     ) -> None:
         self._host = host
-        self._watch = HostWatch(host, uplinks=uplinks)
+        self._namespaces = NamespacesRuntime(host, places=LinkPlaces(host), clock=SystemClock(), uplinks=uplinks)
+        self._watch = HostWatch(host, uplinks=uplinks, heard=self._namespaces.heed)
+        self.surveys = Surveyor(self._namespaces).surveys
         self._bridges: tuple[Bridge, ...] = ()
         self._moved = asyncio.Event()
         self.runtimes: tuple[Runtime, ...] = (
@@ -49,6 +53,7 @@ class Sources:
     async def looks(self) -> AsyncIterator[HostObserved]:
         """Yield the host whenever something about it changed; the first time at once."""
         async for host, itself in self._watch.looks(lambda: self._bridges, self._moved):
+            self._namespaces.heed_strangers(each.port for each in host.unknown)
             yield HostObserved(host, itself)
 
     def losses(self) -> tuple[tuple[str, int], ...]:
@@ -77,6 +82,8 @@ class Sources:
                     bridges_changed=self._learn,
                 )
             )
+        found.append(MachinesRuntime(self._host, places=LinkPlaces(self._host), clock=SystemClock()))
+        found.append(self._namespaces)
         return found
 
     def _podman(self, wanted: bool | None) -> Sequence[Runtime]:
@@ -90,6 +97,7 @@ class Sources:
             return ()
         places = LinkPlaces(self._host)
         return (PodmanRuntime(self._host, places=places, clock=SystemClock(), jitter=random.random),)
+
     def _containerd(self, settings: Settings, *, wanted: bool | None) -> Sequence[Runtime]:
         path = Path(settings.containerd_address.removeprefix("unix://"))
         if wanted is True and not path.is_socket():

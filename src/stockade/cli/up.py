@@ -102,9 +102,7 @@ async def _live(
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.socket.parent.mkdir(parents=True, exist_ok=True)
     settings.run.mkdir(parents=True, exist_ok=True)
-    sources = Sources(
-        name, settings, docker=docker, podman=podman, containerd=containerd, lab=lab, uplinks=uplinks
-    )
+    sources = Sources(name, settings, docker=docker, podman=podman, containerd=containerd, lab=lab, uplinks=uplinks)
     shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
     tracking = Conntrack()
     kernel = NftKernel(settings.state / "nft.sock", tracking)
@@ -130,6 +128,7 @@ async def _live(
             losses=sources.losses,
             neighbours=LinkNeighbours(),
             gate=GateSocket(name, settings.run, settings.state, places=LinkPlaces(name), clock=SystemClock()),
+            surveys=sources.surveys,
         )
         running = asyncio.create_task(agent.run())
         remark(f"Stockade is up on {name}. In another terminal: stockade status")

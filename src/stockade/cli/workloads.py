@@ -1,22 +1,27 @@
 """``stockade workloads``."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
 
 from stockade.cli.exits import Exit
-from stockade.cli.moments import stamp
+from stockade.cli.moments import span, stamp
 from stockade.cli.output import UNKNOWN, Span, View, columns, line, remark, show
+from stockade.cli.seen import laid, met, ran, way
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Format
+from stockade.core.model.census import Listening
+from stockade.core.model.inventory import Attachment
 from stockade.core.model.labels import Label, LabelSource
-from stockade.wire.api import Gone, InSync, Seen, WatchLine, WorkloadsReply, WorkloadView
+from stockade.wire.api import Gone, InSync, Seen, WatchLine, WorkloadDetail, WorkloadsReply, WorkloadView
 
 HEADERS = ("", "NAME", "KIND", "HOST", "MODE", "ADDRESSES", "LABELS")
 
 
 def workloads(
+    name: Annotated[str | None, Parameter(help="Only this one, by name or id, with all that is seen of it.")] = None,
     *,
     select: Annotated[str | None, Parameter(help='Only what a selector matches, as in "app = shop".')] = None,
     watch: Annotated[
@@ -25,11 +30,14 @@ def workloads(
     long: Annotated[bool, Parameter(negative="", help="With ids, images, times and who set each label.")] = False,
     common: Common = NO_FLAGS,
 ) -> int:
-    """Every workload with its labels.
+    """Every workload with its labels; of one, by name, the ports that it listens on and who holds them as well.
 
-    With --watch -o json each change is one JSON object a line.
+    Of a host also its links, routes and neighbours. With --watch -o json each change is one JSON object a line.
     """
     settings, client = connect(common)
+    if name is not None:
+        deliver(settings, client.call("workload", WorkloadDetail, workload=name), detail_view)
+        return Exit.DONE
     if watch:
         for change in client.watch():
             _one_change(change, settings.output)
@@ -55,6 +63,45 @@ def long_view(reply: WorkloadsReply) -> View:
             yield line(f"  {_label(label)}", Span(f"  {_said_of(each, label)}", "dim"))
         for label in each.conflicts:
             yield line(f"  {_label(label)}", Span(f"  lost: {_said_of(each, label)}", "yellow"))
+
+
+def detail_view(reply: WorkloadDetail) -> View:
+    """One workload, and what its host's kernel shows of it."""
+    yield from long_view(WorkloadsReply(revision=reply.revision, workloads=(reply.workload,)))
+    yield from columns(("", ""), [fact for fact in _seen(reply) if fact[1]], indent="  ")
+    if reply.looked_at is None:
+        yield line(UNKNOWN, " not assessed: its host's agent has not sent what the kernel shows")
+        return
+    yield from _listing("Listens on", [(_where(each), ran(each.process) or "–") for each in reply.listening])
+    if not reply.listening:
+        yield line("Listens on nothing.")
+    yield from _listing("Links", [(each.name, laid(each)) for each in reply.interfaces])
+    yield from _listing("Routes", [(each.to, way(each)) for each in reply.routes])
+    yield from _listing("Neighbours", [(each.mac, met(each)) for each in reply.neighbours])
+    for each in reply.refused:
+        yield line(UNKNOWN, f" not assessed: {each.what}: {each.why}")
+    yield line(Span(f"As the kernel showed it at {stamp(reply.looked_at)}.", "dim"))
+
+
+def _seen(reply: WorkloadDetail) -> Iterator[tuple[str, str]]:
+    yield "first process", ran(reply.process)
+    for each in (end for end in reply.endpoints if end.attachment is not Attachment.HOST):
+        bridge = f" of {each.bridge}" if each.bridge else ""
+        yield "at", " ".join(filter(None, (each.attachment.value, f"{each.port}{bridge}", each.mac)))
+    delays = dict(reply.heard)
+    told = (f"{each} (after {span(delays[each])})" if delays.get(each) is not None else each for each in reply.sources)
+    yield "seen by", ", ".join(told)
+    yield from ((f"fact {key}", value) for key, value in reply.facts)
+
+
+def _where(each: Listening) -> str:
+    return f"{each.protocol.name.lower()}/{each.port}" + (f" on {each.address}" if each.address else "")
+
+
+def _listing(title: str, rows: list[tuple[str, str]]) -> View:
+    if rows:
+        yield line(title)
+        yield from columns(("", ""), rows, indent="  ")
 
 
 def said_by(label: Label) -> str:

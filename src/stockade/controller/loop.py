@@ -25,7 +25,7 @@ from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
 from stockade.seams.store import Birth, Commit, Entry, Loaded, Realised, Store, StoredVersion, StoreFailed, Unconfirmed
-from stockade.wire import AgentMessage, Assignment, Counters, Outcome, Report
+from stockade.wire import AgentMessage, Assignment, Counters, Outcome, Report, Surveyed
 
 CHECKPOINT_EVERY = 1000
 """Events between checkpoints: what a restart replays at most."""
@@ -74,6 +74,8 @@ class Controller:
                 await self.note(message)
             case Counters():
                 self.roster.counters[message.host] = message
+            case Surveyed():
+                self.roster.censuses[message.host] = message.census
         return self._generations.get(message.host, 0)
 
     async def submit(self, report: Report) -> int:

@@ -1,12 +1,16 @@
 """Metrics in Prometheus' text format, read from the controller's state at the moment of a scrape."""
 
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from stockade.controller.completeness import audited
 from stockade.controller.loop import Controller
+from stockade.core.completeness import Completeness, Off
+from stockade.core.model.census import DELAY_BOUNDS
 from stockade.wire import Counters
 
 
@@ -27,6 +31,7 @@ class _Reader(Collector):
         yield from self._hosts()
         yield from _families(self._controller.roster.counters.values())
         yield from self._births()
+        yield from self._completeness()
 
     def _policy(self) -> Iterator[Metric]:
         snapshot = self._controller.snapshot
@@ -81,6 +86,35 @@ class _Reader(Collector):
             leaked.add_metric([runtime], births.leaked)
             dead.add_metric([runtime], births.buckets(), births.dead_seconds)
         yield from (count, leaked, dead)
+
+    def _completeness(self) -> Iterator[Metric]:
+        controller = self._controller
+        found = audited(controller.snapshot, controller.roster, controller.clock.now())
+        dark = GaugeMetricFamily(
+            "stockade_dark_workloads", "What the kernel shows and no source tells of", labels=["host", "why"]
+        )
+        refused = GaugeMetricFamily(
+            "stockade_completeness_not_assessed", "What a completeness audit could not look at", labels=["host"]
+        )
+        for host in sorted(controller.snapshot.hosts):
+            for why in Off:
+                dark.add_metric([host, why.value], sum((each.host, each.why) == (host, why) for each in found.dark))
+            refused.add_metric([host], sum(each == host for each, _ in found.not_assessed))
+        yield from (dark, refused, _delays(found))
+
+
+def _delays(found: Completeness) -> HistogramMetricFamily:
+    delays = HistogramMetricFamily(
+        "stockade_discovery_seconds",
+        "From when a source says that a workload came to be until the agent heard of it",
+        labels=["host", "source"],
+    )
+    bounds = (*map(str, DELAY_BOUNDS), "+Inf")
+    for each in found.sources:
+        counts = accumulate(each.tally.buckets or (0,) * len(bounds))
+        buckets = list(zip(bounds, map(float, counts), strict=True))
+        delays.add_metric([each.host, each.tally.source], buckets, each.tally.delay_sum)
+    return delays
 
 
 def _families(counted: Iterable[Counters]) -> Iterator[Metric]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from stockade.core.model.census import Census
 from stockade.core.model.ids import HostId, Revision, Version
 from stockade.core.model.intent import Intent
 from stockade.seams.store import Realised
@@ -19,6 +20,7 @@ class Roster:
         """Of the snapshot that was compiled to them."""
         self.realised = {each.host: each for each in realised}
         self.counters: dict[HostId, Counters] = {}
+        self.censuses: dict[HostId, Census] = {}
         self.confirmed: set[HostId] = set()
         """Hosts that have said themselves what they enforce. What is only remembered may have been undone since."""
 
@@ -26,8 +28,9 @@ class Roster:
         """Take what a snapshot was compiled to; return the hosts whose fingerprint moved, which must hear of it."""
         before, self.revision = self.wanted, revision
         self.wanted = dict(intents)
-        for host in set(self.counters) - set(intents):
-            del self.counters[host]
+        for told in (self.counters, self.censuses):
+            for host in set(told) - set(intents):
+                del told[host]
         return tuple(
             host
             for host in sorted(intents)

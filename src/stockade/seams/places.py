@@ -8,10 +8,14 @@ from stockade.core.model.inventory import Endpoint
 
 
 class Place(msgspec.Struct, frozen=True):
-    """What tells a network namespace from every other one since the host's start, and its endpoints on the host."""
+    """What tells a network namespace from every other one since the host's start, and its endpoints on the host.
+
+    ``beyond``: how many other links it has that may carry packets and do not end on this host.
+    """
 
     mark: str
     endpoints: tuple[Endpoint, ...] = ()
+    beyond: int = 0
 
 
 Places = Callable[[str], Place]

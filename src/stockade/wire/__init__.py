@@ -2,6 +2,7 @@
 
 import msgspec
 
+from stockade.core.model.census import Census
 from stockade.core.model.event import Event
 from stockade.core.model.ids import HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.intent import Intent
@@ -77,4 +78,12 @@ class Counters(msgspec.Struct, frozen=True, tag="counters"):
     protocol: int = PROTOCOL
 
 
-AgentMessage = Report | Outcome | Counters
+class Surveyed(msgspec.Struct, frozen=True, tag="surveyed"):
+    """Agent → controller: what the host's kernel shows of who is there, judged by nobody yet."""
+
+    host: HostId
+    census: Census
+    protocol: int = PROTOCOL
+
+
+AgentMessage = Report | Outcome | Counters | Surveyed

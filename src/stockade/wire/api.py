@@ -9,9 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from stockade.core.completeness.values import Completeness
+from stockade.core.model.census import Interface, Listening, Neighbour, NotAssessed, Process
+from stockade.core.model.census import Route as Way
 from stockade.core.model.event import Event
 from stockade.core.model.ids import Address, HostId, Revision, RuleId, Version, WorkloadId
-from stockade.core.model.inventory import WorkloadKind, WorkloadState
+from stockade.core.model.inventory import Endpoint, WorkloadKind, WorkloadState
 from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import Births, Mode, Where
 from stockade.core.model.problem import Problem
@@ -149,6 +152,37 @@ class WorkloadsReply(Message, frozen=True, kw_only=True):
 
     revision: Revision
     workloads: tuple[WorkloadView, ...]
+
+
+class WorkloadDetail(Message, frozen=True, kw_only=True):
+    """One workload, with what its host's kernel shows of it.
+
+    ``looked_at``: when that was, in seconds since the epoch; None: not assessed yet. ``heard``: how many seconds each
+    source took to tell of it. ``interfaces``, ``routes`` and ``neighbours`` are a host's, ``refused`` is what could not
+    be looked at there.
+    """
+
+    revision: Revision
+    workload: WorkloadView
+    sources: tuple[str, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    looked_at: float | None = None
+    process: Process | None = None
+    listening: tuple[Listening, ...] = ()
+    heard: tuple[tuple[str, float | None], ...] = ()
+    interfaces: tuple[Interface, ...] = ()
+    routes: tuple[Way, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    refused: tuple[NotAssessed, ...] = ()
+
+
+class CompletenessReply(Message, frozen=True, kw_only=True):
+    """What the kernels show and nobody tells of; ``lost``: (host, source, events that were lost)."""
+
+    revision: Revision
+    found: Completeness
+    lost: tuple[tuple[HostId, str, int], ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True, tag="seen"):
@@ -556,6 +590,14 @@ ROUTES: tuple[Route, ...] = (
         ),
         lines=WatchLine,
     ),
+    _get(
+        "workload",
+        "/v1/workloads/{workload}",
+        "One workload, and what its host's kernel shows of it",
+        WorkloadDetail,
+        _path("workload", str, "Its name or id"),
+    ),
+    _get("completeness", "/v1/completeness", "What the kernels show and no source tells of", CompletenessReply),
     _get("labels", "/v1/labels", "Every label in use", LabelsReply),
     Route(
         "set-labels",

@@ -4,6 +4,7 @@ Reads only: it never changes a link, an address or a setting. Decodes route netl
 links is decoded in milliseconds, and an agent need not load a library for it.
 """
 
+from stockade.adapters.netlink.around import around
 from stockade.adapters.netlink.facts import HostFacts, host_facts
 from stockade.adapters.netlink.host import HostWatch, describe
 from stockade.adapters.netlink.inside import endpoints_of, ports_of
@@ -24,6 +25,7 @@ __all__ = [
     "LinksListed",
     "Namespace",
     "NamespaceGone",
+    "around",
     "describe",
     "endpoints_of",
     "host_facts",

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from msgspec.structs import replace
 
 from stockade.adapters.netlink.facts import host_facts, is_own
-from stockade.adapters.netlink.values import LinkSeen, LinksListed
+from stockade.adapters.netlink.values import LinkGone, LinkSeen, LinksListed
 from stockade.adapters.netlink.watch import LinkWatch
 from stockade.core.model.ids import Address, HostId, Realm, WorkloadId
 from stockade.core.model.inventory import Attachment, Bridge, Endpoint, Facts, Host, Sighting, WorkloadKind
@@ -25,9 +25,13 @@ LOOK_ANYWAY = 5.0
 class HostWatch:
     """Looks at this network namespace. ``uplinks`` are veths that lead outside and not to a workload."""
 
-    def __init__(self, host: HostId, *, uplinks: Iterable[str] = ()) -> None:
+    def __init__(
+        self, host: HostId, *, uplinks: Iterable[str] = (), heard: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """``heard`` is called with the name of each link that appeared, changed or went."""
         self._host = host
         self._uplinks = frozenset(uplinks)
+        self._heard = heard
         self._watch: LinkWatch | None = None
 
     @property
@@ -43,7 +47,7 @@ class HostWatch:
         ``bridges`` is what container engines know of theirs; ``moved`` is set when that has changed.
         """
         self._watch = LinkWatch()
-        follower = asyncio.create_task(_follow(self._watch, moved))
+        follower = asyncio.create_task(_follow(self._watch, moved, self._heard))
         last = None
         try:
             while True:
@@ -74,9 +78,11 @@ def describe(
     return described, _itself(host, workload, facts.links, uplinks)
 
 
-async def _follow(watch: LinkWatch, moved: asyncio.Event) -> None:
-    async for _ in watch.events():
+async def _follow(watch: LinkWatch, moved: asyncio.Event, heard: Callable[[str], None]) -> None:
+    async for event in watch.events():
         moved.set()
+        if isinstance(event, LinkSeen | LinkGone):
+            heard(event.name)
 
 
 async def _changed(moved: asyncio.Event, follower: "asyncio.Task[None]") -> None:

@@ -1,10 +1,10 @@
 """From a container's namespace to its places on the host: which ports are its own, with which MACs and addresses."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from stockade.adapters.netlink.namespace import Namespace
 from stockade.adapters.netlink.values import NO_NAMESPACE, LinkSeen, LinksListed
-from stockade.adapters.netlink.watch import list_links, namespace_number
+from stockade.adapters.netlink.watch import list_links, look_up, namespace_number
 from stockade.core.model.ids import Address, Realm
 from stockade.core.model.inventory import Attachment, Endpoint
 
@@ -32,9 +32,32 @@ def endpoints_of(
     ``links`` are the host's; ``realms`` says which bridge is which realm. A link that no port of the host belongs to
     is opaque: its traffic cannot be judged here.
     """
-    within = list_links(namespace)
     ports = {each.index: each for each in ports_of(namespace, links, host)}
-    return tuple(sorted(_endpoints(within, ports, links, realms or {}), key=lambda each: (each.port, each.mac)))
+    return _sorted(_endpoints(list_links(namespace), ports, links, realms or {}))
+
+
+def endpoints_and_beyond(namespace: Namespace) -> tuple[tuple[Endpoint, ...], int]:
+    """Return the endpoints of a namespace on this host, and how many links it has that do not end here.
+
+    Asks for the links that it takes alone: as quick on a host of many as on one of few.
+    """
+    within = list_links(namespace)
+    others = {each.peer_index for each in within.links if each.kind == "veth" and each.peer_index}
+    links = look_up(others) if others else LinksListed()
+    ports = {each.index: each for each in (ports_of(namespace, links) if others else ())}
+    links = LinksListed((*links.links, *look_up({each.master for each in ports.values() if each.master}).links))
+    found = _sorted(_endpoints(within, ports, links, {}))
+    here = sum(each.attachment is not Attachment.OPAQUE for each in found)
+    return found, sum(map(_may_carry, within.links)) - here
+
+
+def _may_carry(link: LinkSeen) -> bool:
+    """Tell whether a link may carry packets elsewhere. Others lie in every namespace, down, for tunnels to come."""
+    return not link.loopback and (link.running or link.kind == "veth")
+
+
+def _sorted(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    return tuple(sorted(endpoints, key=lambda each: (each.port, each.mac)))
 
 
 def _endpoints(

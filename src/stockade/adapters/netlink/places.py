@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from stockade.adapters.netlink.inside import endpoints_of
+from stockade.adapters.netlink.inside import endpoints_and_beyond
 from stockade.adapters.netlink.namespace import Namespace
-from stockade.adapters.netlink.watch import list_links
 from stockade.core.compile.addresses import link_local
 from stockade.core.model.ids import Address, HostId, Realm
 from stockade.core.model.inventory import Attachment, Endpoint
@@ -32,7 +31,8 @@ class LinkPlaces:
                 if namespace.inode == _own():
                     raise OSError(f"{path} is the host's own network namespace")
                 mark = f"netns:{namespace.call(cookie)}"
-                return Place(mark, tuple(map(self._placed, endpoints_of(namespace, list_links()))))
+                endpoints, beyond = endpoints_and_beyond(namespace)
+                return Place(mark, tuple(map(self._placed, endpoints)), beyond)
         except StockadeError as problem:
             raise OSError(str(problem)) from problem
 

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from stockade.adapters.netlink import wire
 from stockade.adapters.netlink.namespace import Namespace, inside
@@ -122,6 +122,18 @@ def list_links(namespace: Namespace | None = None) -> LinksListed:
             if listing.over:
                 return state.listed()
     raise StockadeError("links change faster than they can be listed", remedy="try again")
+
+
+def look_up(indices: Iterable[int]) -> LinksListed:
+    """Look up some of this namespace's links, without their addresses; what is not there is left out."""
+    state = _State()
+    with contextlib.closing(_open()) as asked:
+        asked.setblocking(True)
+        for index in sorted(indices):
+            asked.send(wire.ask_link(index))
+            for message in wire.messages(asked.recv(LARGEST)):
+                state.take(message)
+    return state.listed()
 
 
 def namespace_number(namespace: Namespace, seen_from: Namespace | None = None) -> int:

@@ -9,6 +9,7 @@ import msgspec
 from stockade.adapters.netlink.values import NO_NAMESPACE, LinkSeen
 
 NEWLINK, DELLINK, GETLINK, NEWADDR, DELADDR, GETADDR, NEWNSID, GETNSID = 16, 17, 18, 20, 21, 22, 88, 90
+GETROUTE, GETNEIGH = 26, 30
 ERROR, DONE = 2, 3
 REQUEST, DUMP, INTERRUPTED = 0x1, 0x300, 0x10
 GROUPS = 0x1 | 0x10 | 0x100
@@ -18,6 +19,12 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET
 _INFO_KIND = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NETNSA_NSID, _NETNSA_FD = 1, 3
+_NDA_DST, _NDA_LLADDR, _NDA_MASTER = 1, 2, 9
+_NUD_MEANT = 0x02 | 0x04 | 0x08 | 0x10 | 0x80
+"""States of a neighbour that answered once, or was set by hand: reachable, stale, delay, probe, permanent."""
+_NUD_PERMANENT, _NTF_SELF = 0x80, 0x02
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 1, 4, 5, 6, 9, 15, 18
+_UNICAST = 1
 _LOOPBACK, _RUNNING = 0x8, 0x40
 _ETHERNET = 1
 
@@ -45,6 +52,11 @@ def messages(data: bytes) -> Iterator[Message]:
 def dump(kind: int, sequence: int) -> bytes:
     """Return the request for all links, or all addresses."""
     body = bytes(16) if kind == GETLINK else bytes(8)
+    return struct.pack("=IHHII", 16 + len(body), kind, REQUEST | DUMP, sequence, 0) + body
+
+
+def request(kind: int, sequence: int, body: bytes) -> bytes:
+    """Return the request for all of a kind; ``body`` says which."""
     return struct.pack("=IHHII", 16 + len(body), kind, REQUEST | DUMP, sequence, 0) + body
 
 
@@ -99,6 +111,60 @@ def address(body: bytes) -> tuple[int, str] | None:
     # On a point-to-point link IFA_ADDRESS is the other end's; IFA_LOCAL, where there is one, is always our own.
     packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
     return (index, f"{socket.inet_ntop(family, packed)}/{length}") if packed else None
+
+
+def neighbour(body: bytes) -> tuple[int, str, str] | None:
+    """Read a neighbour message: (link index, MAC, address); None where nobody answers there."""
+    family, index, state = struct.unpack_from("=BxxxiH", body)
+    found = dict(_attributes(body, 12))
+    mac, packed = found.get(_NDA_LLADDR, b""), found.get(_NDA_DST)
+    if family not in (socket.AF_INET, socket.AF_INET6) or not packed or len(mac) != 6 or not state & _NUD_MEANT:
+        return None
+    return index, mac.hex(":"), socket.inet_ntop(family, packed)
+
+
+def heard_behind(body: bytes) -> tuple[int, int, str] | None:
+    """Read what a bridge has learned: (index of the port, of the bridge, MAC); None of what it has by itself."""
+    _, index, state, flags = struct.unpack_from("=BxxxiHB", body)
+    found = dict(_attributes(body, 12))
+    mac, master = found.get(_NDA_LLADDR, b""), _number(found.get(_NDA_MASTER), 0)
+    if state & _NUD_PERMANENT or flags & _NTF_SELF or not master or len(mac) != 6:
+        return None
+    return index, master, mac.hex(":")
+
+
+def routes(body: bytes, table: int) -> Iterator[tuple[str, str, int, int]]:
+    """Read a route message: (prefix or ``default``, next hop, link index, metric), one each way, of one table."""
+    family, length, _, _, short, _, _, kind = struct.unpack_from("=8B", body)
+    found = dict(_attributes(body, 12))
+    if kind != _UNICAST or _number(found.get(_RTA_TABLE), short) != table:
+        return
+    to = f"{socket.inet_ntop(family, found[_RTA_DST])}/{length}" if _RTA_DST in found else "default"
+    metric = _number(found.get(_RTA_PRIORITY), 0)
+    for ways, index in _ways(found):
+        yield to, _hop(family, ways), index, metric
+
+
+def _ways(found: dict[int, bytes]) -> Iterator[tuple[dict[int, bytes], int]]:
+    if _RTA_MULTIPATH not in found:
+        yield found, _number(found.get(_RTA_OIF), 0)
+        return
+    at, data = 0, found[_RTA_MULTIPATH]
+    while at + 8 <= len(data):
+        length, index = struct.unpack_from("=Hxxi", data, at)
+        if length < 8:
+            return
+        yield dict(_attributes(data[: at + length], at + 8)), index
+        at += (length + 3) & ~3
+
+
+def _hop(family: int, found: dict[int, bytes]) -> str:
+    if _RTA_GATEWAY in found:
+        return socket.inet_ntop(family, found[_RTA_GATEWAY])
+    if _RTA_VIA in found:
+        (other,) = struct.unpack_from("=H", found[_RTA_VIA])
+        return socket.inet_ntop(other, found[_RTA_VIA][2:])
+    return ""
 
 
 def _attributes(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from stockade.controller.births import by_runtime, dead_for
+from stockade.controller.completeness import completeness_reply, workload_detail
 from stockade.controller.http.call import Call
 from stockade.controller.installation import Installation, status
 from stockade.controller.labels import set_labels
@@ -18,6 +19,7 @@ from stockade.wire.api import (
     AuditEntry,
     AuditReply,
     BirthsReply,
+    CompletenessReply,
     ConfirmRequest,
     DoctorReply,
     EventsReply,
@@ -40,6 +42,7 @@ from stockade.wire.api import (
     StatusReply,
     StoredEvent,
     VersionReply,
+    WorkloadDetail,
     WorkloadReply,
     WorkloadsReply,
 )
@@ -61,6 +64,16 @@ async def _workloads(installation: Installation, call: Call) -> WorkloadsReply:
     controller = installation.controller
     views = workload_views(controller.snapshot, controller.roster, call.text("select"))
     return WorkloadsReply(revision=controller.snapshot.revision, workloads=views)
+
+
+async def _workload(installation: Installation, call: Call) -> WorkloadDetail:
+    controller = installation.controller
+    return workload_detail(controller.snapshot, controller.roster, find(controller.snapshot, call.text("workload")))
+
+
+async def _completeness(installation: Installation, _: Call) -> CompletenessReply:
+    controller = installation.controller
+    return await asyncio.to_thread(completeness_reply, controller.snapshot, controller.roster, controller.clock.now())
 
 
 async def _labels(installation: Installation, _: Call) -> LabelsReply:
@@ -227,6 +240,8 @@ def _rows(call: Call, name: str, default: int) -> int:
 HANDLERS: Mapping[str, Handler] = {
     "status": _status,
     "workloads": _workloads,
+    "workload": _workload,
+    "completeness": _completeness,
     "labels": _labels,
     "set-labels": _set_labels,
     "plan": _plan,

@@ -5,7 +5,6 @@ gate's is a copy with the hook. ``ctr run`` and nerdctl do not read it; they mee
 """
 
 import json
-from pathlib import PurePosixPath
 from typing import Any
 
 from stockade.core.gate.toml import PATH, RESTART, found, prune, read_toml, table, version
@@ -13,7 +12,9 @@ from stockade.core.gate.values import Call, CannotEdit, Files, Target, read_json
 
 CRI = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 KEY, WAS = "base_runtime_spec", "stockade.was"
-OURS = "stockade-*.json"
+FOLDER = PATH.rpartition("/")[0]
+PREFIX, SUFFIX = "stockade-", ".json"
+"""Of our specifications' names, in that folder."""
 USUAL, USUAL_TYPE = "runc", "io.containerd.runc.v2"
 MADE = "made for the birth gate of stockade"
 """The comment of a table that was not there before."""
@@ -37,7 +38,7 @@ def put(files: Files, call: Call) -> dict[str, str]:
         table(runtimes, USUAL).comment(MADE)["runtime_type"] = USUAL_TYPE
     changed: dict[str, str] = {}
     for name, runtime in runtimes.items():
-        ours = str(PurePosixPath(path).with_name(f"stockade-{name}.json"))
+        ours = f"{FOLDER}/{PREFIX}{name}{SUFFIX}"
         base = _was(files.get(ours)) or str(runtime.get(KEY, "")) or DEFAULT_SPEC
         runtime[KEY] = ours
         changed[ours] = _hooked(base, files.get(base), call)
@@ -75,7 +76,8 @@ def _runtimes(config: Any) -> dict[str, Any]:
 
 
 def _is_ours(path: str) -> bool:
-    return PurePosixPath(path).match(OURS)
+    name = path.rpartition("/")[2]
+    return name.startswith(PREFIX) and name.endswith(SUFFIX)
 
 
 def _was(text: str | None) -> str:
@@ -102,7 +104,7 @@ TARGETS = (
     Target(
         "containerd",
         "containerd (CRI)",
-        (PATH, f"{PurePosixPath(PATH).parent}/{OURS}"),
+        (PATH, f"{FOLDER}/{PREFIX}*{SUFFIX}"),
         put,
         take,
         heed=RESTART,
