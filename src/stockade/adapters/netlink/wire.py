@@ -62,7 +62,7 @@ def ask_namespace(fd: int, sequence: int) -> bytes:
 
 def namespace_number(body: bytes) -> int:
     """Read the answer to ``ask_namespace``."""
-    value = dict(_attributes(body, 4)).get(_NETNSA_NSID)
+    value = dict(attributes(body, 4)).get(_NETNSA_NSID)
     return int(struct.unpack("=i", value)[0]) if value else NO_NAMESPACE
 
 
@@ -76,11 +76,11 @@ def link(body: bytes) -> LinkSeen | None:
     family, kind, index, flags = struct.unpack_from("=BxHiI", body)
     if family == socket.AF_BRIDGE:
         return None
-    found = dict(_attributes(body, 16))
+    found = dict(attributes(body, 16))
     return LinkSeen(
         index=index,
         name=_text(found.get(_IFLA_IFNAME)),
-        kind=_text(dict(_attributes(found.get(_IFLA_LINKINFO, b""), 0)).get(_INFO_KIND)),
+        kind=_text(dict(attributes(found.get(_IFLA_LINKINFO, b""), 0)).get(_INFO_KIND)),
         mac=found.get(_IFLA_ADDRESS, b"").hex(":") if kind == _ETHERNET else "",
         master=_number(found.get(_IFLA_MASTER), 0),
         peer_index=_number(found.get(_IFLA_LINK), 0),
@@ -95,13 +95,14 @@ def address(body: bytes) -> tuple[int, str] | None:
     family, length, _, _, index = struct.unpack_from("=BBBBI", body)
     if family not in (socket.AF_INET, socket.AF_INET6):
         return None
-    found = dict(_attributes(body, 8))
+    found = dict(attributes(body, 8))
     # On a point-to-point link IFA_ADDRESS is the other end's; IFA_LOCAL, where there is one, is always our own.
     packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
     return (index, f"{socket.inet_ntop(family, packed)}/{length}") if packed else None
 
 
-def _attributes(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (kind, content) of the attributes that begin at ``at``."""
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
         if length < 4:

@@ -91,6 +91,33 @@ class Changes:
                 self._touched.clear()
 
 
+class RulesetMoves:
+    """A subscription to anybody's transactions on any table. It tells that there was one, and not what."""
+
+    def __init__(self) -> None:
+        self._socket = open_socket()
+        self._socket.setblocking(False)
+        self._socket.bind((0, 1 << GROUP - 1))
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable after a transaction."""
+        return self._socket.fileno()
+
+    def drain(self) -> None:
+        """Forget what was told; what was lost on the way is a reason to look as well."""
+        while True:
+            try:
+                self._socket.recv(1 << 18)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        self._socket.close()
+
+
 def read_counters(netns: str | None = None) -> dict[str, tuple[int, int]]:
     """Return (packets, bytes) of every named counter of our tables, those of one name added up."""
     found: dict[str, tuple[int, int]] = {}
