@@ -116,7 +116,7 @@ def test_the_rules_of_others_are_read() -> None:
 
 
 def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
-    facts = collect("tcp://192.0.2.1:2375", tmp_path)
+    facts = collect("tcp://192.0.2.1:2375", tmp_path, tmp_path / "api.sock")
     assert facts.kernel
     assert facts.docker is not None
     assert facts.docker.error

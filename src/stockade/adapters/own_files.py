@@ -6,6 +6,7 @@ import pwd
 import stat
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import stockade
@@ -22,12 +23,12 @@ def own_files(state: Path, socket: Path) -> tuple[FileSeen, ...]:
     trusted = _trusted()
     found: dict[str, FileSeen] = {}
     roots = [*_kept(state, socket), *_run()]
-    for path, use in roots:
-        _add(found, str(path), use, trusted)
+    for root, use in roots:
+        _add(found, str(root), use, trusted)
     for path in _below(str(PACKAGE)):
         _add(found, path, FileUse.CODE, trusted)
-    for path in {parent for root, _ in roots for parent in root.parents}:
-        _add(found, str(path), FileUse.PARENT, trusted)
+    for parent in {parent for root, _ in roots for parent in root.parents}:
+        _add(found, str(parent), FileUse.PARENT, trusted)
     return tuple(found[path] for path in sorted(found))
 
 
@@ -78,6 +79,7 @@ def _trusted() -> frozenset[int]:
     return frozenset(own)
 
 
+@cache
 def _name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name

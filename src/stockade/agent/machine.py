@@ -6,6 +6,7 @@ what is assigned into force. ``now`` is only ever written down, never compared: 
 
 from stockade.agent.births import BirthBook
 from stockade.agent.enforcing import Done, Enforcing, Planning, Rendered, changed_hands
+from stockade.agent.findings import FindingBook
 from stockade.agent.inventory import Inventory
 from stockade.agent.telling import Telling
 from stockade.agent.values import (
@@ -19,6 +20,7 @@ from stockade.agent.values import (
     Happening,
     Heard,
     HostObserved,
+    Inspected,
     Observed,
     Remark,
     SourceSaid,
@@ -27,8 +29,9 @@ from stockade.agent.values import (
 )
 from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
+from stockade.core.posture.host import assess
 from stockade.seams.runtime import Lost
-from stockade.wire import Outcome, Report
+from stockade.wire import Findings, Outcome, Report
 
 __all__ = ["Machine", "changed_hands"]
 
@@ -46,6 +49,7 @@ class Machine:
         self._births = BirthBook()
         self._telling = Telling(host, sources, self._inventory)
         self._enforcing = Enforcing(host, planning or Rendered())
+        self._findings = FindingBook(host)
 
     @property
     def realised(self) -> Intent | None:
@@ -64,12 +68,18 @@ class Machine:
                 return self._found(now)
             case Greeted(generation=generation):
                 again = self._telling.greeted(generation)
-                return (*again, *self._found(now), *self._telling.outcome_again())
+                return (*again, *self._found(now), *self._telling.outcome_again(), *self._findings.forgotten())
             case Heard(message=Report(), generation=generation):
                 self._telling.acknowledged(generation)
                 return self._found(now)
             case Heard(message=Outcome() as outcome):
                 return self._telling.outcome_heard(outcome)
+            case Heard(message=Findings() as findings):
+                return self._findings.heard(findings)
+            case Inspected(facts=facts):
+                return self._findings.inspected(assess(facts, self._enforcing.realised), now)
+            case Unheard(message=Findings()):
+                return self._findings.unheard()
             case Unheard(message=message):
                 return self._telling.unheard(message)
             case Elapsed(timer=timer):
@@ -92,6 +102,10 @@ class Machine:
                 return self._telling.outcome_again()
             case Timer.RETRY:
                 return self._after(self._enforcing.retry(), now)
+            case Timer.FINDINGS:
+                return self._findings.again()
+            case Timer.MENDED:
+                return self._findings.settled()
 
     def _enforce(self, event: Happening, now: float) -> Commands:
         match event:
@@ -104,7 +118,8 @@ class Machine:
             case Failed(error=error):
                 return self._after(self._enforcing.failed(error), now)
             case Drifted(by=by):
-                return self._after(self._enforcing.drifted(by), now)
+                commands = self._after(self._enforcing.drifted(by), now)
+                return (*commands, *self._findings.tampered(by, now)) if by else commands
         return ()
 
     def _after(self, done: Done, now: float) -> Commands:
@@ -116,4 +131,5 @@ class Machine:
         births = self._births.realise(done.came_true, now)
         said = self._telling.outcome(done.came_true, births=births) if done.news or births else ()
         more = self._after(self._enforcing.begin(), now) if done.unfinished else ()
-        return (*said, *done.commands, *more)
+        mended = self._findings.mended(now) if done.mended else ()
+        return (*said, *done.commands, *more, *mended)

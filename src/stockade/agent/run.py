@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import structlog
 
 from stockade.agent.counting import counted
+from stockade.agent.inspecting import inspecting
 from stockade.agent.machine import Machine
 from stockade.agent.state import AssignmentFile, Kept
 from stockade.agent.sweep import look_ahead, slices
@@ -30,6 +31,7 @@ from stockade.agent.values import (
     Happening,
     Heard,
     HostObserved,
+    Inspected,
     Introduce,
     Observe,
     Observed,
@@ -46,6 +48,7 @@ from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
+from stockade.seams.inspection import Inspection
 from stockade.seams.kernel import Kernel, KernelRefused
 from stockade.seams.link import ControllerLink
 from stockade.seams.neighbours import Introduction, Neighbours
@@ -70,7 +73,8 @@ class Agent:
 
     ``changes`` subscribes to what others do to our tables; without it they are looked at oftener. ``holder`` returns
     a descriptor that becomes readable when nobody holds them any more. ``losses`` says what the sources had to leave
-    out, by their names. ``neighbours`` tells endpoints that were just admitted of their neighbours.
+    out, by their names. ``neighbours`` tells endpoints that were just admitted of their neighbours. ``inspection``
+    looks at what stands around our tables; without it nothing is judged there, and nobody is told that it is clean.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Agent:
         holder: Callable[[], int] | None = None,
         losses: Callable[[], tuple[tuple[str, int], ...]] = lambda: NO_LOSSES,
         neighbours: Neighbours | None = None,
+        inspection: Inspection | None = None,
     ) -> None:
         self._host = host
         self._runtimes = runtimes
@@ -99,6 +104,7 @@ class Agent:
         self._holder = holder
         self._losses = losses
         self._neighbours = neighbours
+        self._inspection = inspection
         self._happenings: asyncio.Queue[Happening] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,6 +150,8 @@ class Agent:
             yield "changes", self._watch
         if self._holder is not None:
             yield "holder", self._keep
+        if self._inspection is not None:
+            yield "findings", self._inspect
 
     async def _take(self, happening: Happening) -> None:
         try:
@@ -305,6 +313,11 @@ class Agent:
             self._happen(Drifted())
             async for by in tampering(self._changes):
                 self._happen(Drifted(by))
+
+    async def _inspect(self) -> None:
+        if self._inspection is not None:
+            async for facts in inspecting(self._inspection, self._clock):
+                self._happen(Inspected(facts))
 
     async def _keep(self) -> None:
         """What nobody holds anybody may change: have it held again at once, and look at what happened meanwhile."""

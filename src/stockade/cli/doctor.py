@@ -30,7 +30,7 @@ def doctor(*, common: Common = NO_FLAGS) -> int:
     from stockade.cli.machine_facts import collect
 
     settings = resolve(common)
-    found = together(_server(settings), checks(collect(settings.docker_host, settings.state)))
+    found = together(_server(settings), checks(collect(settings.docker_host, settings.state, settings.socket)))
     deliver(settings, DoctorReply(checks=found), doctor_view)
     return CODES[worst(found)]
 

@@ -72,4 +72,4 @@ class Sources:
 
 def doctor(settings: Settings) -> tuple[Check, ...]:
     """Look at this machine."""
-    return checks(collect(settings.docker_host, settings.state))
+    return checks(collect(settings.docker_host, settings.state, settings.socket))

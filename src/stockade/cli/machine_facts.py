@@ -16,7 +16,9 @@ from typing import Any
 
 import msgspec
 
+from stockade.adapters.own_files import own_files
 from stockade.core.compile.nft.ruleset import TABLE
+from stockade.core.posture.host import FileSeen
 
 CAP_NET_ADMIN = 12
 PATIENCE = 15.0
@@ -82,9 +84,11 @@ class Facts(msgspec.Struct, frozen=True):
     docker: Docker | None = None
     state: str = ""
     state_error: str = ""
+    files: tuple[FileSeen, ...] | None = None
+    """Our own files; None where they could not be looked at."""
 
 
-def collect(docker_host: str, state: Path) -> Facts:
+def collect(docker_host: str, state: Path, socket: Path) -> Facts:
     """Look at this machine."""
     namespace = OWN_NAMESPACE_AS_ROOT if os.geteuid() == 0 else OWN_NAMESPACE
     return Facts(
@@ -105,6 +109,7 @@ def collect(docker_host: str, state: Path) -> Facts:
         docker=_docker(docker_host),
         state=str(state),
         state_error=_state_error(state),
+        files=_files(state, socket),
     )
 
 
@@ -127,6 +132,13 @@ def _bridge_nf() -> tuple[tuple[str, int], ...]:
 def _hooks_listed() -> bool | None:
     done = _run("nft", "list", "hooks")
     return None if done is None or done.returncode else bool(done.stdout.strip())
+
+
+def _files(state: Path, socket: Path) -> tuple[FileSeen, ...] | None:
+    try:
+        return own_files(state, socket)
+    except OSError:
+        return None
 
 
 # The rules of others

@@ -37,6 +37,7 @@ VERBS = (
     Verb("rules", "stockade.cli.rules:rules", "The compiled rules of a host, each beside its policy line."),
     Verb("births", "stockade.cli.births:births", "Birth records: how soon new workloads were contained."),
     Verb("audit", "stockade.cli.audit:audit", "Who did what, when, and what came of it."),
+    Verb("findings", "stockade.cli.findings:findings", "What could lead traffic past policy, or change what enforces."),
     Verb("doctor", "stockade.cli.doctor:doctor", "What works on this machine, what will not, and why."),
     Verb("completion", "stockade.cli.completion:completion", "Shell completion for bash, zsh or fish."),
     Verb("version", "stockade.cli.version:version", "The version of this program."),

@@ -18,12 +18,12 @@ FULL = 0.8
 def status(*, common: Common = NO_FLAGS) -> int:
     """The installation at a glance, and every setting with its origin.
 
-    Exits 2 where a host is not as it should be, or a version waits to be confirmed.
+    Exits 2 where a host is not as it should be, there are findings, or a version waits to be confirmed.
     """
     settings, client = connect(common)
     reply = _with_own(client.call("status", StatusReply), settings)
     deliver(settings, reply, status_view)
-    wrong = reply.pending or reply.stalled or reply.unstored or any(map(_astray, reply.hosts))
+    wrong = reply.pending or reply.findings or reply.stalled or reply.unstored or any(map(_astray, reply.hosts))
     return Exit.LOOK if wrong else Exit.DONE
 
 
@@ -52,6 +52,7 @@ def status_view(reply: StatusReply) -> View:
     yield line("Workloads  ", f"{reply.workloads}{unknown}", f": {modes}" if modes else "")
     if reply.quarantines:
         yield line("Quarantine ", Span(", ".join(reply.quarantines), "red"))
+    yield _findings(reply)
     yield line()
     yield from columns(("HOST", "IN FORCE", "WORKLOADS", "BIRTHS", "TRACKED"), map(_host, reply.hosts))
     yield from _errors(reply.hosts)
@@ -61,6 +62,14 @@ def status_view(reply: StatusReply) -> View:
     yield line()
     yield line(dim(f"You are {you.name} (uid {you.uid}), who may {you.role.name.lower()}. Server: pid {reply.pid}, "))
     yield line(dim(f"Stockade {reply.product}, up since {stamp(reply.started)}, revision {reply.revision}."))
+
+
+def _findings(reply: StatusReply) -> Line:
+    counted = ", ".join(f"{count} {severity.value}" for severity, count in reply.findings)
+    unknown = f", {reply.unassessed} not assessed" if reply.unassessed else ""
+    found = Span(counted, "red") if counted else Span("none")
+    more = ":  stockade findings" if counted or unknown else ""
+    return line("Findings   ", found, f"{unknown}{more}")
 
 
 def _version(reply: StatusReply) -> Line:

@@ -65,9 +65,11 @@ async def _live(
     from stockade.adapters.conntrack import Conntrack
     from stockade.adapters.neighbours import LinkNeighbours
     from stockade.adapters.nft import NftKernel
+    from stockade.adapters.own_files import tighten
     from stockade.agent.run import Agent
     from stockade.agent.state import AssignmentFile
     from stockade.cli.host_sources import Sources, doctor
+    from stockade.cli.inspection import HostInspection
     from stockade.controller.clock import SystemClock
     from stockade.controller.http.server import access_for
     from stockade.controller.link import DirectLink
@@ -81,6 +83,8 @@ async def _live(
     name = HostId(host or socket.gethostname())
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.socket.parent.mkdir(parents=True, exist_ok=True)
+    tighten(settings.state)
+    os.umask(0o077)  # what is made from here on is ours alone; the API socket is opened to whom it is for
     sources = Sources(name, settings, docker=docker, lab=lab, uplinks=uplinks)
     shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
     tracking = Conntrack()
@@ -106,6 +110,7 @@ async def _live(
             holder=kernel.holder,
             losses=sources.losses,
             neighbours=LinkNeighbours(),
+            inspection=HostInspection(settings.state, settings.socket),
         )
         running = asyncio.create_task(agent.run())
         remark(f"Stockade is up on {name}. In another terminal: stockade status")

@@ -3,6 +3,7 @@
 import msgspec
 
 from stockade.core.model.event import Event
+from stockade.core.model.finding import Finding, Unassessed
 from stockade.core.model.ids import HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.intent import Intent
 
@@ -73,4 +74,17 @@ class Counters(msgspec.Struct, frozen=True, tag="counters"):
     protocol: int = PROTOCOL
 
 
-AgentMessage = Report | Outcome | Counters
+class Findings(msgspec.Struct, frozen=True, tag="findings"):
+    """Agent → controller: everything that is wrong on a host now; what is not in it is cleared.
+
+    ``passed``: what was raised and cleared since the last message that was heard.
+    """
+
+    host: HostId
+    findings: tuple[Finding, ...] = ()
+    unassessed: tuple[Unassessed, ...] = ()
+    passed: tuple[Finding, ...] = ()
+    protocol: int = PROTOCOL
+
+
+AgentMessage = Report | Outcome | Counters | Findings

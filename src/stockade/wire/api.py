@@ -10,7 +10,8 @@ from typing import Any, Literal
 import msgspec
 
 from stockade.core.model.event import Event
-from stockade.core.model.ids import Address, HostId, Revision, RuleId, Version, WorkloadId
+from stockade.core.model.finding import Severity
+from stockade.core.model.ids import Address, CheckId, HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.inventory import WorkloadKind, WorkloadState
 from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import Births, Mode, Where
@@ -117,6 +118,10 @@ class StatusReply(Message, frozen=True, kw_only=True):
     """Why the newest snapshot could not be compiled; every host keeps what it enforces. Empty: it could."""
     unstored: str = ""
     """Why the last change could not be stored, and so did not happen. Empty: it could."""
+    findings: tuple[tuple[Severity, int], ...] = ()
+    """How many findings there are of each severity."""
+    unassessed: int = 0
+    """How many checks could not judge."""
 
 
 class WorkloadView(msgspec.Struct, frozen=True):
@@ -397,6 +402,34 @@ class AuditReply(Message, frozen=True, kw_only=True):
     entries: tuple[AuditEntry, ...]
 
 
+class HostFinding(msgspec.Struct, frozen=True):
+    """A finding and the host that it is of. ``since``: seconds since the epoch."""
+
+    host: HostId
+    check: CheckId
+    object: str
+    severity: Severity
+    seen: str
+    remedy: str
+    since: float
+
+
+class HostUnassessed(msgspec.Struct, frozen=True):
+    """A check that could not judge a host, and why; ``check`` empty: none of them could, or has yet."""
+
+    host: HostId
+    check: CheckId
+    why: str
+    remedy: str = ""
+
+
+class FindingsReply(Message, frozen=True, kw_only=True):
+    """Everything that is wrong now, worst first, and what could not be assessed."""
+
+    findings: tuple[HostFinding, ...] = ()
+    unassessed: tuple[HostUnassessed, ...] = ()
+
+
 class Judged(str, enum.Enum):
     """How a check came out."""
 
@@ -440,7 +473,7 @@ class EventsReply(Message, frozen=True, kw_only=True):
 
 
 class ReportRequest(Message, frozen=True, kw_only=True):
-    """What an agent says: a ``Report``, an ``Outcome`` or ``Counters``."""
+    """What an agent says: a ``Report``, an ``Outcome``, ``Counters`` or ``Findings``."""
 
     message: AgentMessage
 
@@ -597,6 +630,13 @@ ROUTES: tuple[Route, ...] = (
         AuditReply,
         _query("last", int, "At most so many (50)"),
         _query("before", int, "Only entries with a smaller number"),
+    ),
+    _get(
+        "findings",
+        "/v1/findings",
+        "What is wrong on which host, and what could not be assessed",
+        FindingsReply,
+        _query("host", str, "Only this host's"),
     ),
     _get("doctor", "/v1/doctor", "What works here, what will not, and why", DoctorReply),
     _get(

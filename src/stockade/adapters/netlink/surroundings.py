@@ -119,24 +119,16 @@ class Surroundings:
 
     def rules(self) -> tuple[RoutingRule, ...]:
         """Return the routing rules that a kernel does not come with."""
-        found = []
-        for family in FAMILIES:
-            for body in self._dump(GETRULE, struct.pack("=B11x", family)):
-                if (rule := _rule(body)) is not None:
-                    found.append(rule)
-        return tuple(sorted(found))
+        bodies = (body for family in FAMILIES for body in self._dump(GETRULE, struct.pack("=B11x", family)))
+        return tuple(sorted(rule for body in bodies if (rule := _rule(body)) is not None))
 
     def local_routes(self) -> tuple[LocalRoute, ...]:
         """Return what this host takes for its own beyond its links' addresses and 127.0.0.0/8."""
         own = {wire.address(body) for body in self._dump(wire.GETADDR, bytes(8))}
         addresses = {each[1].partition("/")[0] for each in own if each}
-        found = []
-        for family in FAMILIES:
-            request = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, LOCAL_TYPE, 0)
-            for body in self._dump(GETROUTE, request):
-                if (route := _local(body)) is not None and not _usual(route, addresses):
-                    found.append(route)
-        return tuple(sorted(found))
+        asked = (struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, LOCAL_TYPE, 0) for family in FAMILIES)
+        routes = (_local(body) for request in asked for body in self._dump(GETROUTE, request))
+        return tuple(sorted(route for route in routes if route is not None and not _usual(route, addresses)))
 
     def _filters(self, index: int, parent: int, where: str, named: dict[int, str]) -> Iterator[TrafficAct]:
         request = struct.pack("=BxHiIII", 0, 0, index, 0, parent, 0)
@@ -191,7 +183,9 @@ def switches(root: Path = Path("/proc/sys")) -> tuple[tuple[str, int], ...]:
 def tracked(root: Path = Path("/proc/sys")) -> tuple[int, int]:
     """Return (entries, limit) of this namespace's connection tracking. ``OSError`` where it has none."""
     folder = root / "net/netfilter"
-    entries, limit = ((folder / name).read_text(encoding="ascii") for name in ("nf_conntrack_count", "nf_conntrack_max"))
+    entries, limit = (
+        (folder / name).read_text(encoding="ascii") for name in ("nf_conntrack_count", "nf_conntrack_max")
+    )
     return int(entries), int(limit)
 
 
@@ -270,7 +264,11 @@ def _usual(route: LocalRoute, addresses: set[str]) -> bool:
     address, _, length = route.prefix.partition("/")
     if route.table != LOCAL_TABLE:
         return False
-    return address in addresses and length in ("32", "128") or route.prefix in ("127.0.0.0/8", "127.0.0.1/32", "::1/128")
+    return (address in addresses and length in ("32", "128")) or route.prefix in (
+        "127.0.0.0/8",
+        "127.0.0.1/32",
+        "::1/128",
+    )
 
 
 def _prefix(family: int, value: bytes | None, length: int) -> str:
