@@ -164,6 +164,34 @@ def test_plain_tables_that_were_there_before_are_kept_as_they_are(space: Room) -
     assert space.kernel.owned() == {"inet": False, "bridge": space.kernel.owned()["bridge"]}
 
 
+def asleep(space: Room, family: str) -> bool:
+    return "dormant" in space.run("nft", "list", "table", family, "stockade").stdout
+
+
+def test_a_table_that_was_laid_to_sleep_is_woken_when_it_is_looked_at(space: Room) -> None:
+    """A dormant table stands at no hook, and lists as before."""
+    for family in ("inet", "bridge"):
+        space.nft("add", "table", family, "stockade")
+    space.apply(shop())
+    for family in ("inet", "bridge"):
+        assert space.nft(f"add table {family} stockade {{ flags dormant; }}") == ""
+        assert asleep(space, family)
+        assert settled(shop(), space.kernel.observe())
+        assert not asleep(space, family)
+
+
+@pytest.mark.fault
+def test_an_orphan_that_was_laid_to_sleep_is_woken_when_it_is_adopted(space: Room) -> None:
+    space.apply(shop())
+    needs_ownership(space)
+    space.kill_helper()
+    assert space.nft("add table inet stockade { flags dormant; }") == ""
+    assert asleep(space, "inet")
+    assert settled(shop(), space.kernel.observe())
+    assert not asleep(space, "inet")
+    assert space.kernel.owned() == {"inet": True, "bridge": True}
+
+
 def test_changes_by_others_are_noticed_and_ours_are_not(space: Room) -> None:
     space.nft("add table inet stockade")
     changes = space.kernel.ruleset_changes()

@@ -11,7 +11,7 @@ from stockade.core.posture.host import Facts
 from stockade.seams.clock import Clock
 from stockade.seams.inspection import Inspection, Watch
 
-EVERY = 3.0
+EVERY = 4.0
 """Seconds between looks where nobody tells of a change."""
 SOONEST = 0.2
 SHARE = 0.01

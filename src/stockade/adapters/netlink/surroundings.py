@@ -59,6 +59,7 @@ class Moves:
         self._socket = inside(namespace, _open)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+        self._socket.bind((0, 0))  # one without a number is passed over
         for group in (LINKS, TRAFFIC, ROUTES4, RULES4, ROUTES6, RULES6):
             self._socket.setsockopt(SOL_NETLINK, 1, group)
 
