@@ -180,18 +180,6 @@ def test_a_table_that_was_laid_to_sleep_is_woken_when_it_is_looked_at(space: Roo
         assert not asleep(space, family)
 
 
-@pytest.mark.fault
-def test_an_orphan_that_was_laid_to_sleep_is_woken_when_it_is_adopted(space: Room) -> None:
-    space.apply(shop())
-    needs_ownership(space)
-    space.kill_helper()
-    assert space.nft("add table inet stockade { flags dormant; }") == ""
-    assert asleep(space, "inet")
-    assert settled(shop(), space.kernel.observe())
-    assert not asleep(space, "inet")
-    assert space.kernel.owned() == {"inet": True, "bridge": True}
-
-
 def test_changes_by_others_are_noticed_and_ours_are_not(space: Room) -> None:
     space.nft("add table inet stockade")
     changes = space.kernel.ruleset_changes()
@@ -206,6 +194,23 @@ def test_changes_by_others_are_noticed_and_ours_are_not(space: Room) -> None:
         assert changes.read() == []
         space.apply(shop())
         assert changes.read() == []
+    finally:
+        changes.close()
+
+
+@pytest.mark.fault
+def test_a_new_helper_s_adoption_is_nobody_elses_change(space: Room) -> None:
+    """It adopts before it answers anybody, so that its port is not known by asking it."""
+    space.apply(shop())
+    needs_ownership(space)
+    changes = space.kernel.ruleset_changes()
+    try:
+        killed = space.kill_helper()
+        assert "not permitted" not in space.nft("add rule inet stockade forwarding accept")
+        assert space.run(sys.executable, "-I", str(PROGRAM), str(space.socket)).returncode == 0
+        (change,) = changes.read()
+        assert change.process == "nft"
+        assert space.helper_pid() != killed
     finally:
         changes.close()
 

@@ -12,7 +12,15 @@ from pathlib import Path
 import stockade
 from stockade.core.posture.host import FileSeen, FileUse
 
-KEPT = ("stockade.db", "stockade.db-wal", "stockade.db-shm", "assignment", "assignment.new", "nft.sock")
+KEPT = (
+    "stockade.db",
+    "stockade.db-wal",
+    "stockade.db-shm",
+    "assignment",
+    "assignment.new",
+    "nft.sock",
+    "nft.sock.lock",
+)
 """What we make in the state folder."""
 PACKAGE = Path(stockade.__file__).resolve().parent
 PROGRAM = "stockade"

@@ -89,6 +89,7 @@ def daemon(path: Path, netns: str | None, ready: int) -> None:
         if netns:
             enter(netns)
         nft = Nft()
+        place.sign(nft.port)
         nft.inherit()
         listener = place.listen()
         quieten()
@@ -150,6 +151,11 @@ class Place:
                 if self.lock_path.stat().st_ino == os.fstat(self.lock).st_ino:
                     return True
             os.close(self.lock)
+
+    def sign(self, port: int) -> None:
+        """Leave in the lock by which netlink port this helper's transactions are known, before the first of them."""
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, f"{port}\n".encode(), 0)
 
     def listen(self) -> socket.socket:
         """Bind, replacing what a dead helper left."""
