@@ -50,16 +50,13 @@ class FindingBook:
 
     def tampered(self, by: str, now: float) -> Commands:
         """Somebody changed our tables. What an earlier one did has passed."""
-        if self._tampered is not None:
-            self._passed = (*self._passed, self._tampered)[-UNTOLD:]
-        self._tampered = Finding(OWN_TABLES, OBJECT, Severity.HIGH, f"{by} changed them", REMEDY, now)
-        self._mended = False
+        self._note(by, now)
         return self._tell()
 
     def mended(self, now: float) -> Commands:
         """Our tables hold again what they should. Where nobody was seen to change them, that is a finding as well."""
         if self._mended:
-            self.tampered("somebody who was not seen", now)
+            self._note("somebody who was not seen", now)
         if self._tampered is not None:
             took = max(now - self._tampered.since, 0.0) * 1000
             seen = f"{self._tampered.seen}; put right after {took:.0f} ms"
@@ -92,6 +89,12 @@ class FindingBook:
         """Tell what was not heard."""
         self._sent = None
         return self._tell()
+
+    def _note(self, by: str, now: float) -> None:
+        if self._tampered is not None:
+            self._passed = (*self._passed, self._tampered)[-UNTOLD:]
+        self._tampered = Finding(OWN_TABLES, OBJECT, Severity.HIGH, f"{by} changed them", REMEDY, now)
+        self._mended = False
 
     def _open(self) -> tuple[Finding, ...]:
         return self._assessment.findings if self._assessment else ()
