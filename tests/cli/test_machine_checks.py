@@ -7,6 +7,7 @@ import pytest
 
 from stockade.cli.machine_checks import checks, worst
 from stockade.cli.machine_facts import Docker, Facts, ForeignChain, MarkWrite, Rules, collect, read_rules
+from stockade.core.posture.host import FileSeen, FileUse
 from stockade.wire.api import Judged
 
 BRIDGE_NF = (("bridge-nf-call-iptables", 1), ("bridge-nf-call-ip6tables", 1))
@@ -24,6 +25,7 @@ SOUND = Facts(
     hooks_listed=True,
     docker=Docker("unix:///d.sock", there=True),
     state="/var/lib/stockade",
+    files=(FileSeen("/var/lib/stockade", FileUse.PRIVATE, 0o700, "root"),),
 )
 
 
@@ -71,6 +73,9 @@ def test_a_sound_machine_is_sound() -> None:
         ("hooks", {"hooks_listed": False}, Judged.NOT_ASSESSED),
         ("docker", {"docker": Docker("unix:///d.sock")}, Judged.GOOD),
         ("docker", {"docker": Docker("unix:///d.sock", True, "Permission denied")}, Judged.PROBLEM),
+        ("own files", {"files": None}, Judged.NOT_ASSESSED),
+        ("own files", {"files": (FileSeen("/x", FileUse.CODE, 0o777, "root"),)}, Judged.PROBLEM),
+        ("own files", {"files": (FileSeen("/x", FileUse.CODE, 0o755, "ada", trusted=False),)}, Judged.PROBLEM),
         ("state folder", {"state_error": "/var/lib is not writable"}, Judged.PROBLEM),
     ],
 )

@@ -109,6 +109,7 @@ def _tour(server: Served) -> Iterator[tuple[str, httpx.Response]]:
     yield "events", server.get("/v1/events", since=2)
     yield "audit", server.get("/v1/audit", last=5)
     yield "doctor", server.get("/v1/doctor")
+    yield "findings", server.get("/v1/findings")
     yield "off", server.send("POST", "/v1/off", OffRequest(wait=0))
 
 

@@ -15,7 +15,7 @@ from stockade.wire import Findings
 
 RESEND = 2.0
 """Seconds before what nobody heard is told again."""
-REMEMBERED = 30.0
+REMEMBERED = 10.0
 """Seconds that a change of our tables is shown after it was put right."""
 UNTOLD = 1000
 """Findings that came and went and are kept until they are heard."""
