@@ -111,6 +111,19 @@ def test_status_and_metrics_count_them(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_what_a_host_finds_before_it_was_reported_is_kept(tmp_path: Path) -> None:
+    """It is told once: nobody would tell it again."""
+
+    async def scenario() -> None:
+        async with opened(tmp_path) as installation:
+            await installation.controller.take(Findings(HOST, (OWN,)))
+            await known(installation)
+            shown = findings_view(installation.controller.findings, [HOST])
+            assert [each.check for each in shown.findings] == ["own-tables"]
+
+    run(scenario())
+
+
 def test_a_host_that_is_no_more_has_no_findings(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as installation:

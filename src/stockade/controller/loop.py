@@ -224,8 +224,8 @@ class Controller:
             return await self._assign(snapshot, intents)
 
     async def _assign(self, snapshot: Snapshot, intents: Mapping[HostId, Intent]) -> tuple[HostId, ...]:
+        self.findings.forget(self.roster.wanted.keys() - intents.keys())
         moved = self.roster.publish(intents, snapshot.revision)
-        self.findings.forget(self.findings.by_host.keys() - intents.keys())
         if records := self.roster.caught_up(self.clock.now()):
             await self.exclusively(lambda: self._catch_up(records))
         if moved:
