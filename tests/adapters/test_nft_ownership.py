@@ -164,6 +164,22 @@ def test_plain_tables_that_were_there_before_are_kept_as_they_are(space: Room) -
     assert space.kernel.owned() == {"inet": False, "bridge": space.kernel.owned()["bridge"]}
 
 
+def asleep(space: Room, family: str) -> bool:
+    return "dormant" in space.run("nft", "list", "table", family, "stockade").stdout
+
+
+def test_a_table_that_was_laid_to_sleep_is_woken_when_it_is_looked_at(space: Room) -> None:
+    """A dormant table stands at no hook, and lists as before."""
+    for family in ("inet", "bridge"):
+        space.nft("add", "table", family, "stockade")
+    space.apply(shop())
+    for family in ("inet", "bridge"):
+        assert space.nft(f"add table {family} stockade {{ flags dormant; }}") == ""
+        assert asleep(space, family)
+        assert settled(shop(), space.kernel.observe())
+        assert not asleep(space, family)
+
+
 def test_changes_by_others_are_noticed_and_ours_are_not(space: Room) -> None:
     space.nft("add table inet stockade")
     changes = space.kernel.ruleset_changes()
@@ -178,6 +194,23 @@ def test_changes_by_others_are_noticed_and_ours_are_not(space: Room) -> None:
         assert changes.read() == []
         space.apply(shop())
         assert changes.read() == []
+    finally:
+        changes.close()
+
+
+@pytest.mark.fault
+def test_a_new_helper_s_adoption_is_nobody_elses_change(space: Room) -> None:
+    """It adopts before it answers anybody, so that its port is not known by asking it."""
+    space.apply(shop())
+    needs_ownership(space)
+    changes = space.kernel.ruleset_changes()
+    try:
+        killed = space.kill_helper()
+        assert "not permitted" not in space.nft("add rule inet stockade forwarding accept")
+        assert space.run(sys.executable, "-I", str(PROGRAM), str(space.socket)).returncode == 0
+        (change,) = changes.read()
+        assert change.process == "nft"
+        assert space.helper_pid() != killed
     finally:
         changes.close()
 

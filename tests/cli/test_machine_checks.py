@@ -16,6 +16,7 @@ from stockade.cli.machine_facts import (
     collect,
     read_rules,
 )
+from stockade.core.posture.host import FileSeen, FileUse
 from stockade.wire.api import Judged
 
 BRIDGE_NF = (("bridge-nf-call-iptables", 1), ("bridge-nf-call-ip6tables", 1))
@@ -35,6 +36,7 @@ SOUND = Facts(
     docker=EngineSocket("unix:///d.sock", there=True),
     containerd=EngineSocket("unix:///c.sock", there=True),
     state="/var/lib/stockade",
+    files=(FileSeen("/var/lib/stockade", FileUse.PRIVATE, 0o700, "root"),),
 )
 
 
@@ -91,6 +93,9 @@ def test_a_sound_machine_is_sound() -> None:
         ("containerd", {"containerd": EngineSocket("unix:///c.sock")}, Judged.GOOD),
         ("containerd", {"containerd": EngineSocket("unix:///c.sock", True, "Permission denied")}, Judged.PROBLEM),
         ("containerd", {"containerd": None}, Judged.NOT_ASSESSED),
+        ("own files", {"files": None}, Judged.NOT_ASSESSED),
+        ("own files", {"files": (FileSeen("/x", FileUse.CODE, 0o777, "root"),)}, Judged.PROBLEM),
+        ("own files", {"files": (FileSeen("/x", FileUse.CODE, 0o755, "ada", trusted=False),)}, Judged.PROBLEM),
         ("state folder", {"state_error": "/var/lib is not writable"}, Judged.PROBLEM),
     ],
 )
@@ -136,7 +141,7 @@ def test_the_rules_of_others_are_read() -> None:
 
 
 def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
-    facts = collect("tcp://192.0.2.1:2375", tmp_path)
+    facts = collect("tcp://192.0.2.1:2375", tmp_path, tmp_path / "api.sock")
     assert facts.kernel
     assert facts.docker is not None
     assert facts.docker.error

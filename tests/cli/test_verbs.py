@@ -9,7 +9,8 @@ import pytest
 import yaml
 from route_table_server import CommandLine, Server
 
-from stockade.core.model.ids import Address, HostId, Revision, RuleId, Version, WorkloadId
+from stockade.core.model.finding import Severity
+from stockade.core.model.ids import Address, CheckId, HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.inventory import WorkloadKind, WorkloadState
 from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import Births, Expectation, Mode, Where
@@ -27,8 +28,11 @@ from stockade.wire.api import (
     DoctorReply,
     ErrorReply,
     ExplainReply,
+    FindingsReply,
     Gone,
     HistoryReply,
+    HostFinding,
+    HostUnassessed,
     InSync,
     Judged,
     LabelsReply,
@@ -330,6 +334,48 @@ def test_a_leak_ends_in_2(server: Server, cli: CommandLine) -> None:
     birth = BirthView(WorkloadId("w"), "web-5", HostId("host-a"), 10.0, leak=0.5)
     server.answers["births"] = BirthsReply(births=(birth,))
     assert cli("births").code == 2
+
+
+FINDING = HostFinding(
+    samples.HOST,
+    CheckId("tc-filters"),
+    "veth1 ingress",
+    Severity.HIGH,
+    "mirred to eth0",
+    "tc filter show dev veth1",
+    samples.MOMENT,
+)
+UNASSESSED = HostUnassessed(samples.HOST, CheckId("hooks"), "they are not listed", "nft list hooks")
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (FindingsReply(), 0),
+        (FindingsReply(unassessed=(UNASSESSED,)), 3),
+        (FindingsReply(findings=(FINDING,), unassessed=(UNASSESSED,)), 2),
+    ],
+)
+def test_findings_say_what_was_seen_and_what_to_do(
+    server: Server, cli: CommandLine, reply: FindingsReply, code: int
+) -> None:
+    server.answers["findings"] = reply
+    ran = cli("findings", "host-a")
+    assert ran.code == code
+    assert server.of("findings")[1] == {"host": "host-a"}
+    for each in reply.findings:
+        assert all(part in ran.out for part in (each.check, each.object, each.seen, each.remedy, each.severity.value))
+    for unknown in reply.unassessed:
+        assert "Not assessed" in ran.out
+        assert unknown.why in ran.out
+    assert ("No findings." in ran.out) == (not reply.findings)
+
+
+def test_status_counts_findings_and_is_no_longer_all_well(server: Server, cli: CommandLine) -> None:
+    server.answers["status"] = msgspec.structs.replace(samples.STATUS, findings=((Severity.HIGH, 2),), unassessed=1)
+    ran = cli("status")
+    assert ran.code == 2
+    assert "2 high, 1 not assessed:  stockade findings" in ran.out
 
 
 def test_doctor_adds_the_servers_checks(server: Server, cli: CommandLine) -> None:

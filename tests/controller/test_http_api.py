@@ -111,6 +111,7 @@ def _tour(server: Served) -> Iterator[tuple[str, httpx.Response]]:
     yield "workload", server.get("/v1/workloads/web-1")
     yield "completeness", server.get("/v1/completeness")
     yield "doctor", server.get("/v1/doctor")
+    yield "findings", server.get("/v1/findings")
     yield "off", server.send("POST", "/v1/off", OffRequest(wait=0))
 
 

@@ -13,6 +13,7 @@ from stockade.cli.main import VERBS, application
 from stockade.cli.settings import SETTINGS
 from stockade.core.model.labels import LabelSource
 from stockade.core.model.policy import Mode
+from stockade.core.posture.host import CHECKS
 from stockade.wire import BirthRecord
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +157,11 @@ def test_the_glossary_has_each_enumerated_word() -> None:
         assert source.value in page
     for name in BirthRecord.__struct_fields__[2:]:
         assert name in page
+
+
+def test_every_check_has_its_section_and_no_other_has() -> None:
+    sections = re.findall(r"^### `([a-z-]+)`$", text(DOCS / "findings.md"), re.MULTILINE)
+    assert sorted(sections) == sorted(CHECKS)
 
 
 def test_every_verb_has_a_summary() -> None:

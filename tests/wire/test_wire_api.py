@@ -3,16 +3,22 @@
 import msgspec
 import pytest
 
-from stockade.core.model.ids import HostId, Revision, Version
+from stockade.core.model.finding import Finding, Severity, Unassessed
+from stockade.core.model.ids import CheckId, HostId, Revision, Version
 from stockade.core.model.intent import Intent
 from stockade.core.model.policy import Births
-from stockade.wire import AgentMessage, Assignment, Counters, Outcome, Report, RuleCount
+from stockade.wire import AgentMessage, Assignment, Counters, Findings, Outcome, Report, RuleCount
 from stockade.wire.api import ROUTES, ConfirmRequest, Method, Role, route
 
 MESSAGES: tuple[AgentMessage, ...] = (
     Report(HostId("a"), 3, ()),
     Outcome(HostId("a"), Revision(1), Version(2), "f"),
     Counters(HostId("a"), (RuleCount("shop/web", "allow", 3, 180),), (("nflog", 2),), 10, 100),  # type: ignore[arg-type]
+    Findings(
+        HostId("a"),
+        (Finding(CheckId("hooks"), "x", Severity.HIGH, "seen", "do", 1.5),),
+        (Unassessed(CheckId("hooks"), "why"),),
+    ),
 )
 
 

@@ -53,6 +53,8 @@ class Done(NamedTuple):
     news: bool = False
     refused: Refused | None = None
     unfinished: bool = False
+    mended: bool = False
+    """Our tables were not as they had been left, and are again."""
 
 
 class Way(NamedTuple):
@@ -212,6 +214,7 @@ class Enforcing:
 
     def _realised(self, intent: Intent) -> Done:
         before, self.realised = self.realised, intent
+        suspected = self._suspecting
         news = self._failures > 0 or before is None or _name(before) != _name(intent)
         forget = () if self._changed else moved(self._owners, intent)
         self._owners = owners_of(intent)
@@ -220,7 +223,8 @@ class Enforcing:
         commands: list[Command] = [Introduce(each) for each in introductions(before, intent)]
         commands += [Forget(forget)] if forget else []
         commands += [Sweep(intent)] if news or self._changed else []
-        return Done((*commands, *self._save_owners(intent)), intent, news, unfinished=self._dirty)
+        mended = suspected or (self._changed and not news)
+        return Done((*commands, *self._save_owners(intent)), intent, news, unfinished=self._dirty, mended=mended)
 
     def _save_owners(self, intent: Intent) -> tuple[Command, ...]:
         """Whose the addresses are is kept once it is in force, so that it is known after a crash."""

@@ -6,6 +6,7 @@ what is assigned into force. ``now`` is only ever written down, never compared: 
 
 from stockade.agent.births import PATIENCE, BirthBook
 from stockade.agent.enforcing import Done, Enforcing, Planning, Rendered, changed_hands
+from stockade.agent.findings import FindingBook
 from stockade.agent.inventory import Inventory
 from stockade.agent.surveying import census
 from stockade.agent.telling import Telling
@@ -20,6 +21,7 @@ from stockade.agent.values import (
     Happening,
     Heard,
     HostObserved,
+    Inspected,
     KeepBirths,
     Observed,
     Remark,
@@ -32,9 +34,10 @@ from stockade.core.model.census import Census
 from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
 from stockade.core.model.policy import Births
+from stockade.core.posture.host import assess
 from stockade.seams.runtime import Lost
 from stockade.seams.survey import Survey
-from stockade.wire import Outcome, Report
+from stockade.wire import Findings, Outcome, Report
 
 __all__ = ["Machine", "changed_hands"]
 
@@ -55,6 +58,7 @@ class Machine:
         self._enforcing = Enforcing(host, planning or Rendered())
         self._kept: KeepBirths | None = None
         self._births_timed = False
+        self._findings = FindingBook(host)
 
     @property
     def starting(self) -> bool:
@@ -90,12 +94,18 @@ class Machine:
                 return self._found(now)
             case Greeted(generation=generation):
                 again = self._telling.greeted(generation)
-                return (*again, *self._found(now), *self._telling.outcome_again())
+                return (*again, *self._found(now), *self._telling.outcome_again(), *self._findings.forgotten())
             case Heard(message=Report(), generation=generation):
                 self._telling.acknowledged(generation)
                 return self._found(now)
             case Heard(message=Outcome() as outcome):
                 return self._telling.outcome_heard(outcome)
+            case Heard(message=Findings() as findings):
+                return self._findings.heard(findings)
+            case Inspected(facts=facts):
+                return self._findings.inspected(assess(facts, self._enforcing.realised), now)
+            case Unheard(message=Findings()):
+                return self._findings.unheard()
             case Unheard(message=message, refused=why):
                 return self._telling.unheard(message, why)
             case Elapsed(timer=timer):
@@ -135,6 +145,10 @@ class Machine:
                 return self._births_waiting()
             case Timer.RETRY:
                 return self._after(self._enforcing.retry(), now)
+            case Timer.FINDINGS:
+                return self._findings.again()
+            case Timer.MENDED:
+                return self._findings.settled()
 
     def _enforce(self, event: Happening, now: float) -> Commands:
         match event:
@@ -147,7 +161,8 @@ class Machine:
             case Failed(error=error):
                 return self._after(self._enforcing.failed(error), now)
             case Drifted(by=by):
-                return self._after(self._enforcing.drifted(by), now)
+                commands = self._after(self._enforcing.drifted(by), now)
+                return (*commands, *self._findings.tampered(by, now)) if by else commands
         return ()
 
     def _after(self, done: Done, now: float) -> Commands:
@@ -160,7 +175,8 @@ class Machine:
         kept = self._keep_births(done.came_true)
         said = self._telling.outcome(done.came_true, births=births) if done.news or births else ()
         more = self._after(self._enforcing.begin(), now) if done.unfinished else ()
-        return (*kept, *said, *done.commands, *more)
+        mended = self._findings.mended(now) if done.mended else ()
+        return (*kept, *said, *done.commands, *more, *mended)
 
     def _keep_births(self, intent: Intent) -> Commands:
         """Have it known to whoever finds no agent here."""

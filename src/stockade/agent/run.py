@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import structlog
 
 from stockade.agent.counting import counted
+from stockade.agent.inspecting import inspecting
 from stockade.agent.machine import Machine
 from stockade.agent.state import AssignmentFile, Kept
 from stockade.agent.sweep import look_ahead, slices
@@ -30,6 +31,7 @@ from stockade.agent.values import (
     Happening,
     Heard,
     HostObserved,
+    Inspected,
     Introduce,
     KeepBirths,
     Observe,
@@ -49,6 +51,7 @@ from stockade.core.model.policy import Births, Where
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
 from stockade.seams.gate import Gate, Knock
+from stockade.seams.inspection import Inspection
 from stockade.seams.kernel import Kernel, KernelRefused
 from stockade.seams.link import ControllerLink
 from stockade.seams.neighbours import Introduction, Neighbours
@@ -78,6 +81,8 @@ class Agent:
     a descriptor that becomes readable when nobody holds them any more. ``losses`` says what the sources had to leave
     out, by their names. ``neighbours`` tells endpoints that were just admitted of their neighbours. At the ``gate``
     runtimes ask before they start anything. ``surveys`` yields what the kernel shows of who is there, first at once.
+    ``inspection``
+    looks at what stands around our tables; without it nothing is judged there, and nobody is told that it is clean.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class Agent:
         neighbours: Neighbours | None = None,
         gate: Gate | None = None,
         surveys: Callable[[], AsyncIterator[Survey]] | None = None,
+        inspection: Inspection | None = None,
     ) -> None:
         self._host = host
         self._runtimes = runtimes
@@ -110,6 +116,7 @@ class Agent:
         self._neighbours = neighbours
         self._gate = gate
         self._surveys = surveys
+        self._inspection = inspection
         self._happenings: asyncio.Queue[Happening] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -159,6 +166,8 @@ class Agent:
             yield "holder", self._keep
         if self._gate is not None:
             yield "gate", self._attend
+        if self._inspection is not None:
+            yield "findings", self._inspect
 
     async def _take(self, happening: Happening) -> None:
         try:
@@ -330,6 +339,11 @@ class Agent:
             self._happen(Drifted())
             async for by in tampering(self._changes):
                 self._happen(Drifted(by))
+
+    async def _inspect(self) -> None:
+        if self._inspection is not None:
+            async for facts in inspecting(self._inspection, self._clock):
+                self._happen(Inspected(facts))
 
     async def _keep(self) -> None:
         """What nobody holds anybody may change: have it held again at once, and look at what happened meanwhile."""

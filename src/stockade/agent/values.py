@@ -9,9 +9,10 @@ from stockade.core.model.ids import Address, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.inventory import Host, Sighting
 from stockade.core.model.policy import Births, Where
+from stockade.core.posture.host import Facts
 from stockade.seams.neighbours import Introduction
 from stockade.seams.runtime import RuntimeEvent
-from stockade.wire import AgentMessage, Assignment, Outcome, Report
+from stockade.wire import AgentMessage, Assignment, Findings, Outcome, Report
 
 Owners = tuple[tuple[Address, WorkloadId], ...]
 """Whose each local address is, sorted by address."""
@@ -28,6 +29,10 @@ class Timer(enum.Enum):
     """Tell of births that are not complete yet."""
     RETRY = "retry"
     """Try again what the kernel refused."""
+    FINDINGS = "findings"
+    """Tell again of findings that nobody heard."""
+    MENDED = "mended"
+    """Our tables were put right a while ago."""
 
 
 # What happens
@@ -86,6 +91,12 @@ class Drifted(msgspec.Struct, frozen=True):
     by: str = ""
 
 
+class Inspected(msgspec.Struct, frozen=True):
+    """What stands around our tables, and our own files, as they are now."""
+
+    facts: Facts
+
+
 class Heard(msgspec.Struct, frozen=True):
     """The controller took a message; it has stored reports up to this generation."""
 
@@ -107,7 +118,18 @@ class Elapsed(msgspec.Struct, frozen=True):
 
 
 Happening = (
-    SourceSaid | HostObserved | Greeted | Assigned | Observed | Committed | Failed | Drifted | Heard | Unheard | Elapsed
+    SourceSaid
+    | HostObserved
+    | Greeted
+    | Assigned
+    | Observed
+    | Committed
+    | Failed
+    | Drifted
+    | Inspected
+    | Heard
+    | Unheard
+    | Elapsed
 )
 
 # What is wanted
@@ -116,7 +138,7 @@ Happening = (
 class Say(msgspec.Struct, frozen=True):
     """Tell the controller; answer with ``Heard`` or ``Unheard``."""
 
-    message: Report | Outcome
+    message: Report | Outcome | Findings
 
 
 class Observe(msgspec.Struct, frozen=True):

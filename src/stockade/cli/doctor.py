@@ -31,7 +31,8 @@ def doctor(*, common: Common = NO_FLAGS) -> int:
 
     settings = resolve(common)
     found = together(
-        _server(settings), checks(collect(settings.docker_host, settings.state, settings.containerd_address))
+        _server(settings),
+        checks(collect(settings.docker_host, settings.state, settings.socket, settings.containerd_address)),
     )
     deliver(settings, DoctorReply(checks=found), doctor_view)
     return CODES[worst(found)]

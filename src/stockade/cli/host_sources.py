@@ -120,4 +120,4 @@ class Sources:
 
 def doctor(settings: Settings) -> tuple[Check, ...]:
     """Look at this machine."""
-    return checks(collect(settings.docker_host, settings.state, settings.containerd_address))
+    return checks(collect(settings.docker_host, settings.state, settings.socket, settings.containerd_address))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from stockade.cli.machine_facts import EngineSocket, Facts, MarkWrite
 from stockade.core.compile.nft.marks import MARKS
+from stockade.core.posture.host.files import files
 from stockade.wire.api import Check, Judged
 
 OLDEST_KERNEL = (5, 10)
@@ -223,6 +224,17 @@ def state(facts: Facts) -> Check:
     return _good("state folder", facts.state)
 
 
+def own(facts: Facts) -> Check:
+    """Whoever may change what runs as root is root."""
+    if facts.files is None:
+        return _unknown("own files", "they cannot be looked at", "run it again as root")
+    wrong = tuple(files(facts.files))
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        return _problem("own files", f"{wrong[0].object}: {wrong[0].seen}{more}", wrong[0].remedy)
+    return _good("own files", f"{len(facts.files)} files and folders: nobody else may change them")
+
+
 CHECKS: tuple[Callable[[Facts], Check], ...] = (
     kernel,
     permission,
@@ -239,6 +251,7 @@ CHECKS: tuple[Callable[[Facts], Check], ...] = (
     podman,
     containerd,
     state,
+    own,
 )
 
 

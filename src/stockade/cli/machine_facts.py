@@ -17,7 +17,9 @@ from typing import Any
 import msgspec
 
 from stockade.adapters import podman
+from stockade.adapters.own_files import own_files
 from stockade.core.compile.nft.ruleset import TABLE
+from stockade.core.posture.host import FileSeen
 
 CAP_NET_ADMIN = 12
 PATIENCE = 15.0
@@ -95,9 +97,11 @@ class Facts(msgspec.Struct, frozen=True):
     containerd: EngineSocket | None = None
     state: str = ""
     state_error: str = ""
+    files: tuple[FileSeen, ...] | None = None
+    """Our own files; None where they could not be looked at."""
 
 
-def collect(docker_host: str, state: Path, containerd: str = "") -> Facts:
+def collect(docker_host: str, state: Path, socket: Path, containerd: str = "") -> Facts:
     """Look at this machine. ``containerd``: where its socket is; empty: it is not looked at."""
     namespace = OWN_NAMESPACE_AS_ROOT if os.geteuid() == 0 else OWN_NAMESPACE
     return Facts(
@@ -120,6 +124,7 @@ def collect(docker_host: str, state: Path, containerd: str = "") -> Facts:
         containerd=_engine(f"unix://{containerd.removeprefix('unix://')}") if containerd else None,
         state=str(state),
         state_error=_state_error(state),
+        files=_files(state, socket),
     )
 
 
@@ -142,6 +147,13 @@ def _bridge_nf() -> tuple[tuple[str, int], ...]:
 def _hooks_listed() -> bool | None:
     done = _run("nft", "list", "hooks")
     return None if done is None or done.returncode else bool(done.stdout.strip())
+
+
+def _files(state: Path, socket: Path) -> tuple[FileSeen, ...] | None:
+    try:
+        return own_files(state, socket)
+    except OSError:
+        return None
 
 
 # The rules of others

@@ -39,6 +39,7 @@ VERBS = (
     Verb("gate", "stockade.cli.gate:app", "The birth gate in this machine's container runtimes."),
     Verb("audit", "stockade.cli.audit:audit", "What runs here and no source tells of: dark workloads."),
     Verb("log", "stockade.cli.log:log", "The audit log: who did what, when, and what came of it."),
+    Verb("findings", "stockade.cli.findings:findings", "What could lead traffic past policy, or change what enforces."),
     Verb("doctor", "stockade.cli.doctor:doctor", "What works on this machine, what will not, and why."),
     Verb("completion", "stockade.cli.completion:completion", "Shell completion for bash, zsh or fish."),
     Verb("version", "stockade.cli.version:version", "The version of this program."),

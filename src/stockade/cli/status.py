@@ -24,13 +24,14 @@ CONTESTS = 5
 def status(*, common: Common = NO_FLAGS) -> int:
     """The installation at a glance, and every setting with its origin.
 
-    Exits 2 where a host is not as it should be, a version waits to be confirmed, or an address that a document claims
-    is somebody else's.
+    Exits 2 where a host is not as it should be, there are findings, a version waits to be confirmed, or an address
+    that a document claims is somebody else's.
     """
     settings, client = connect(common)
     reply = _with_own(client.call("status", StatusReply), settings)
     deliver(settings, reply, status_view)
-    wrong = reply.pending or reply.stalled or reply.unstored or reply.contests or any(map(_astray, reply.hosts))
+    seen = reply.pending or reply.findings or reply.contests
+    wrong = seen or reply.stalled or reply.unstored or any(map(_astray, reply.hosts))
     return Exit.LOOK if wrong else Exit.DONE
 
 
@@ -60,6 +61,7 @@ def status_view(reply: StatusReply) -> View:
     if reply.quarantines:
         yield line("Quarantine ", Span(", ".join(reply.quarantines), "red"))
     yield from _contests(reply.contests)
+    yield _findings(reply)
     yield line()
     yield from columns(("HOST", "IN FORCE", "WORKLOADS", "BIRTHS", "TRACKED"), map(_host, reply.hosts))
     yield from _errors(reply.hosts)
@@ -69,6 +71,14 @@ def status_view(reply: StatusReply) -> View:
     yield line()
     yield line(dim(f"You are {you.name} (uid {you.uid}), who may {you.role.name.lower()}. Server: pid {reply.pid}, "))
     yield line(dim(f"Stockade {reply.product}, up since {stamp(reply.started)}, revision {reply.revision}."))
+
+
+def _findings(reply: StatusReply) -> Line:
+    counted = ", ".join(f"{count} {severity.value}" for severity, count in reply.findings)
+    unknown = f", {reply.unassessed} not assessed" if reply.unassessed else ""
+    found = Span(counted, "red") if counted else Span("none")
+    more = ":  stockade findings" if counted or unknown else ""
+    return line("Findings   ", found, f"{unknown}{more}")
 
 
 def _version(reply: StatusReply) -> Line:

@@ -85,9 +85,11 @@ async def _live(
     from stockade.adapters.neighbours import LinkNeighbours
     from stockade.adapters.netlink import LinkPlaces
     from stockade.adapters.nft import NftKernel
+    from stockade.adapters.own_files import tighten
     from stockade.agent.run import Agent
     from stockade.agent.state import AssignmentFile
     from stockade.cli.host_sources import Sources, doctor
+    from stockade.cli.inspection import HostInspection
     from stockade.controller.clock import SystemClock
     from stockade.controller.http.server import access_for
     from stockade.controller.link import DirectLink
@@ -102,6 +104,8 @@ async def _live(
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.socket.parent.mkdir(parents=True, exist_ok=True)
     settings.run.mkdir(parents=True, exist_ok=True)
+    tighten(settings.state)
+    os.umask(0o077)  # what is made from here on is ours alone; the API socket is opened to whom it is for
     sources = Sources(name, settings, docker=docker, podman=podman, containerd=containerd, lab=lab, uplinks=uplinks)
     shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
     tracking = Conntrack()
@@ -129,6 +133,7 @@ async def _live(
             neighbours=LinkNeighbours(),
             gate=GateSocket(name, settings.run, settings.state, places=LinkPlaces(name), clock=SystemClock()),
             surveys=sources.surveys,
+            inspection=HostInspection(settings.state, settings.socket),
         )
         running = asyncio.create_task(agent.run())
         remark(f"Stockade is up on {name}. In another terminal: stockade status")

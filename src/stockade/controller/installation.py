@@ -7,7 +7,7 @@ import msgspec
 import stockade
 from stockade.controller.lifecycle import Lifecycle
 from stockade.controller.loop import Controller
-from stockade.controller.views import host_views, mode_counts, pending_view
+from stockade.controller.views import findings_view, host_views, mode_counts, pending_view, severity_counts
 from stockade.core.fold.declared import contests
 from stockade.wire.api import Caller, Setting, StatusReply
 
@@ -25,6 +25,7 @@ async def status(installation: Installation, caller: Caller) -> StatusReply:
     controller = installation.controller
     snapshot = controller.snapshot
     active = await installation.lifecycle.stored(snapshot.version)
+    found = findings_view(controller.findings, snapshot.hosts)
     return StatusReply(
         product=stockade.__version__,
         version=snapshot.version,
@@ -45,4 +46,6 @@ async def status(installation: Installation, caller: Caller) -> StatusReply:
         settings=installation.settings,
         stalled=controller.stalled,
         unstored=controller.unstored,
+        findings=severity_counts(found),
+        unassessed=len(found.unassessed),
     )

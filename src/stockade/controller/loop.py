@@ -13,6 +13,7 @@ import structlog
 
 from stockade.controller.bell import Bell
 from stockade.controller.births import BirthCounts
+from stockade.controller.findings import REMEMBERED, FindingBoard
 from stockade.controller.intake import admit, changes, vanished
 from stockade.controller.parts import Parts
 from stockade.controller.roster import Roster
@@ -25,7 +26,7 @@ from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
 from stockade.seams.store import Birth, Commit, Entry, Loaded, Realised, Store, StoredVersion, StoreFailed, Unconfirmed
-from stockade.wire import AgentMessage, Assignment, Counters, Outcome, Report, Surveyed
+from stockade.wire import AgentMessage, Assignment, Counters, Findings, Outcome, Report, Surveyed
 
 CHECKPOINT_EVERY = 1000
 """Events between checkpoints: what a restart replays at most."""
@@ -46,6 +47,7 @@ class Controller:
         self.started = clock.now()
         self.roster = Roster(loaded.realised)
         self.births = BirthCounts()
+        self.findings = FindingBoard()
         self.unconfirmed: Unconfirmed | None = loaded.unconfirmed
         self.stalled = ""
         """Why the newest snapshot could not be compiled; hosts keep what they had. Empty where it was."""
@@ -76,6 +78,8 @@ class Controller:
                 self.roster.counters[message.host] = message
             case Surveyed():
                 self.roster.censuses[message.host] = message.census
+            case Findings():
+                await self.exclusively(lambda: self._find(message))
         return self._generations.get(message.host, 0)
 
     async def submit(self, report: Report) -> int:
@@ -117,6 +121,13 @@ class Controller:
             self.roster.confirm(record)
         for each in outcome.births:
             self.births.add(each)
+        self.changed.ring()
+
+    async def _find(self, said: Findings) -> None:
+        """Log what was raised and cleared on a host, then show it."""
+        if entries := self.findings.entries(said, ITSELF):
+            await self.commit(Commit(audit=entries))
+        self.findings.take(said)
         self.changed.ring()
 
     def _failing(self, record: Realised) -> bool:
@@ -215,6 +226,7 @@ class Controller:
             return await self._assign(snapshot, intents)
 
     async def _assign(self, snapshot: Snapshot, intents: Mapping[HostId, Intent]) -> tuple[HostId, ...]:
+        self.findings.forget(self.roster.wanted.keys() - intents.keys())
         moved = self.roster.publish(intents, snapshot.revision)
         if records := self.roster.caught_up(self.clock.now()):
             await self.exclusively(lambda: self._catch_up(records))
@@ -284,6 +296,7 @@ async def open_controller(store: Store, clock: Clock, parts: Parts) -> Controlle
     """Read the store, put in the built-in policy where it is new, and compile. Nothing runs yet."""
     loaded = await asyncio.to_thread(store.load)
     controller = Controller(store, clock, parts, loaded)
+    controller.findings.remember(await asyncio.to_thread(store.audit, REMEMBERED))
     if await asyncio.to_thread(store.version, Version(0)) is None:
         await controller.exclusively(lambda: _begin(controller))
     await controller.publish()

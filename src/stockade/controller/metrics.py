@@ -1,5 +1,6 @@
 """Metrics in Prometheus' text format, read from the controller's state at the moment of a scrape."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
@@ -32,6 +33,7 @@ class _Reader(Collector):
         yield from _families(self._controller.roster.counters.values())
         yield from self._births()
         yield from self._completeness()
+        yield from self._findings()
 
     def _policy(self) -> Iterator[Metric]:
         snapshot = self._controller.snapshot
@@ -70,6 +72,18 @@ class _Reader(Collector):
                 if known.version is not None:
                     realised.add_metric([host], known.version)
         yield from (wanted, realised, failing)
+
+    def _findings(self) -> Iterator[Metric]:
+        board = self._controller.findings
+        open_ = GaugeMetricFamily("stockade_findings", "Open findings", labels=["host", "check", "severity"])
+        unknown = GaugeMetricFamily("stockade_checks_unassessed", "Checks that could not judge", labels=["host"])
+        for host in sorted(board.by_host):
+            said = board.by_host[host]
+            counted = Counter((each.check, each.severity.value) for each in said.findings)
+            for (check, severity), count in sorted(counted.items()):
+                open_.add_metric([host, check, severity], count)
+            unknown.add_metric([host], len(said.unassessed))
+        yield from (open_, unknown)
 
     def _births(self) -> Iterator[Metric]:
         count = CounterMetricFamily("stockade_births", "Births recorded since the start", labels=["runtime"])

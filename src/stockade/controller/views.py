@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from stockade.controller.findings import FindingBoard
 from stockade.controller.refused import Refused, Why, unknown
 from stockade.controller.roster import Roster
 from stockade.core import select
 from stockade.core.fold.declared import declared_id
-from stockade.core.model.ids import HostId, Version, WorkloadId
+from stockade.core.model.finding import Finding, Severity
+from stockade.core.model.ids import CheckId, HostId, Version, WorkloadId
 from stockade.core.model.inventory import Workload
 from stockade.core.model.policy import Births, Mode, Where
 from stockade.core.model.selector import Selector
@@ -15,7 +17,17 @@ from stockade.core.model.snapshot import Snapshot
 from stockade.core.oracle import mode
 from stockade.errors import StockadeError
 from stockade.seams.store import Birth, StoredVersion, Unconfirmed
-from stockade.wire.api import BirthView, HostView, LabelUse, Pending, VersionView, WorkloadView
+from stockade.wire.api import (
+    BirthView,
+    FindingsReply,
+    HostFinding,
+    HostUnassessed,
+    HostView,
+    LabelUse,
+    Pending,
+    VersionView,
+    WorkloadView,
+)
 
 
 def version_view(stored: StoredVersion, active: Version) -> VersionView:
@@ -31,6 +43,32 @@ def version_view(stored: StoredVersion, active: Version) -> VersionView:
         active=stored.number == active,
         restores=stored.restores,
     )
+
+
+def findings_view(board: FindingBoard, hosts: Iterable[HostId]) -> FindingsReply:
+    """Describe what is wrong on hosts, worst first. A host that has said nothing is not clean."""
+    found: list[HostFinding] = []
+    unassessed: list[HostUnassessed] = []
+    for host in sorted(hosts):
+        said = board.by_host.get(host)
+        if said is None:
+            unassessed.append(HostUnassessed(host, CheckId(""), "it has not said what it finds", "is its agent up?"))
+            continue
+        found += [HostFinding(host, *_fields(each)) for each in said.findings]
+        unassessed += [HostUnassessed(host, each.check, each.why, each.remedy) for each in said.unassessed]
+    order = list(Severity)
+    found.sort(key=lambda each: (order.index(each.severity), each.host, each.check, each.object))
+    return FindingsReply(findings=tuple(found), unassessed=tuple(unassessed))
+
+
+def severity_counts(found: FindingsReply) -> tuple[tuple[Severity, int], ...]:
+    """Count the findings of each severity that has any, worst first."""
+    counted = Counter(each.severity for each in found.findings)
+    return tuple((each, counted[each]) for each in Severity if counted[each])
+
+
+def _fields(each: Finding) -> tuple[CheckId, str, Severity, str, str, float]:
+    return each.check, each.object, each.severity, each.seen, each.remedy, each.since
 
 
 def pending_view(waits: Unconfirmed | None) -> Pending | None:

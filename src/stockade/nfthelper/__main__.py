@@ -7,7 +7,8 @@
 
 Promises: it goes on when whoever started it is killed; only its own user and root are answered; a transaction is all
 or nothing; tables are owned and persistent where the kernel can, so that other processes are refused and the tables
-outlive this program too; a table left behind by an earlier helper is adopted with its content. Never: touches another
+outlive this program too; a table left behind by an earlier helper is adopted with its content; one that somebody has
+laid to sleep is woken. Never: touches another
 table, waits for a client, answers without bound.
 
 Requests and replies are JSON objects, each after its length as four bytes, most significant first:
@@ -88,6 +89,7 @@ def daemon(path: Path, netns: str | None, ready: int) -> None:
         if netns:
             enter(netns)
         nft = Nft()
+        place.sign(nft.port)
         nft.inherit()
         listener = place.listen()
         quieten()
@@ -149,6 +151,11 @@ class Place:
                 if self.lock_path.stat().st_ino == os.fstat(self.lock).st_ino:
                     return True
             os.close(self.lock)
+
+    def sign(self, port: int) -> None:
+        """Leave in the lock by which netlink port this helper's transactions are known, before the first of them."""
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, f"{port}\n".encode(), 0)
 
     def listen(self) -> socket.socket:
         """Bind, replacing what a dead helper left."""
@@ -340,6 +347,7 @@ class Nft:
         there = [family for family in families if family in FAMILIES and self.state(family) is not None]
         text = ""
         for family in there:
+            self.wake(family)
             if refused := self.run(f"list table {family} {TABLE}\n"):
                 raise OSError(errno.EIO, refused)
             text += self.library.nft_ctx_get_output_buffer(self.context).decode(errors="replace")
@@ -386,6 +394,14 @@ class Nft:
                 raise NetlinkError(errno.EPERM, f"table {family} {TABLE} is owned by another process (port {owner})")
             if flags & PERSIST and not flags & OWNER:
                 self.declare(family, OWNER | PERSIST, 0)
+            elif flags & DORMANT:
+                self.declare(family, flags & ~DORMANT, 0)
+
+    def wake(self, family: str) -> None:
+        """Put a table of ours back at its hooks: one that somebody laid to sleep lists as if nothing were amiss."""
+        flags, owner = self.state(family) or (0, 0)
+        if flags & DORMANT and owner in (0, self.port):
+            self.adopt()
 
     def inherit(self) -> None:
         """Adopt at the start, when an earlier helper that was killed may still be on its way out."""
@@ -450,7 +466,7 @@ class Nft:
 DECLARED = re.compile(rf"^add table (inet|bridge) {TABLE}\n", re.MULTILINE)
 """Never left to libnftables: a table that is owned cannot be declared again in text."""
 
-OWNER, PERSIST = 2, 4
+DORMANT, OWNER, PERSIST = 1, 2, 4
 REQUEST, ACK, CREATE = 0x1, 0x4, 0x400
 BATCH_BEGIN, BATCH_END, ERROR = 0x10, 0x11, 0x2
 SUBSYSTEM = 10

@@ -4,6 +4,7 @@ import msgspec
 
 from stockade.core.model.census import Census
 from stockade.core.model.event import Event
+from stockade.core.model.finding import Finding, Unassessed
 from stockade.core.model.ids import HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.intent import Intent
 
@@ -86,4 +87,17 @@ class Surveyed(msgspec.Struct, frozen=True, tag="surveyed"):
     protocol: int = PROTOCOL
 
 
-AgentMessage = Report | Outcome | Counters | Surveyed
+class Findings(msgspec.Struct, frozen=True, tag="findings"):
+    """Agent → controller: everything that is wrong on a host now; what is not in it is cleared.
+
+    ``passed``: what was raised and cleared since the last message that was heard.
+    """
+
+    host: HostId
+    findings: tuple[Finding, ...] = ()
+    unassessed: tuple[Unassessed, ...] = ()
+    passed: tuple[Finding, ...] = ()
+    protocol: int = PROTOCOL
+
+
+AgentMessage = Report | Outcome | Counters | Surveyed | Findings

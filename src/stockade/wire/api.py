@@ -13,7 +13,8 @@ from stockade.core.completeness.values import Completeness
 from stockade.core.model.census import Interface, Listening, Neighbour, NotAssessed, Process
 from stockade.core.model.census import Route as Way
 from stockade.core.model.event import Event
-from stockade.core.model.ids import Address, HostId, Revision, RuleId, Version, WorkloadId
+from stockade.core.model.finding import Severity
+from stockade.core.model.ids import Address, CheckId, HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.inventory import Endpoint, WorkloadKind, WorkloadState
 from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import Births, Mode, Where
@@ -123,6 +124,10 @@ class StatusReply(Message, frozen=True, kw_only=True):
     """Why the newest snapshot could not be compiled; every host keeps what it enforces. Empty: it could."""
     unstored: str = ""
     """Why the last change could not be stored, and so did not happen. Empty: it could."""
+    findings: tuple[tuple[Severity, int], ...] = ()
+    """How many findings there are of each severity."""
+    unassessed: int = 0
+    """How many checks could not judge."""
 
 
 class WorkloadView(msgspec.Struct, frozen=True):
@@ -455,6 +460,34 @@ class AuditReply(Message, frozen=True, kw_only=True):
     entries: tuple[AuditEntry, ...]
 
 
+class HostFinding(msgspec.Struct, frozen=True):
+    """A finding and the host that it is of. ``since``: seconds since the epoch."""
+
+    host: HostId
+    check: CheckId
+    object: str
+    severity: Severity
+    seen: str
+    remedy: str
+    since: float
+
+
+class HostUnassessed(msgspec.Struct, frozen=True):
+    """A check that could not judge a host, and why; ``check`` empty: none of them could, or has yet."""
+
+    host: HostId
+    check: CheckId
+    why: str
+    remedy: str = ""
+
+
+class FindingsReply(Message, frozen=True, kw_only=True):
+    """Everything that is wrong now, worst first, and what could not be assessed."""
+
+    findings: tuple[HostFinding, ...] = ()
+    unassessed: tuple[HostUnassessed, ...] = ()
+
+
 class Judged(str, enum.Enum):
     """How a check came out."""
 
@@ -498,7 +531,7 @@ class EventsReply(Message, frozen=True, kw_only=True):
 
 
 class ReportRequest(Message, frozen=True, kw_only=True):
-    """What an agent says: a ``Report``, an ``Outcome`` or ``Counters``."""
+    """What an agent says: a ``Report``, an ``Outcome``, ``Counters`` or ``Findings``."""
 
     message: AgentMessage
 
@@ -668,6 +701,13 @@ ROUTES: tuple[Route, ...] = (
         AuditReply,
         _query("last", int, "At most so many (50)"),
         _query("before", int, "Only entries with a smaller number"),
+    ),
+    _get(
+        "findings",
+        "/v1/findings",
+        "What is wrong on which host, and what could not be assessed",
+        FindingsReply,
+        _query("host", str, "Only this host's"),
     ),
     _get("doctor", "/v1/doctor", "What works here, what will not, and why", DoctorReply),
     _get(

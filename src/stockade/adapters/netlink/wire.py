@@ -74,7 +74,7 @@ def ask_namespace(fd: int, sequence: int) -> bytes:
 
 def namespace_number(body: bytes) -> int:
     """Read the answer to ``ask_namespace``."""
-    value = dict(_attributes(body, 4)).get(_NETNSA_NSID)
+    value = dict(attributes(body, 4)).get(_NETNSA_NSID)
     return int(struct.unpack("=i", value)[0]) if value else NO_NAMESPACE
 
 
@@ -88,11 +88,11 @@ def link(body: bytes) -> LinkSeen | None:
     family, kind, index, flags = struct.unpack_from("=BxHiI", body)
     if family == socket.AF_BRIDGE:
         return None
-    found = dict(_attributes(body, 16))
+    found = dict(attributes(body, 16))
     return LinkSeen(
         index=index,
         name=_text(found.get(_IFLA_IFNAME)),
-        kind=_text(dict(_attributes(found.get(_IFLA_LINKINFO, b""), 0)).get(_INFO_KIND)),
+        kind=_text(dict(attributes(found.get(_IFLA_LINKINFO, b""), 0)).get(_INFO_KIND)),
         mac=found.get(_IFLA_ADDRESS, b"").hex(":") if kind == _ETHERNET else "",
         master=_number(found.get(_IFLA_MASTER), 0),
         peer_index=_number(found.get(_IFLA_LINK), 0),
@@ -107,7 +107,7 @@ def address(body: bytes) -> tuple[int, str] | None:
     family, length, _, _, index = struct.unpack_from("=BBBBI", body)
     if family not in (socket.AF_INET, socket.AF_INET6):
         return None
-    found = dict(_attributes(body, 8))
+    found = dict(attributes(body, 8))
     # On a point-to-point link IFA_ADDRESS is the other end's; IFA_LOCAL, where there is one, is always our own.
     packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
     return (index, f"{socket.inet_ntop(family, packed)}/{length}") if packed else None
@@ -116,7 +116,7 @@ def address(body: bytes) -> tuple[int, str] | None:
 def neighbour(body: bytes) -> tuple[int, str, str] | None:
     """Read a neighbour message: (link index, MAC, address); None where nobody answers there."""
     family, index, state = struct.unpack_from("=BxxxiH", body)
-    found = dict(_attributes(body, 12))
+    found = dict(attributes(body, 12))
     mac, packed = found.get(_NDA_LLADDR, b""), found.get(_NDA_DST)
     if family not in (socket.AF_INET, socket.AF_INET6) or not packed or len(mac) != 6 or not state & _NUD_MEANT:
         return None
@@ -126,7 +126,7 @@ def neighbour(body: bytes) -> tuple[int, str, str] | None:
 def heard_behind(body: bytes) -> tuple[int, int, str] | None:
     """Read what a bridge has learned: (index of the port, of the bridge, MAC); None of what it has by itself."""
     _, index, state, flags = struct.unpack_from("=BxxxiHB", body)
-    found = dict(_attributes(body, 12))
+    found = dict(attributes(body, 12))
     mac, master = found.get(_NDA_LLADDR, b""), _number(found.get(_NDA_MASTER), 0)
     if state & _NUD_PERMANENT or flags & _NTF_SELF or not master or len(mac) != 6:
         return None
@@ -136,7 +136,7 @@ def heard_behind(body: bytes) -> tuple[int, int, str] | None:
 def routes(body: bytes, table: int) -> Iterator[tuple[str, str, int, int]]:
     """Read a route message: (prefix or ``default``, next hop, link index, metric), one each way, of one table."""
     family, length, _, _, short, _, _, kind = struct.unpack_from("=8B", body)
-    found = dict(_attributes(body, 12))
+    found = dict(attributes(body, 12))
     if kind != _UNICAST or _number(found.get(_RTA_TABLE), short) != table:
         return
     to = f"{socket.inet_ntop(family, found[_RTA_DST])}/{length}" if _RTA_DST in found else "default"
@@ -154,7 +154,7 @@ def _ways(found: dict[int, bytes]) -> Iterator[tuple[dict[int, bytes], int]]:
         length, index = struct.unpack_from("=Hxxi", data, at)
         if length < 8:
             return
-        yield dict(_attributes(data[: at + length], at + 8)), index
+        yield dict(attributes(data[: at + length], at + 8)), index
         at += (length + 3) & ~3
 
 
@@ -167,7 +167,8 @@ def _hop(family: int, found: dict[int, bytes]) -> str:
     return ""
 
 
-def _attributes(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (kind, content) of the attributes that begin at ``at``."""
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
         if length < 4:

@@ -53,6 +53,15 @@ class Helper:
         with self._lock:
             return self._ensure()
 
+    def is_port(self, port: int) -> bool:
+        """Tell whether a transaction is the helper's: also that of one which has begun to work and not yet answered."""
+        if port == self.port:
+            return True
+        try:
+            return port == int(self.path.with_name(f"{self.path.name}.lock").read_bytes())
+        except (OSError, ValueError):
+            return False
+
     def pinned(self) -> int:
         """Return a descriptor of the living helper's process, started if need be: readable once it has ended."""
         with self._lock:
@@ -102,7 +111,7 @@ class Helper:
         return self._greet()
 
     def _start(self) -> dict[str, Any]:
-        command = [sys.executable, "-I", str(PROGRAM), str(self.path)]
+        command = [sys.executable, "-IS", str(PROGRAM), str(self.path)]
         command += ["--netns", self.netns] if self.netns else []
         done = subprocess.run(
             command,

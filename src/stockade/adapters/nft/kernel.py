@@ -83,7 +83,7 @@ class NftKernel:
     def ruleset_changes(self) -> Changes:
         """Subscribe to changes that others make to our tables. Where they are owned there are none."""
         self.helper.ping()
-        return Changes(lambda: self.helper.port, self._netns)
+        return Changes(self.helper.is_port, self._netns)
 
     def close(self) -> None:
         """Let go of the helper, which goes on."""

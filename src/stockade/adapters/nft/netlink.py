@@ -41,10 +41,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Changes:
-    """A subscription, with a descriptor to wait for. ``own_port`` tells whose transactions are ours."""
+    """A subscription, with a descriptor to wait for. ``is_own`` tells by a port whether a transaction is ours."""
 
-    def __init__(self, own_port: Callable[[], int], netns: str | None = None) -> None:
-        self._own_port = own_port
+    def __init__(self, is_own: Callable[[int], bool], netns: str | None = None) -> None:
+        self._is_own = is_own
         self._socket = open_socket(netns)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
@@ -78,7 +78,7 @@ class Changes:
     def _heard(self, data: bytes) -> Iterator[Change]:
         """A transaction's messages come first, its author last."""
         for kind, _, port, content in messages(data):
-            if kind >> 8 != SUBSYSTEM or port == self._own_port():
+            if kind >> 8 != SUBSYSTEM or self._is_own(port):
                 continue
             if kind & 0xFF != NEWGEN:
                 name = attributes(content[20:]).get(OBJ_TABLE, b"")
@@ -89,6 +89,33 @@ class Changes:
                 process = told.get(GEN_NAME, b"").rstrip(b"\0").decode(errors="replace")
                 yield Change(tuple(sorted(self._touched)), int.from_bytes(told.get(GEN_PID, b""), "big"), process)
                 self._touched.clear()
+
+
+class RulesetMoves:
+    """A subscription to anybody's transactions on any table. It tells that there was one, and not what."""
+
+    def __init__(self) -> None:
+        self._socket = open_socket()
+        self._socket.setblocking(False)
+        self._socket.bind((0, 1 << GROUP - 1))
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable after a transaction."""
+        return self._socket.fileno()
+
+    def drain(self) -> None:
+        """Forget what was told; what was lost on the way is a reason to look as well."""
+        while True:
+            try:
+                self._socket.recv(1 << 18)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        self._socket.close()
 
 
 def read_counters(netns: str | None = None) -> dict[str, tuple[int, int]]:

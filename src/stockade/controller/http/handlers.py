@@ -10,7 +10,16 @@ from stockade.controller.installation import Installation, status
 from stockade.controller.labels import set_labels
 from stockade.controller.listing import rule_texts, text
 from stockade.controller.refused import Refused, Why, unknown
-from stockade.controller.views import birth_view, find, label_uses, places, version_view, workload_view, workload_views
+from stockade.controller.views import (
+    birth_view,
+    find,
+    findings_view,
+    label_uses,
+    places,
+    version_view,
+    workload_view,
+    workload_views,
+)
 from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.wire.api import (
@@ -25,6 +34,7 @@ from stockade.wire.api import (
     EventsReply,
     ExplainReply,
     File,
+    FindingsReply,
     HistoryReply,
     LabelsReply,
     LabelsRequest,
@@ -210,6 +220,14 @@ async def _audit(installation: Installation, call: Call) -> AuditReply:
     )
 
 
+async def _findings(installation: Installation, call: Call) -> FindingsReply:
+    controller = installation.controller
+    host, hosts = HostId(call.text("host")), sorted(controller.snapshot.hosts)
+    if host and host not in hosts:
+        raise unknown("host", host, f"There {'are' if hosts else 'is'}: {', '.join(hosts) or 'none yet'}.")
+    return findings_view(controller.findings, (host,) if host else hosts)
+
+
 async def _doctor(installation: Installation, _: Call) -> DoctorReply:
     return DoctorReply(checks=tuple(await asyncio.to_thread(installation.controller.parts.doctor)))
 
@@ -257,6 +275,7 @@ HANDLERS: Mapping[str, Handler] = {
     "rules": _rules,
     "births": _births,
     "audit": _audit,
+    "findings": _findings,
     "doctor": _doctor,
     "events": _events,
     "report": _report,

@@ -30,3 +30,6 @@ Revision = NewType("Revision", int)
 
 Version = NewType("Version", int)
 """Number of an applied policy; 0 is the built-in policy of a new installation."""
+
+CheckId = NewType("CheckId", str)
+"""What judged something, e.g. ``tc-filters``; each has its section in ``docs/findings.md``."""

@@ -1,0 +1,1 @@
+"""Checks as data and pure functions over collected facts → findings."""
