@@ -11,7 +11,7 @@ import uvicorn
 from route_table_server import CommandLine, Server
 from starlette.applications import Starlette
 
-from stockade.wire.api import ROUTES
+from stockade.wire.routes import ROUTES
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as WebRoute
 
 from stockade.cli.main import run
-from stockade.wire.api import ErrorReply, Message, Route
+from stockade.wire.api import ErrorReply, Message
+from stockade.wire.routes import Route
 
 
 class Server:

@@ -10,7 +10,7 @@ import pytest
 from route_table_server import CommandLine, Server
 
 import stockade.cli.history
-from stockade.wire.api import route
+from stockade.wire.routes import route
 
 STOCKADE = (sys.executable, "-c", "from stockade.cli.main import main; main()")
 

@@ -7,7 +7,8 @@ from controlled import opened, run
 
 from stockade.controller.http.openapi import ERRORS
 from stockade.controller.metrics import exposition
-from stockade.wire.api import ROUTES, Role
+from stockade.wire.api import Role
+from stockade.wire.routes import ROUTES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 SECTIONS = {each.partition("\n")[0]: each for each in PAGE.split("\n## ")}

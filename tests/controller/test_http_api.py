@@ -23,7 +23,6 @@ from stockade.core.model.ids import RuleId, Version, WorkloadId
 from stockade.core.model.policy import Mode
 from stockade.wire import BirthRecord, Counters, Outcome, RuleCount
 from stockade.wire.api import (
-    ROUTES,
     ApplyRequest,
     ConfirmRequest,
     ErrorReply,
@@ -34,8 +33,8 @@ from stockade.wire.api import (
     PlanRequest,
     RollbackRequest,
     WatchLine,
-    route,
 )
+from stockade.wire.routes import ROUTES, route
 
 OWNER = Access(os.geteuid())
 

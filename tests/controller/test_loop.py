@@ -367,6 +367,6 @@ def test_operator_labels(tmp_path: Path) -> None:
 
 
 def test_every_route_with_a_reply_has_a_handler() -> None:
-    from stockade.wire.api import ROUTES
+    from stockade.wire.routes import ROUTES
 
     assert set(HANDLERS) == {each.name for each in ROUTES if each.reply is not None}

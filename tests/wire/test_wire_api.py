@@ -8,7 +8,8 @@ from stockade.core.model.ids import CheckId, HostId, Revision, Version
 from stockade.core.model.intent import Intent
 from stockade.core.model.policy import Births
 from stockade.wire import AgentMessage, Assignment, Counters, Findings, Outcome, Report, RuleCount
-from stockade.wire.api import ROUTES, ConfirmRequest, Method, Role, route
+from stockade.wire.api import ConfirmRequest, Role
+from stockade.wire.routes import ROUTES, Method, route
 
 MESSAGES: tuple[AgentMessage, ...] = (
     Report(HostId("a"), 3, ()),

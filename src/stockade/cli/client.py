@@ -14,7 +14,8 @@ import msgspec
 
 from stockade.core.model.problem import Problem
 from stockade.errors import StockadeError
-from stockade.wire.api import BirthView, ErrorReply, Message, WatchLine, route
+from stockade.wire.api import BirthView, ErrorReply, Message, WatchLine
+from stockade.wire.routes import route
 
 Reply = TypeVar("Reply", bound=Message)
 

@@ -20,7 +20,8 @@ from stockade.controller.refused import Refused, Why
 from stockade.controller.watch import watched, watched_births
 from stockade.errors import StockadeError
 from stockade.seams.store import StoreFailed
-from stockade.wire.api import ROUTES, Caller, ErrorReply, Media, Role, Route
+from stockade.wire.api import Caller, ErrorReply, Role
+from stockade.wire.routes import ROUTES, Media, Route
 
 log = structlog.get_logger("http")
 

@@ -6,7 +6,8 @@ import msgspec
 from starlette.requests import Request
 
 from stockade.controller.refused import Refused, Why
-from stockade.wire.api import SCHEMA, Caller, Message, Parameter, Route
+from stockade.wire.api import SCHEMA, Caller, Message
+from stockade.wire.routes import Parameter, Route
 
 Body = TypeVar("Body", bound=Message)
 

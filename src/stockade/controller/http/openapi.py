@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 import stockade
-from stockade.wire.api import ROUTES, ErrorReply, Media, Message, Parameter, Role, Route
+from stockade.wire.api import ErrorReply, Message, Role
+from stockade.wire.routes import ROUTES, Media, Parameter, Route
 
 REFERENCE = "#/components/schemas/{name}"
 ERRORS = {

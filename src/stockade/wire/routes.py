@@ -1,0 +1,234 @@
+"""The table of the HTTP API's routes, which server, command line and OpenAPI document share. Pure values."""
+
+import enum
+from typing import Any
+
+import msgspec
+
+from stockade.wire.api import (
+    ApplyRequest,
+    AssignmentReply,
+    AuditReply,
+    BirthsReply,
+    BirthView,
+    CompletenessReply,
+    ConfirmRequest,
+    DoctorReply,
+    EventsReply,
+    ExplainReply,
+    FindingsReply,
+    HistoryReply,
+    LabelsReply,
+    LabelsRequest,
+    Message,
+    ModeRequest,
+    OffRequest,
+    PlanReply,
+    PlanRequest,
+    PolicyReply,
+    ReachReply,
+    ReportReply,
+    ReportRequest,
+    Role,
+    RollbackRequest,
+    RulesReply,
+    StatusReply,
+    VersionReply,
+    WatchLine,
+    WorkloadDetail,
+    WorkloadReply,
+    WorkloadsReply,
+)
+
+
+class Method(str, enum.Enum):
+    """HTTP methods in use."""
+
+    GET = "GET"
+    PUT = "PUT"
+    POST = "POST"
+
+
+class Media(str, enum.Enum):
+    """Content types in use."""
+
+    JSON = "application/json"
+    LINES = "application/x-ndjson"
+    METRICS = "text/plain"
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One path or query parameter. ``type`` is ``str``, ``int``, ``float`` or ``bool`` (``0`` and ``1``)."""
+
+    name: str
+    type: type[str | int | float | bool]
+    summary: str
+    path: bool = False
+    required: bool = False
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One endpoint. ``name`` is the operation's id; ``reply`` None: a document of its own (metrics, OpenAPI)."""
+
+    name: str
+    method: Method
+    path: str
+    summary: str
+    role: Role
+    reply: type[Message] | None
+    request: type[Message] | None = None
+    parameters: tuple[Parameter, ...] = ()
+    media: Media = Media.JSON
+    lines: Any = None
+    """What each line of the ``watch`` variant is."""
+
+
+def _query(name: str, kind: type[str | int | float | bool], summary: str, *, required: bool = False) -> Parameter:
+    return Parameter(name=name, type=kind, summary=summary, required=required)
+
+
+def _path(name: str, kind: type[str | int], summary: str) -> Parameter:
+    return Parameter(name=name, type=kind, summary=summary, path=True, required=True)
+
+
+def _get(name: str, path: str, summary: str, reply: type[Message] | None, *parameters: Parameter) -> Route:
+    return Route(name, Method.GET, path, summary, Role.READ, reply, parameters=parameters)
+
+
+def _post(name: str, path: str, summary: str, request: type[Message], reply: type[Message]) -> Route:
+    return Route(name, Method.POST, path, summary, Role.APPLY, reply, request)
+
+
+ROUTES: tuple[Route, ...] = (
+    _get("status", "/v1/status", "The installation at a glance", StatusReply),
+    msgspec.structs.replace(
+        _get(
+            "workloads",
+            "/v1/workloads",
+            "All workloads; with watch=1 a stream of changes, one JSON object a line",
+            WorkloadsReply,
+            _query("watch", bool, "Stay and stream changes"),
+            _query("select", str, "Only workloads that this selector matches (not with watch)"),
+        ),
+        lines=WatchLine,
+    ),
+    _get(
+        "workload",
+        "/v1/workloads/{workload}",
+        "One workload, and what its host's kernel shows of it",
+        WorkloadDetail,
+        _path("workload", str, "Its name or id"),
+    ),
+    _get("completeness", "/v1/completeness", "What the kernels show and no source tells of", CompletenessReply),
+    _get("labels", "/v1/labels", "Every label in use", LabelsReply),
+    Route(
+        "set-labels",
+        Method.PUT,
+        "/v1/labels/{workload}",
+        "Set all operator labels of a workload",
+        Role.APPLY,
+        WorkloadReply,
+        LabelsRequest,
+        (_path("workload", str, "Name or id of the workload"),),
+    ),
+    msgspec.structs.replace(
+        _post("plan", "/v1/plan", "What a draft would change", PlanRequest, PlanReply), role=Role.READ
+    ),
+    _post("apply", "/v1/apply", "Make a draft active as a new version", ApplyRequest, VersionReply),
+    _post("confirm", "/v1/confirm", "Keep the version that waits to be confirmed", ConfirmRequest, VersionReply),
+    _get("history", "/v1/history", "Every version", HistoryReply, _query("limit", int, "At most so many")),
+    _get(
+        "policy",
+        "/v1/policy/{version}",
+        "One version's files and canonical documents",
+        PolicyReply,
+        _path("version", str, "Its number, or `active`"),
+    ),
+    _post("rollback", "/v1/rollback", "Make an earlier version active again", RollbackRequest, VersionReply),
+    _post("mode", "/v1/mode", "Change the enforcement mode of what a selector matches", ModeRequest, VersionReply),
+    _post("off", "/v1/off", "Open everything", OffRequest, VersionReply),
+    _get(
+        "explain",
+        "/v1/explain",
+        "Why a connection is allowed or denied",
+        ExplainReply,
+        _query("source", str, "Workload name or id, or an address", required=True),
+        _query("destination", str, "Workload name or id, or an address", required=True),
+        _query("on", str, "A port as policy writes it: tcp/5432, icmp, or a service's name", required=True),
+    ),
+    _get(
+        "reach",
+        "/v1/reach",
+        "Who may reach it, and what it may reach",
+        ReachReply,
+        _query("of", str, "Workload name or id, or a selector", required=True),
+    ),
+    _get(
+        "rules",
+        "/v1/rules/{host}",
+        "The compiled rules of a host, each beside its policy line",
+        RulesReply,
+        _path("host", str, "The host's id, or `local` where there is only one"),
+    ),
+    msgspec.structs.replace(
+        _get(
+            "births",
+            "/v1/births",
+            "Birth records; with watch=1 a stream of them, one JSON object a line",
+            BirthsReply,
+            _query("last", int, "At most so many (20)"),
+            _query("workload", str, "Only this workload, by name or id"),
+            _query("slowest", bool, "Those first that waited longest"),
+            _query("watch", bool, "Stay and stream births as they come and change; the other parameters do not count"),
+        ),
+        lines=BirthView,
+    ),
+    _get(
+        "audit",
+        "/v1/audit",
+        "The audit log",
+        AuditReply,
+        _query("last", int, "At most so many (50)"),
+        _query("before", int, "Only entries with a smaller number"),
+    ),
+    _get(
+        "findings",
+        "/v1/findings",
+        "What is wrong on which host, and what could not be assessed",
+        FindingsReply,
+        _query("host", str, "Only this host's"),
+    ),
+    _get("doctor", "/v1/doctor", "What works here, what will not, and why", DoctorReply),
+    _get(
+        "events",
+        "/v1/events",
+        "Stored events after a revision",
+        EventsReply,
+        _query("since", int, "The revision to start after (0)"),
+        _query("limit", int, "At most so many (1000)"),
+    ),
+    _post("report", "/v1/agent/report", "What an agent says of its host", ReportRequest, ReportReply),
+    Route(
+        "assignment",
+        Method.GET,
+        "/v1/agent/assignment",
+        "What an agent shall enforce, once it is newer than what it has",
+        Role.APPLY,
+        AssignmentReply,
+        parameters=(
+            _query("host", str, "The host's id", required=True),
+            _query("since", str, "The fingerprint in force there"),
+            _query("wait", float, "Seconds to wait for a newer one (0, at most 60)"),
+        ),
+    ),
+    msgspec.structs.replace(_get("metrics", "/metrics", "Metrics for Prometheus", None), media=Media.METRICS),
+    _get("openapi", "/openapi.json", "This API as an OpenAPI document", None),
+)
+
+
+def route(name: str) -> Route:
+    """Return the route of that name; ``KeyError`` where there is none."""
+    return _BY_NAME[name]
+
+
+_BY_NAME = {each.name: each for each in ROUTES}
