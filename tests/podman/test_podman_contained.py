@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from contained import OUTSIDE, Contained, addresses_of, contained
+from contained import HOST, OUTSIDE, Contained, addresses_of, contained
 from stockade.core.model.net import Protocol
+from stockade.testing.engine_host import HOST_ADDRESSES, EngineError
 from stockade.testing.podman import Podman
 from stockade.testing.probe import steadily
 from stockade.testing.probe.values import Probe, Result
@@ -59,13 +60,14 @@ def every_pair(names: list[str]) -> list[Probe]:
     return [Probe(*pair, *way, family) for pair in ends for way in WAYS for family in (4, 6)]
 
 
+def meant(probe: Probe) -> bool:
+    """What the policy means: the shop denies what it does not allow, and nobody else denies anything."""
+    shops = {"web", "api"} & {probe.source, probe.destination}
+    return not shops or (probe.protocol, probe.port) in ALLOWED.get((probe.source, probe.destination), ())
+
+
 def wrong(results: list[Result]) -> list[str]:
-    """What packets did otherwise than the policy means: the shop denies what it does not allow."""
-
-    def meant(probe: Probe) -> bool:
-        shops = {"web", "api"} & {probe.source, probe.destination}
-        return not shops or (probe.protocol, probe.port) in ALLOWED.get((probe.source, probe.destination), ())
-
+    """Return what packets did otherwise."""
     return [
         f"{each.probe}: {each.outcome.value}, delivered {each.delivered}, meant {meant(each.probe)}"
         for each in results
@@ -103,6 +105,79 @@ def test_containers_of_one_bridge(podman, tmp_path):
             view = on.workloads()["web"]
             assert {each.key: each.value for each in view.labels}["role"] == "web"
             assert "Traceback" not in on.said()
+
+    asyncio.run(run())
+
+
+def test_published_ports(podman, tmp_path):
+    """Who reaches a workload by its published port reaches it as whoever they are: from everywhere."""
+
+    async def run() -> None:
+        async with contained(podman, tmp_path, "--podman") as on:
+            await aside(podman.podman, "network", "create", "--ipv6", "--disable-dns", "front")
+            await aside(podman.run, "web", *shop("web"), "-p", "18080:80")
+            await aside(podman.run, "api", *shop("api"), "-p", "18081:8080", "-p", "15353:53/udp")
+            await aside(podman.run, "other", "--network", "front")
+            names = ["web", "api", "other"]
+            await on.known(names)
+            await on.man(*names)
+            await on.posts.listen("web", [(6, 80, "")])
+            await on.posts.listen("api", [(6, 8080, ""), (17, 53, "")])
+            targets = (
+                ("web", Protocol.TCP, 18080, 80),
+                ("api", Protocol.TCP, 18081, 8080),
+                ("api", Protocol.UDP, 15353, 53),
+            )
+            cases = [
+                (Probe(source, name, protocol, port, address=address), Probe(source, name, protocol, inner))
+                for source in (HOST, OUTSIDE, *names)
+                for name, protocol, port, inner in targets
+                for address in (each.partition("/")[0] for each in HOST_ADDRESSES)
+                if source != name
+            ]
+            before = await on.posts.probe([asked for asked, _ in cases], listen=False)
+            assert sum(each.reached for each in before) > len(before) // 2, "not all ways are open in Podman itself"
+            await on.apply(POLICY)
+            after = await on.posts.probe([asked for asked, _ in cases], listen=False)
+            bad = [
+                f"{each.probe}: {each.outcome.value} {each.detail}, {each.delivered}, meant {meant(what)}"
+                for each, (_, what), earlier in zip(after, cases, before, strict=True)
+                if each.reached != (earlier.reached and meant(what)) or (each.delivered and not meant(what))
+            ]
+            assert not bad, "\n".join(bad)
+            assert any(each.reached for each in after)
+
+    asyncio.run(run())
+
+
+NAMES = """
+---
+apiVersion: stockade.dev/v1
+kind: Policy
+metadata: {name: names}
+spec:
+  scope: app = shop
+  rules:
+    - name: names
+      allow: {from: all, to: any(has host), on: [dns]}
+"""
+
+
+def test_names_are_asked_of_the_host(podman, tmp_path):
+    """Podman's name server listens on the bridge's own address: whoever goes full must be allowed to ask the host."""
+
+    async def run() -> None:
+        async with contained(podman, tmp_path, "--podman") as on:
+            await aside(podman.podman, "network", "create", "front")
+            for role in ("web", "api"):
+                await aside(podman.run, role, *shop(role))
+            await on.known(["web", "api"])
+            assert "Address" in await aside(podman.exec, "web", "nslookup", "api.dns.podman")
+            await on.apply(POLICY)
+            with pytest.raises(EngineError):
+                await aside(podman.exec, "web", "timeout", "3", "nslookup", "api.dns.podman")
+            await on.apply(POLICY + NAMES)
+            assert "Address" in await aside(podman.exec, "web", "nslookup", "api.dns.podman")
 
     asyncio.run(run())
 
