@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stockade.adapters.namespaces import Sockets
+from stockade.adapters.namespaces import Sockets, listening
+from stockade.adapters.namespaces.diag import Unavailable
 from stockade.adapters.namespaces.mounts import mounted
 from stockade.adapters.namespaces.processes import look, namespace_of, number, pids
 from stockade.core.model.net import Protocol
@@ -110,6 +111,18 @@ def test_what_this_process_listens_on(family: socket.AddressFamily, address: str
     assert port not in ports(sockets.listening(os.getpid(), own), Protocol.TCP)
 
 
+def test_where_the_kernel_cannot_be_asked_its_tables_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> None:
+        raise Unavailable
+
+    with socket.create_server(("127.0.0.1", 0)), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        asked = Sockets().listening(os.getpid(), (os.getpid(),))
+        monkeypatch.setattr(listening, "listed", refuse)
+        tables = Sockets().listening(os.getpid(), (os.getpid(),))
+    own = [[each for each in found if each.process] for found in (asked, tables)]
+    assert own[0] == own[1] != []
+
+
 def ports(found: tuple[object, ...], protocol: Protocol) -> set[int]:
     return {each.port for each in found if each.protocol is protocol}  # type: ignore[attr-defined]
 
@@ -124,11 +137,12 @@ def test_a_socket_whose_holder_is_not_among_the_processes_is_nobodys() -> None:
 def test_an_sctp_endpoint_as_the_kernel_writes_it(tmp_path: Path) -> None:
     folder = tmp_path / "5" / "net"
     (folder / "sctp").mkdir(parents=True)
-    (folder / "tcp").write_text("  sl  local_address\n", encoding="ascii")
+    (tmp_path / "5/ns").mkdir()
+    (tmp_path / "5/ns/net").symlink_to("/proc/self/ns/net")
     head = " ENDPT     SOCK   STY SST HBKT LPORT   UID INODE LADDRS\n"
     rows = "ffff8 ffff9 2   10  29   36412   0 1234 192.0.2.1 192.0.2.2\nffffa ffffb 2   7   30   9   0 1235 0.0.0.0\n"
     (folder / "sctp/eps").write_text(head + rows, encoding="ascii")
-    found = Sockets(tmp_path).listening(5, ())
+    found = [each for each in Sockets(tmp_path).listening(5, ()) if each.protocol is Protocol.SCTP]
     assert [(each.protocol, each.port, each.address) for each in found] == [
         (Protocol.SCTP, 36412, "192.0.2.1"),
         (Protocol.SCTP, 36412, "192.0.2.2"),

@@ -39,7 +39,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     pause: float = 1.0
     """Between looks, at least."""
-    share: float = 0.003
+    share: float = 0.002
     """Of one processor, that looking may take while nothing happens: looks are as far apart as that asks for."""
     busy_share: float = 0.05
     """The same while something does."""
@@ -49,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True):
     """How long a process counts as new: it may enter another namespace after it has begun."""
     patience: float = 0.5
     """How long a namespace waits to be told of. Whoever makes it is about to tell of it, and knows more."""
-    seldom: float = 120.0
+    seldom: float = 300.0
     """At most this long until what is inside a namespace is looked at again; while it is young, oftener."""
 
 

@@ -1,7 +1,8 @@
 """Sockets that take what strangers send, in any network namespace that a process lives in, and who holds them.
 
-Read from ``/proc/PID/net`` (proc(5)), without entering the namespace. Who holds a socket is looked for once, among the
-processes of its namespace, and remembered for as long as both are there.
+Asked of the kernel within the namespace (``diag``); where it cannot be asked, and of SCTP, read from ``/proc/PID/net``
+(proc(5)). Who holds a socket is looked for once, among the processes of its namespace, and remembered for as long as
+both are there.
 """
 
 import ipaddress
@@ -11,6 +12,7 @@ import struct
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from stockade.adapters.namespaces.diag import Unavailable, listed
 from stockade.adapters.namespaces.processes import PROC, look
 from stockade.core.model.census import Listening, Process
 from stockade.core.model.net import Protocol
@@ -90,10 +92,15 @@ class Sockets:
                 yield int(target[8:-1])
 
     def _rows(self, through: int) -> Iterator[_Row]:
-        folder = self._proc / str(through) / "net"
-        for name, protocol, state in TABLES:
-            yield from _internet(_read(folder / name, needed=name == "tcp"), protocol, state)
-        yield from _sctp(_read(folder / "sctp/eps", needed=False))
+        folder = self._proc / str(through)
+        try:
+            yield from (
+                (Protocol(one), port, address, inode) for one, port, address, inode in listed(f"{folder}/ns/net")
+            )
+        except Unavailable:
+            for name, protocol, state in TABLES:
+                yield from _internet(_read(folder / "net" / name, needed=name == "tcp"), protocol, state)
+        yield from _sctp(_read(folder / "net/sctp/eps", needed=False))
 
 
 def _read(table: Path, *, needed: bool) -> str:
