@@ -210,7 +210,9 @@ class Enforcing:
         batch, self._queue = self._queue[0], self._queue[1:]
         if self._queue:
             return Done((Commit(batch),))
-        return Done((Commit(batch, moved(self._owners, intent), intent),))
+        # Where it was in force already and is put right, connections were looked through when it came into force.
+        ahead = None if intent is self.realised else intent
+        return Done((Commit(batch, moved(self._owners, intent), ahead),))
 
     def _realised(self, intent: Intent) -> Done:
         before, self.realised = self.realised, intent

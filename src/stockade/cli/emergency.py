@@ -161,7 +161,7 @@ def _is_helper(pid: int) -> bool:
         same = Path(f"/proc/{pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink()
     except OSError:
         return False
-    return same and words[1:2] == ["-I"] and words[2].endswith(HELPER)
+    return same and words[1:2] in (["-IS"], ["-I"]) and words[2].endswith(HELPER)
 
 
 def _nft(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
