@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ LIFE = 6
 
 
 async def life_of(path: Path, live) -> list[tuple[str, str, bool]]:
-    """What is told of a life. A shim's word may come after containerd's own."""
+    """What is told of a life, sorted: a shim's word may come after containerd's own."""
     channel = await Channel.open(str(path))
     found = []
     async with channel.stream(f"{EVENTS}/Subscribe", encode({1: list(FILTERS)})) as stream:
@@ -87,6 +88,9 @@ def test_the_same_life_is_told_by_the_same_events(containerd):
     def really() -> None:
         containerd.run("web")
         containerd.exec("web", "true")
+        containerd.ctr("tasks", "kill", "--signal", "SIGKILL", "web")
+        while "STOPPED" not in containerd.ctr("tasks", "list"):
+            time.sleep(0.05)
         containerd.remove("web")
 
     async def test() -> None:
