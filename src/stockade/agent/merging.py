@@ -15,7 +15,7 @@ from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Sighting, WorkloadState
 from stockade.seams.runtime import Seen
 
-SPEAKERS = ("lab", "docker", "podman", "containerd", "libvirt", "machines", "namespaces")
+SPEAKERS = ("lab", "docker", "podman", "containerd", "libvirt", "qemu", "machines", "namespaces")
 """Sources by how much they know of a workload, the best first; others follow, by name."""
 LENDER = "gate"
 """It knows of a birth before anybody, and of nothing else: it lends, and never speaks."""
