@@ -28,7 +28,7 @@ or cannot be looked into at the moment: in a storm of births links change faster
 
 
 class Tap(msgspec.Struct, frozen=True):
-    """A virtual machine's place on its host, before anybody has said whose it is: an endpoint without MAC and addresses.
+    """A virtual machine's place on its host before anybody has said whose it is: no MAC, and no addresses.
 
     ``subnets`` are those of the host's own addresses on the bridge, or on the tap itself.
     """

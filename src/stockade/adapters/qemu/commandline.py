@@ -5,6 +5,7 @@ passed over: what is missing is then learnt from the link, or not known.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -49,7 +50,7 @@ def is_machine(program: str) -> bool:
 
 
 def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for option, value in zip(words[1:], [*words[2:], ""], strict=True):
+    for option, value in pairwise([*words[1:], ""]):
         if option.startswith("-"):
             yield option.lstrip("-"), value
 

@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 
 from stockade.adapters.qemu.hearing import Claim
+from stockade.core.compile.addresses import link_local
 from stockade.core.model.ids import Address, Prefix
 
 MOST = 16
@@ -34,6 +35,8 @@ class Learning:
 
     def hear(self, port: str, mac: str, subnets: Sequence[Prefix], claim: Claim) -> bool:
         """Take in what a port said; tell whether anything is new."""
+        if not mac or claim.address == link_local(mac):
+            return False  # without a MAC nothing can be vouched for; and every endpoint is known to have that address
         held = self._held.setdefault(port, {})
         if claim.mac != mac or (held.get(claim.address, False) >= claim.leased and claim.address in held):
             self.refused += claim.mac != mac

@@ -29,9 +29,10 @@ def machines(proc: Path = PROC) -> Iterator[Process]:
     mine = _link(proc / "self/ns/net")
     for pid in sorted(int(each.name) for each in proc.iterdir() if each.name.isdigit()):
         folder = proc / str(pid)
-        if is_machine(_text(folder / "comm").strip()) and _link(folder / "ns/net") == mine:
-            if taps := tuple(_taps(folder)):
-                yield Process(pid, _started(folder), read(_words(folder)), taps)
+        if not is_machine(_text(folder / "comm").strip()) or _link(folder / "ns/net") != mine:
+            continue
+        if taps := tuple(_taps(folder)):
+            yield Process(pid, _started(folder), read(_words(folder)), taps)
 
 
 def _taps(folder: Path) -> Iterator[tuple[int, str]]:
