@@ -34,8 +34,10 @@ def merge(said: Said) -> dict[WorkloadId, Sighting]:
     return merged
 
 
-def give_way(sightings: Mapping[WorkloadId, Sighting]) -> dict[WorkloadId, Sighting]:
+def give_way(sightings: Mapping[WorkloadId, Sighting]) -> Mapping[WorkloadId, Sighting]:
     """Take from virtual machines the addresses that others have: theirs are learnt from what they say themselves."""
+    if all(each.kind is not WorkloadKind.VM for each in sightings.values()):
+        return sightings
     told = {
         address
         for each in sightings.values()

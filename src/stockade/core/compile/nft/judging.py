@@ -2,9 +2,9 @@
 
 ``judge_c`` and ``judge_p`` are entered with ``goto`` from a base chain, for tracked and untracked packets. What is
 essential passes first; then the source's program, if it is local, is called, then the destination's; then ``pass``.
-A program that lets a packet by returns and never leads on: kernels before 6.19 try every way through the chains at
-each transaction, and the ways through one program would be multiplied by those through the next. The same chains serve
-the inet family and, where a bridge is judged there, the bridge family.
+A program that lets a packet by returns and never leads on: older kernels check every way through the chains at each
+transaction, and the ways through one program would be multiplied by those through the next. The same chains serve the
+inet family and, where a bridge is judged there, the bridge family.
 """
 
 from collections.abc import Iterable, Iterator
