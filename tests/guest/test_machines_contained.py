@@ -33,7 +33,8 @@ from stockade.wire.api import (
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
 PATIENCE = 120.0
 MAC = "52:54:00:00:00:07"
-FRIEND, STRANGER, STATIC, LEASED = "10.7.0.20", "10.7.0.21", "10.7.0.7", "10.7.0.50"
+FRIEND, STRANGER, STATIC, LEASED = "198.51.100.20", "198.51.100.21", "10.7.0.7", "10.7.0.50"
+"""Nobody's address in the bridge's own subnet is ever a network set's: a workload may be born there."""
 POLICY = f"""
 apiVersion: stockade.dev/v1
 kind: EnforcementMode
@@ -56,6 +57,7 @@ spec:
 """
 ASK = "import socket, sys; s = socket.create_connection((sys.argv[2], 8080), 3, (sys.argv[1], 0)); print(s.recv(9))"
 LEASES = "start {0}\nend {0}\ninterface br7\nlease_file {1}/leases\npidfile {1}/udhcpd.pid\n"
+ROUTE = "ip route add 198.51.100.0/24 dev eth0"
 SCRIPT = b'#!/bin/sh\n[ "$1" = bound ] && ip addr add $ip/24 dev $interface\nexit 0\n'
 
 
@@ -93,7 +95,10 @@ class Host:
             "ip link set br7 up",
         )
         self.do(
-            *(f"ip addr add {each}/24 dev eth0" for each in (FRIEND, STRANGER)), "ip link set eth0 up", outside=True
+            *(f"ip addr add {each}/24 dev eth0" for each in (FRIEND, STRANGER)),
+            "ip link set eth0 up",
+            "ip route add 10.7.0.0/24 dev eth0",
+            outside=True,
         )
 
     def up(self) -> None:
@@ -170,7 +175,7 @@ def contained(host: Host, address: str) -> None:
 
 def test_a_machine_is_held_until_it_is_labelled_and_its_address_is_learnt_by_arp(host: Host, guest: Guest) -> None:
     until(host.machine)
-    guest.check(f"ip addr add {STATIC}/24 dev eth0")
+    guest.check(f"ip addr add {STATIC}/24 dev eth0; {ROUTE}")
     assert guest.run(f"ping -c 2 -W 2 {FRIEND}", timeout=30).status != 0
     until(lambda: STATIC in host.machine().addresses)
     assert host.machine().name == "orders"
@@ -192,5 +197,6 @@ def test_a_machine_is_given_its_address_by_dhcp(host: Host, guest: Guest) -> Non
     until(host.machine)
     host.label()
     until(lambda: guest.run(ask, timeout=60).status == 0)
+    guest.check(ROUTE)
     until(lambda: host.machine().addresses == (LEASED,))
     contained(host, LEASED)
