@@ -24,6 +24,7 @@ TOGETHER = (
     "tests/podman/",
     "tests/containerd/",
     "tests/faults/test_faults.py",
+    "tests/guest/",
     "tests/kernel/test_random_worlds.py",
 )
 """Each on one worker: one Docker engine at a time, one small disk; the random worlds are tried once for all tests."""

@@ -251,12 +251,13 @@ class Guest:
         said = held.partition(begin)[2]
         told = 0
         while end not in said or b"\n" not in said.partition(end)[2]:
-            if (safe := len(said) - len(end) - 8) > told:
+            if (safe := len(said) - _begun(said, end)) > told:
                 heard(said[told:safe])
                 told = safe
             said += next(pieces)
         output, _, status = said.partition(end)
-        heard(output[told:])
+        if output[told:]:
+            heard(output[told:])
         return Done(int(status.split()[0]), output)
 
     def _pieces(self, port: socket.socket) -> Iterator[bytes]:
@@ -285,3 +286,10 @@ class Guest:
 
 def _nobody(_: bytes) -> None:
     """What nobody listens to."""
+
+
+def _begun(said: bytes, end: bytes) -> int:
+    """Return how many of the last bytes may be the beginning of the end, or all from where the end is."""
+    if (at := said.find(end)) >= 0:
+        return len(said) - at
+    return next((length for length in range(len(end), 0, -1) if said.endswith(end[:length])), 0)
