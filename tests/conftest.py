@@ -24,6 +24,7 @@ TOGETHER = (
     "tests/podman/",
     "tests/containerd/",
     "tests/faults/test_faults.py",
+    "tests/guest/",
     "tests/kernel/test_random_worlds.py",
 )
 """Each on one worker: one Docker engine at a time, one small disk; the random worlds are tried once for all tests."""
@@ -76,7 +77,7 @@ def why_not_docker() -> str:
 @cache
 def why_not_guest() -> str:
     """Say why a QEMU guest cannot be booted here; empty where it can."""
-    return _absent("qemu-system-x86_64", "cpio", "busybox")
+    return _absent("qemu-system-x86_64", "depmod", "mke2fs", "busybox", "dpkg-deb")
 
 
 REASONS: dict[str, Callable[[], str]] = {

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from stockade.agent.hearing import Hearing
-from stockade.agent.merging import Merging
+from stockade.agent.merging import Merging, give_way
 from stockade.core.model.census import SourceTally
 from stockade.core.model.event import Event, HostSeen, WorkloadGone, WorkloadSeen
 from stockade.core.model.ids import WorkloadId
@@ -84,7 +84,8 @@ class Inventory:
             merged = self._merging.merged
             if self._itself is not None:
                 merged = {self._itself.id: self._itself} | merged
-            self._sorted = tuple(merged[each] for each in sorted(merged))
+            settled = give_way(merged)
+            self._sorted = tuple(settled[each] for each in sorted(settled))
         return self._sorted
 
     def bearer(self, mark: str) -> WorkloadId | None:

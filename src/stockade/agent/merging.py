@@ -7,15 +7,15 @@ the network. What one source tells apart stays apart. The outcome depends on wha
 ``merge`` says it plainly. ``Merging`` keeps the same outcome while words come and go, at the cost of what they touch.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
-from stockade.core.model.ids import WorkloadId
-from stockade.core.model.inventory import Sighting, WorkloadState
+from stockade.core.model.ids import Address, WorkloadId
+from stockade.core.model.inventory import Sighting, WorkloadKind, WorkloadState
 from stockade.seams.runtime import Seen
 
-SPEAKERS = ("lab", "docker", "podman", "containerd", "libvirt", "machines", "namespaces")
+SPEAKERS = ("lab", "docker", "podman", "containerd", "libvirt", "qemu", "machines", "namespaces")
 """Sources by how much they know of a workload, the best first; others follow, by name."""
 LENDER = "gate"
 """It knows of a birth before anybody, and of nothing else: it lends, and never speaks."""
@@ -32,6 +32,28 @@ def merge(said: Said) -> dict[WorkloadId, Sighting]:
         for sighting in _one_voice(group):
             merged.setdefault(sighting.id, sighting)
     return merged
+
+
+def give_way(sightings: Mapping[WorkloadId, Sighting]) -> Mapping[WorkloadId, Sighting]:
+    """Take from virtual machines the addresses that others have: theirs are learnt from what they say themselves."""
+    if all(each.kind is not WorkloadKind.VM for each in sightings.values()):
+        return sightings
+    told = {
+        address
+        for each in sightings.values()
+        if each.kind is not WorkloadKind.VM
+        for endpoint in each.endpoints
+        for address in endpoint.addresses
+    }
+    return {id_: _without(each, told) if each.kind is WorkloadKind.VM else each for id_, each in sightings.items()}
+
+
+def _without(sighting: Sighting, told: Collection[Address]) -> Sighting:
+    endpoints = tuple(
+        msgspec.structs.replace(each, addresses=tuple(a for a in each.addresses if a not in told))
+        for each in sighting.endpoints
+    )
+    return sighting if endpoints == sighting.endpoints else msgspec.structs.replace(sighting, endpoints=endpoints)
 
 
 def rank(source: str) -> tuple[int, str]:

@@ -9,8 +9,9 @@ from stockade.adapters.containerd import ContainerdRuntime
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
 from stockade.adapters.namespaces import MachinesRuntime, NamespacesRuntime
-from stockade.adapters.netlink import HostWatch, LinkPlaces
+from stockade.adapters.netlink import HostWatch, LinkPlaces, LinkTaps
 from stockade.adapters.podman import PodmanRuntime, program, used
+from stockade.adapters.qemu import QemuRuntime
 from stockade.agent.values import HostObserved
 from stockade.cli.host_survey import Surveyor
 from stockade.cli.machine_checks import checks
@@ -82,6 +83,7 @@ class Sources:
                     bridges_changed=self._learn,
                 )
             )
+        found.append(QemuRuntime(self._host, taps=LinkTaps(self._host), clock=SystemClock()))
         found.append(MachinesRuntime(self._host, places=LinkPlaces(self._host), clock=SystemClock()))
         found.append(self._namespaces)
         return found

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from stockade.core.model.ids import Prefix
 from stockade.core.model.inventory import Endpoint
 
 
@@ -24,3 +25,13 @@ Places = Callable[[str], Place]
 It blocks for a millisecond or so: run it in a thread. ``OSError`` where the namespace is gone, is the host's own,
 or cannot be looked into at the moment: in a storm of births links change faster than they can be listed.
 """
+
+
+class Tap(msgspec.Struct, frozen=True):
+    """A virtual machine's place on its host before anybody has said whose it is: no MAC, and no addresses.
+
+    ``subnets`` are those of the host's own addresses on the bridge, or on the tap itself.
+    """
+
+    endpoint: Endpoint
+    subnets: tuple[Prefix, ...] = ()

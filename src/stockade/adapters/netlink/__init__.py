@@ -9,7 +9,7 @@ from stockade.adapters.netlink.facts import HostFacts, host_facts
 from stockade.adapters.netlink.host import HostWatch, describe
 from stockade.adapters.netlink.inside import endpoints_of, ports_of
 from stockade.adapters.netlink.namespace import Namespace, NamespaceGone
-from stockade.adapters.netlink.places import LinkPlaces
+from stockade.adapters.netlink.places import LinkPlaces, LinkTaps
 from stockade.adapters.netlink.values import AddressesSeen, LinkEvent, LinkGone, LinkSeen, LinksListed
 from stockade.adapters.netlink.watch import LinkWatch, list_links
 
@@ -21,6 +21,7 @@ __all__ = [
     "LinkGone",
     "LinkPlaces",
     "LinkSeen",
+    "LinkTaps",
     "LinkWatch",
     "LinksListed",
     "Namespace",

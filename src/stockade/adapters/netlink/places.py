@@ -8,11 +8,13 @@ from msgspec.structs import replace
 
 from stockade.adapters.netlink.inside import endpoints_and_beyond
 from stockade.adapters.netlink.namespace import Namespace
+from stockade.adapters.netlink.values import LinkSeen, LinksListed
+from stockade.adapters.netlink.watch import list_links
 from stockade.core.compile.addresses import link_local
 from stockade.core.model.ids import Address, HostId, Realm
 from stockade.core.model.inventory import Attachment, Endpoint
 from stockade.errors import StockadeError
-from stockade.seams.places import Place
+from stockade.seams.places import Place, Tap
 
 SO_NETNS_COOKIE = 71
 """Kernel 5.14 and later; Python does not name it."""
@@ -43,6 +45,25 @@ class LinkPlaces:
             realm=Realm(f"{self._host}/{where}"),
             addresses=_given(endpoint.mac, endpoint.addresses),
         )
+
+
+class LinkTaps:
+    """The taps of a host, by name: every link that a process may be behind, be it on a bridge or alone."""
+
+    def __init__(self, host: HostId) -> None:
+        self._host = host
+
+    def __call__(self) -> dict[str, Tap]:
+        """Look at this namespace's links. ``OSError`` where they cannot be read."""
+        links = list_links()
+        return {each.name: self._tap(each, links) for each in links.links if each.kind == "tun"}
+
+    def _tap(self, link: LinkSeen, links: LinksListed) -> Tap:
+        bridge = links.link(link.master)
+        attachment = Attachment.BRIDGED if bridge else Attachment.ROUTED
+        realm = Realm(f"{self._host}/{bridge.name if bridge else attachment.value}")
+        endpoint = Endpoint(attachment, (), link.name, bridge.name if bridge else "", realm=realm)
+        return Tap(endpoint, links.of(link.master or link.index).subnets)
 
 
 def cookie() -> int:

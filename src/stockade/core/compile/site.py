@@ -29,7 +29,7 @@ from stockade.core.model.intent import (
     Program,
     PublishedPort,
 )
-from stockade.core.model.inventory import Attachment, Endpoint, Host, Published, Workload
+from stockade.core.model.inventory import Attachment, Endpoint, Host, Published, Workload, WorkloadKind
 from stockade.core.model.net import Ports, Protocol, is_v6
 from stockade.core.model.policy import METADATA_SET, PER_HOST_SET, Births, Where
 from stockade.core.model.snapshot import Snapshot
@@ -115,6 +115,7 @@ class Site:
             bridge=endpoint.bridge,
             mac=endpoint.mac,
             program=program.id if program else None,
+            asks=asks(endpoint, workload),
         )
 
     def programs(self, ends: tuple[LocalEnd, ...]) -> tuple[Program, ...]:
@@ -271,3 +272,9 @@ def prefixes(book: Rulebook, host: Host, names: str) -> tuple[Prefix, ...]:
             holes = (*holes, *metadata.cidrs)
         found += disjoint(cidrs, holes)
     return disjoint(found, ())
+
+
+def asks(endpoint: Endpoint, workload: Workload | None) -> bool:
+    """Tell whether an endpoint asks its link for its address: a virtual machine's on a bridge does."""
+    a_machine = workload is not None and workload.seen.kind is WorkloadKind.VM
+    return a_machine and endpoint.attachment is Attachment.BRIDGED

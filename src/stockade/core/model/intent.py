@@ -59,7 +59,10 @@ class Program(msgspec.Struct, frozen=True):
 
 
 class LocalEnd(msgspec.Struct, frozen=True, gc=False):
-    """An endpoint on this host. ``addresses`` include its EUI-64 link-local one. No program: it is unknown."""
+    """An endpoint on this host. ``addresses`` include its EUI-64 link-local one. No program: it is unknown.
+
+    ``asks``: it asks its link for its address, by DHCP, as a virtual machine on a bridge does.
+    """
 
     workload: WorkloadId | None
     name: str
@@ -69,6 +72,7 @@ class LocalEnd(msgspec.Struct, frozen=True, gc=False):
     bridge: str = ""
     mac: str = ""
     program: ProgramId | None = None
+    asks: bool = False
 
 
 class PublishedPort(msgspec.Struct, frozen=True):

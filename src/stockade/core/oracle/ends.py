@@ -6,7 +6,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from stockade.core.model.ids import DECLARED, Address
-from stockade.core.model.inventory import Attachment, Endpoint, Host, Published, Workload, WorkloadState
+from stockade.core.model.inventory import Attachment, Endpoint, Host, Published, Workload, WorkloadKind, WorkloadState
 from stockade.core.model.net import Protocol, is_v6
 from stockade.core.model.packet import Packet, PacketState
 from stockade.core.model.snapshot import Snapshot
@@ -226,10 +226,25 @@ def _vouched(snapshot: Snapshot, host: Host, packet: Packet, sender: End, entere
     if packet.sender_mac and endpoint.mac and packet.sender_mac != endpoint.mac:
         return False
     carried_address = packet.sender_address or ("" if packet.state in _UNSAID else packet.source)
+    if asks(entered) and asking_for_address(packet):
+        return True
     if carried_address == "" or nameless(packet, carried_address):
         return True
     # What two claim is nobody's, and so not this endpoint's either.
     return _lives_at(_at(snapshot, host, Address(carried_address)), entered)
+
+
+def asks(end: End) -> bool:
+    """Tell whether an end asks its link for its address: a virtual machine on a bridge, once it is known."""
+    place = end.endpoint
+    a_machine = end.known is not None and end.known.seen.kind is WorkloadKind.VM
+    return a_machine and place is not None and place.attachment is Attachment.BRIDGED
+
+
+def asking_for_address(packet: Packet) -> bool:
+    """Tell whether a packet is a DHCP client's that has no address yet (RFC 2131, 4.1)."""
+    ports = (packet.protocol, packet.source_port, packet.port)
+    return ports == (Protocol.UDP, 68, 67) and (packet.source, packet.destination) == ("0.0.0.0", "255.255.255.255")
 
 
 def nameless(packet: Packet, address: str) -> bool:

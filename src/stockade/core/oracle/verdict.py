@@ -34,6 +34,7 @@ from stockade.core.oracle.ends import (
     NEIGHBOURS,
     End,
     Meeting,
+    asks,
     meet,
     nameless,
     reversed_packet,
@@ -138,6 +139,8 @@ class _Court:
             if not self.holds() or self.essential():
                 return None
             return Judgement(self.receiving_end(), _id(leaving.workload), False, Layer.HELD)
+        if asks(leaving) and self.gives_address() and not self.met.forged:
+            return None
         careful = (leaving.known, *((receiver.known, source.known) if receiver.here and receiver.known else ()))
         if not self.met.astray or not any(each and enforced(self.snapshot, each) for each in careful):
             return None
@@ -203,7 +206,8 @@ class _Court:
             return True
         if source.workload is not None and _id(source.workload) == _id(destination.workload):
             return True
-        return self.failsafe() or self.keeps_the_link() or self.asks_for_configuration() or self.configured_by_others()
+        asking = self.asks_for_configuration() or self.asks_its_host()
+        return self.failsafe() or self.keeps_the_link() or asking or self.configured_by_others()
 
     def failsafe(self) -> bool:
         """A session that must not be cut, in either direction; what a frame only pretends is no session.
@@ -257,6 +261,17 @@ class _Court:
         """The host's own DHCP client; an endpoint's is judged like anything else."""
         asked = (self.packet.protocol, self.packet.source_port, self.packet.port)
         return self.packet.interface == "" and asked in ((Protocol.UDP, 68, 67), (Protocol.UDP, 546, 547))
+
+    def gives_address(self) -> bool:
+        packet = self.packet
+        return packet.protocol is Protocol.UDP and (packet.source_port, packet.port) == (67, 68)
+
+    def asks_its_host(self) -> bool:
+        """A machine that asks its link for its address asks its host, too, which often gives it one."""
+        source, destination = self.met.source, self.met.destination
+        asked = (self.packet.protocol, self.packet.source_port, self.packet.port) == (Protocol.UDP, 68, 67)
+        here = destination.own or (destination.address == "255.255.255.255" and not self.packet.leaving)
+        return asked and here and asks(source) and not self.met.forged
 
     def configured_by_others(self) -> bool:
         """Router advertisements and DHCP answers, save from an endpoint that nobody has labelled yet."""

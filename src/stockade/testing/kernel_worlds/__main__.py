@@ -1,5 +1,6 @@
-"""Try random worlds on the real kernel: ``python -m stockade.testing.kernel_worlds SEED [COUNT] [--realms]``.
+"""Try random worlds on the real kernel: ``python -m stockade.testing.kernel_worlds SEED [COUNT] [OPTIONS]``.
 
+``--realms``: each bridge is a realm of its own. ``--bridge``: what stays on a bridge is judged in the bridge family.
 Prints what differed, each with its seed. A world is tried after the one before it: to see a difference again that
 needs both, begin one seed earlier.
 """
@@ -19,7 +20,9 @@ def main() -> int:
         return 1
     enter()
     first, count = int(words[0]), int(words[1]) if len(words) > 1 else 1
-    tally = asyncio.run(try_worlds(range(first, first + count), realms="--realms" in sys.argv))
+    tally = asyncio.run(
+        try_worlds(range(first, first + count), realms="--realms" in sys.argv, inet="--bridge" not in sys.argv)
+    )
     sys.stdout.write("\n".join([*tally.wrong, summary(tally), ""]))
     return 1 if tally.wrong else 0
 

@@ -388,9 +388,11 @@ def _try_shard(shard: tuple[range, bool]) -> Tally:
     return asyncio.run(try_worlds(seeds, realms=realms))
 
 
-async def try_worlds(seeds: Iterable[int], *, realms: bool = False, effort: float = 0.5) -> Tally:
-    """Try the worlds of these seeds, one after the other, on one ground."""
-    async with Ground(topology(realms=realms)) as ground:
+async def try_worlds(seeds: Iterable[int], *, realms: bool = False, inet: bool = True, effort: float = 0.5) -> Tally:
+    """Try the worlds of these seeds, one after the other, on one ground; what stays on a bridge is judged in the inet
+    family, or else in the bridge family.
+    """
+    async with Ground(topology(realms=realms, bridge_nf=inet)) as ground:
         runner = Runner(ground, effort)
         await runner.prepare()
         for seed in seeds:

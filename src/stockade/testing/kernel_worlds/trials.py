@@ -285,10 +285,15 @@ class Trials:
             cell = Cell(family, protocol, path, source.mode, destination.mode)
         passes = verdict(self.snapshot, judged).allowed
         arrives = passes and verdict(self.snapshot, replace(judged, leaving=destination.port)).allowed
-        returns = arrives and verdict(self.snapshot, back).allowed
+        returns = arrives and verdict(self.snapshot, back).allowed and not self._goes_astray(path, door)
         strangers = path is not Path.BRIDGED and self.estranged((source, sender), (destination, real))
         strangers = strangers or (through_proxy and self._refuses_strangers and not self._known(destination))
         return Trial(path, probe, judged, back, cell, door, passes, returns, strangers)
+
+    def _goes_astray(self, path: Path, door: Door | None) -> bool:
+        """Tell whether answers go straight over the bridge, translated back by nobody: the host does not see them."""
+        shown = self.ground.lab.topology.bridge_nf
+        return path is Path.PUBLISHED_SAME and door is not None and not door.engine and not shown
 
     def estranged(self, *ends: tuple[Spot, str]) -> bool:
         """Tell whether the host refuses strangers as neighbours, and one of these (place, address) is one."""

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import msgspec
 
+from stockade.adapters.netlink.facts import bridge_state, bridges_are_tracked
 from stockade.core.model.event import LabelsSet
 from stockade.core.model.inventory import BridgeState, Host, Published, Sighting
 from stockade.core.model.net import Protocol, is_v6
@@ -397,9 +398,8 @@ class Lab:
         return self._ends[name]
 
     def _bridge_state(self) -> BridgeState:
-        if self.topology.bridge_nf and not any(path.startswith("net/bridge/") for path in self.absent):
-            return BridgeState.INET
-        return BridgeState.NONE
+        shown = self.topology.bridge_nf and not any(path.startswith("net/bridge/") for path in self.absent)
+        return bridge_state((shown, shown), tracking=bridges_are_tracked())
 
 
 def _host_settings(topology: Topology) -> list[Setting]:

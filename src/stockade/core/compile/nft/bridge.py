@@ -28,6 +28,12 @@ SELF_SIGNED = "{ 131, 132, 133, 135, 143 }"
 """ICMPv6 types that an interface sends from ``::`` while its address is still tentative (RFC 4861, 4862, 3810)."""
 
 
+ASKS_FOR_ADDRESS = "ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67"
+"""A DHCP client that has no address yet (RFC 2131, 4.1): it says so to everybody, and to nobody of its choice."""
+IS_GIVEN_ADDRESS = "ether type ip udp sport 67 udp dport 68"
+"""What a server says to it, which no endpoint under enforcement can say."""
+
+
 def bridge_table(intent: Intent, judging: Judging) -> Table:
     """Return the bridge table of one host."""
     wire = _Wire(intent, judging)
@@ -59,6 +65,7 @@ class _Wire:
             "known": ports(end.port for end in self.known),
             "strict": ports(end.port for end in self.strict),
             "closed": ports(end.port for end in self.closed),
+            "asking": ports(end.port for end in self.known if end.asks),
             "uplinks": ports({port for bridge in self.intent.bridges for port in bridge.uplinks}),
             "judged_here": ports(end.port for end in self.ends if end.bridge in here),
             "macs": machines(self.reported),
@@ -108,6 +115,7 @@ class _Wire:
         yield rule("ether type ip6 goto ip6_in")
         yield rule("iifname @strict ether type ip udp sport 67 udp dport 68 counter name forged drop")
         yield rule("ether type ip iifname . ether saddr . ip saddr @own4 accept")
+        yield rule(f"iifname @asking {ASKS_FOR_ADDRESS} iifname . ether saddr @macs accept")
         yield rule("goto forged")
 
     def _arp_in(self) -> Iterator[str]:
@@ -195,6 +203,7 @@ class _Wire:
         yield rule("ether type arp oifname != @closed accept")
         for family, ip in ((4, "ip"), (6, "ip6")):
             yield rule(f"oifname . ether daddr . {ip} daddr @own{family} meta mark & {MARKS.nowhere:#010x} == 0 accept")
+        yield rule(f"oifname @asking {IS_GIVEN_ADDRESS} meta mark & {MARKS.forged:#010x} == 0 accept")
         for message in (DISCOVERY, LISTENERS, MEMBERSHIP):
             yield rule(f"{message} meta mark & {MARKS.forged:#010x} == 0 accept")
         yield rule("oifname != @closed ether type { ip, ip6 } meta pkttype { broadcast, multicast } accept")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stockade.core.compile.nft.judging import DISCOVERY, LISTENERS, MEMBERSHIP, Judging, address_type
+from stockade.core.compile.nft.judging import DISCOVERY, LISTENERS, MEMBERSHIP, Judging, address_type, exact
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
@@ -51,6 +51,7 @@ class _Gate:
             **{f"own{family}": owned(self.reported, family) for family in FAMILIES},
             **{f"home{family}": homes(known, family) for family in FAMILIES},
             "macs": machines(self.reported),
+            "asking4": exact(4, (a for end in self.intent.ends if end.asks and end.program for a in end.addresses)),
         }
 
     def chains(self) -> dict[str, Chain]:
@@ -119,11 +120,13 @@ class _Gate:
         yield rule("iifname @outside udp sport 547 udp dport 546 accept")
         if any(self.judging.closed(end) for end in self.intent.ends if end.attachment is Attachment.HOST):
             yield rule(f"meta mark & {MARKS.forged:#010x} != 0 goto forged_up")
+        yield rule(f"ip saddr @asking4 udp sport 68 udp dport 67 meta mark & {MARKS.forged:#010x} == 0 accept")
         yield from self._hook(leaves=False)
 
     def _output(self) -> Iterator[str]:
         yield rule("udp sport 68 udp dport 67 accept")
         yield rule("udp sport 546 udp dport 547 accept")
+        yield rule("ip daddr @asking4 udp sport 67 udp dport 68 accept")
         yield from self._hook(leaves=True)
 
     def _hook(self, *, leaves: bool) -> Iterator[str]:

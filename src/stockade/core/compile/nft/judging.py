@@ -1,8 +1,10 @@
 """The judgement of a connection at its local ends: maps from address to program, and the way through them.
 
 ``judge_c`` and ``judge_p`` are entered with ``goto`` from a base chain, for tracked and untracked packets. What is
-essential passes first; then the source's program, if it is local, then the destination's; then ``pass``. The same
-chains serve the inet family and, where a bridge is judged there, the bridge family.
+essential passes first; then the source's program, if it is local, is called, then the destination's; then ``pass``.
+A program that lets a packet by returns and never leads on: older kernels check every way through the chains at each
+transaction, and the ways through one program would be multiplied by those through the next. The same chains serve the
+inet family and, where a bridge is judged there, the bridge family.
 """
 
 from collections.abc import Iterable, Iterator
@@ -86,6 +88,7 @@ class Judging:
         found = {name: chain for each in self.compiled.values() for name, chain in each.chains.items()}
         for view in VIEWS:
             found[f"judge_{view.letter}"] = _chain(self._judge(view))
+            found[f"egress_{view.letter}"] = _chain(self._dispatch(view, "source", "egress"))
             found[f"ingress_{view.letter}"] = _chain(self._dispatch(view, "destination", "ingress"))
             found[f"refuse_{view.letter}"] = _chain(self._refuse(view))
             found[f"pass_{view.letter}"] = _chain(self._pass(view))
@@ -245,7 +248,9 @@ class Judging:
             )
         if tracked:
             yield from self._second_leg()
-        yield from self._dispatch(view, "source", "egress")
+        yield rule(f"jump egress_{view.letter}")
+        yield rule(f"jump ingress_{view.letter}")
+        yield rule(f"goto pass_{view.letter}")
 
     def _second_leg(self) -> Iterator[str]:
         """A proxy's second leg passes where its first was just judged.
@@ -278,7 +283,6 @@ class Judging:
         for family in FAMILIES:
             yield rule(f"{view.at(end, family)} vmap @{way}_{view.letter}{family}")
         yield from self._nowhere(view, way)
-        yield rule(f"goto {'ingress' if way == 'egress' else 'pass'}_{view.letter}")
 
     def _nowhere(self, view: View, way: str) -> Iterator[str]:
         """A packet may wait for its next hop's link address until somebody is born at the address it goes to."""
@@ -353,9 +357,8 @@ class Judging:
             yield rule("counter name held goto refuse_c")
             return
         if chains and port.protocol in PORTED:
-            yield rule(f"goto {chains.slice_for(port.protocol, port.to_port)}")
-        else:
-            yield rule("goto pass_c")
+            yield rule(f"jump {chains.slice_for(port.protocol, port.to_port)}")
+        yield rule("goto pass_c")
 
     def _note(self, port: PublishedPort) -> Iterator[str]:
         """Let the proxy open its second leg for a little while."""

@@ -1,5 +1,7 @@
 """Programs → chains. A program's chain dispatches on the service; a slice is a run of ports with the same lines.
 
+Whoever calls a program goes on where it returns: it has let the packet by. What it refuses never comes back.
+
 Chains are named by their content, so a changed program is new chains beside the old ones, and the maps that lead to
 them switch in one transaction.
 """
@@ -39,7 +41,6 @@ class ProgramChains:
         self.view = view
         self.networks = networks
         self.lines = program.egress if way is Direction.EGRESS else program.ingress
-        self.onward = f"ingress_{view.letter}" if way is Direction.EGRESS else f"pass_{view.letter}"
         self.chains: dict[str, Chain] = {}
         self._slices: dict[tuple[Line, ...], str] = {}
         self.entry = self._entry()
@@ -82,10 +83,10 @@ class ProgramChains:
             if not line.peers.name and not line.keep:
                 return  # it speaks of everybody: nothing after it is ever reached
         if self.program.mode is Mode.VISIBILITY:
-            yield rule(f"counter name {WOULD_REFUSE} goto {self.onward}")
+            yield rule(f"counter name {WOULD_REFUSE} return")
             return
         if self.program.mode is not Mode.FULL:
-            yield rule(f"goto {self.onward}")
+            yield rule("return")
             return
         if not living_checked:
             yield from self._living()
@@ -94,7 +95,7 @@ class ProgramChains:
     def _living(self) -> Iterator[str]:
         """A kept connection, or one older than tracking, lives on against plain deny and the default."""
         if enforces(self.program) and self.view.letter == "c":
-            yield rule(f"ct state != new ct mark & {MARKS.living:#010x} != 0 goto {self.onward}")
+            yield rule(f"ct state != new ct mark & {MARKS.living:#010x} != 0 return")
 
     def _line(self, line: Line) -> Iterator[str]:
         """Where nothing is enforced, a denial is counted and the rest passes on."""
@@ -107,8 +108,8 @@ class ProgramChains:
             counted = f"counter name {counter(line.rule, would=not binding and not allow)}"
             if allow and line.keep and binding and self.view.letter == "c":
                 counted = f"meta mark set meta mark | {MARKS.keeping:#010x} {counted}"
-            onward = self.onward if allow or not binding else f"refuse_{self.view.letter}"
-            yield rule(f"{matches}{counted} goto {onward}", line.rule)
+            onward = "return" if allow or not binding else f"goto refuse_{self.view.letter}"
+            yield rule(f"{matches}{counted} {onward}", line.rule)
 
     def _peers(self, line: Line) -> Iterator[str]:
         """Yield a match for each family in which the peers of a line can be met."""

@@ -1,0 +1,81 @@
+"""SCTP by the kernel's own sockets, where the kernel has them: handshake, data and heartbeats, not a packet by hand."""
+
+import socket
+import sys
+import textwrap
+
+import pytest
+from plain_tables import in_lab
+
+from stockade.core.model.ids import RuleId
+from stockade.core.model.net import Ports, Protocol
+from stockade.core.model.policy import Action, EnforcementMode, Mode, Policy, PolicySet, Rule, Selected
+from stockade.core.model.selector import Equal
+from stockade.testing.lab import Lab, Topology, bridged, lab_bridge
+
+
+def _sockets() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132).close()
+    except OSError:
+        return False
+    return True
+
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(not _sockets(), reason="this kernel has no SCTP sockets"),
+]
+WAY = Rule(
+    RuleId("shop/web-to-api"),
+    Action.ALLOW,
+    Selected(Equal("role", "web")),
+    Selected(Equal("role", "api")),
+    (Ports(Protocol.SCTP, 3868, 3868),),
+)
+POLICY = PolicySet(
+    policies=(Policy("shop", (WAY,)),), modes=(EnforcementMode("shop", Equal("app", "shop"), Mode.FULL, 10),)
+)
+GROUND = Topology(
+    bridges=(lab_bridge("br0", "10.1.0.0/24", "fd00:1::/64"),),
+    nodes=tuple(bridged(role, "br0", app="shop", role=role) for role in ("web", "api", "db")),
+)
+SERVE = textwrap.dedent("""
+    import os, socket, sys
+    family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+    server = socket.socket(family, socket.SOCK_STREAM, 132)
+    server.bind((sys.argv[1], 3868))
+    server.listen()
+    if os.fork():
+        os._exit(0)
+    for number in (0, 1, 2):
+        os.close(number)
+    server.settimeout(100)
+    while True:
+        with server.accept()[0] as one:
+            one.sendall(one.recv(100))
+""")
+ASK = textwrap.dedent("""
+    import socket, sys
+    family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+    client = socket.socket(family, socket.SOCK_STREAM, 132)
+    client.settimeout(float(sys.argv[2]))
+    client.connect((sys.argv[1], 3868))
+    client.sendall(b"diameter")
+    assert client.recv(100) == b"diameter"
+""")
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_the_policy_allows_is_answered_and_nothing_else_is(family: int) -> None:
+    async def scenario(lab: Lab) -> None:
+        for server in ("api", "db"):
+            done = await lab.run(server, [sys.executable, "-c", SERVE, lab.address(server, family)])
+            assert done.status == 0, done.stderr
+        for client, server, passes in (("web", "api", True), ("web", "db", False), ("api", "web", False)):
+            patience = "30" if passes else "2"
+            done = await lab.run(client, [sys.executable, "-c", ASK, lab.address(server, family), patience])
+            assert (done.status == 0) is passes, (client, server, done.stderr)
+
+    in_lab(GROUND, POLICY, scenario)
