@@ -68,6 +68,7 @@ async def _live(
     from stockade.agent.run import Agent
     from stockade.agent.state import AssignmentFile
     from stockade.cli.host_sources import Sources, doctor
+    from stockade.cli.notifying import tell_manager
     from stockade.controller.clock import SystemClock
     from stockade.controller.http.server import access_for
     from stockade.controller.link import DirectLink
@@ -109,7 +110,9 @@ async def _live(
         )
         running = asyncio.create_task(agent.run())
         remark(f"Stockade is up on {name}. In another terminal: stockade status")
+        tell_manager("READY=1")
         await asyncio.wait((running, asyncio.create_task(ended.wait())), return_when=asyncio.FIRST_COMPLETED)
+        tell_manager("STOPPING=1")
         running.cancel()
         (came_of_it,) = await asyncio.gather(running, return_exceptions=True)
         if isinstance(came_of_it, Exception):

@@ -1,0 +1,33 @@
+"""What was in force last, brought into force again by nobody but this host: no controller, no network, no runtime.
+
+Promises: what the kernel holds is read before it is changed; when this returns, the kernel was read again and holds
+what was wanted; doing it twice changes nothing; a transaction that is refused leaves what was in force.
+"""
+
+from stockade.agent.enforcing import Rendered
+from stockade.core.model.intent import Intent
+from stockade.errors import StockadeError
+from stockade.seams.kernel import Kernel, KernelRefused
+
+
+def restore(kernel: Kernel, intent: Intent) -> int:
+    """Bring an intent into force; return how many transactions that took. Raises ``StockadeError``."""
+    planning = Rendered()
+    try:
+        batches = planning(intent, kernel.observe()).batches
+        for batch in batches:
+            kernel.commit(batch)
+        left = planning(intent, kernel.observe()).batches
+    except (KernelRefused, OSError) as problem:
+        raise _undone(str(problem) or type(problem).__name__) from problem
+    if left:
+        raise _undone("somebody else changes our tables at the same time")
+    return len(batches)
+
+
+def _undone(reason: str) -> StockadeError:
+    return StockadeError(
+        f"what was in force last could not be restored: {reason}",
+        kept="what the kernel holds of it stays; the rest is open until `stockade up` runs",
+        remedy="stockade doctor, then stockade up",
+    )
