@@ -1,4 +1,4 @@
-"""A host that has lost its tables, as after a reboot: what was in force last is in force before `up` or any source runs."""
+"""A host that has lost its tables, as after a reboot: what was in force last is in force before `up` runs."""
 
 import asyncio
 import subprocess

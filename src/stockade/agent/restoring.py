@@ -9,24 +9,25 @@ from stockade.core.model.intent import Intent
 from stockade.errors import StockadeError
 from stockade.seams.kernel import Kernel, KernelRefused
 
+ATTEMPTS = 4
+"""The last of those that succeed only looks. A helper may die on the way, or somebody else flush the kernel's rules: who
+asks again gets another helper."""
+
 
 def restore(kernel: Kernel, intent: Intent) -> int:
     """Bring an intent into force; return how many transactions that took. Raises ``StockadeError``."""
-    planning = Rendered()
-    try:
-        batches = planning(intent, kernel.observe()).batches
-        for batch in batches:
-            kernel.commit(batch)
-        left = planning(intent, kernel.observe()).batches
-    except (KernelRefused, OSError) as problem:
-        raise _undone(str(problem) or type(problem).__name__) from problem
-    if left:
-        raise _undone("somebody else changes our tables at the same time")
-    return len(batches)
-
-
-def _undone(reason: str) -> StockadeError:
-    return StockadeError(
+    planning, done, reason = Rendered(), 0, "somebody else changes our tables at the same time"
+    for _ in range(ATTEMPTS):
+        try:
+            batches = planning(intent, kernel.observe()).batches
+            if not batches:
+                return done
+            for batch in batches:
+                kernel.commit(batch)
+                done += 1
+        except (KernelRefused, OSError) as problem:
+            reason = str(problem) or type(problem).__name__
+    raise StockadeError(
         f"what was in force last could not be restored: {reason}",
         kept="what the kernel holds of it stays; the rest is open until `stockade up` runs",
         remedy="stockade doctor, then stockade up",

@@ -1,7 +1,7 @@
 """``stockade restore``: at boot, before the network is up, what was in force last is in force again.
 
-It waits for nobody: no server, no network, no runtime. It never closes a host that was opened in an emergency, and never
-touches what a living ``stockade up`` sees to.
+It waits for nobody: no server, no network, no runtime. It never closes a host that was opened in an emergency, and
+never touches what a living ``stockade up`` sees to.
 """
 
 import os
