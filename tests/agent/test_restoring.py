@@ -21,7 +21,7 @@ def intent(seed: int) -> Intent:
 
 
 class Reviving(FakeKernel):
-    """A kernel whose helper is replaced whenever it is asked for anything and does not live, as the real client does."""
+    """A kernel whose helper is replaced when it is looked at and has died, as the real client does."""
 
     def observe(self):  # type: ignore[no-untyped-def]
         """Return our tables as they are now."""

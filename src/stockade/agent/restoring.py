@@ -10,8 +10,8 @@ from stockade.errors import StockadeError
 from stockade.seams.kernel import Kernel, KernelRefused
 
 ATTEMPTS = 4
-"""The last of those that succeed only looks. A helper may die on the way, or somebody else flush the kernel's rules: who
-asks again gets another helper."""
+"""The last of those that succeed only looks. A helper may die on the way, somebody may flush the rules: who asks again
+gets another helper."""
 
 
 def restore(kernel: Kernel, intent: Intent) -> int:
