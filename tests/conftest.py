@@ -70,7 +70,7 @@ def why_not_docker() -> str:
 @cache
 def why_not_guest() -> str:
     """Say why a QEMU guest cannot be booted here; empty where it can."""
-    return _absent("qemu-system-x86_64", "cpio", "busybox")
+    return _absent("qemu-system-x86_64", "depmod", "mke2fs", "busybox", "dpkg-deb")
 
 
 REASONS: dict[str, Callable[[], str]] = {
