@@ -19,8 +19,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 CORE_TESTS = Path(__file__).parent / "core"
 KINDS = ("real", "docker", "fault", "guest")
-TOGETHER = ("tests/docker/", "tests/faults/test_faults.py", "tests/kernel/test_random_worlds.py")
-"""Each on one worker: one Docker engine at a time, one small disk; the random worlds are tried once for all tests."""
+TOGETHER = (
+    "tests/docker/", "tests/faults/test_faults.py", "tests/faults/test_package", "tests/kernel/test_random_worlds.py",
+)  # fmt: skip
+"""Each on one worker: one Docker engine at a time, one small disk, packages that are built once; the random worlds are
+tried once for all tests."""
 FACTS = ("this kernel", "this machine")
 
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from debian import ROOT, Machine, disk, why_not
+from debian import Machine, disk
 
 from faults import DENIED, GROUND, HELD, apply, judging, lost, owned, passed, there, told
 from stockade import __version__
@@ -39,23 +39,6 @@ OTHERS = (
     "/etc/systemd/system.control/",
 )
 """What others write while packages come and go."""
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two packages of this checkout, built independently; the second is the newer one."""
-    if reason := why_not():
-        pytest.skip(f"this machine: {reason}")
-    folder = tmp_path_factory.mktemp("packages")
-    building = [
-        subprocess.Popen(
-            [ROOT / "scripts" / "build-deb", "--revision", number, "--out", folder], stdout=subprocess.PIPE, text=True
-        )
-        for number in ("1", "2")
-    ]
-    one, two = (Path(each.communicate(timeout=600)[0].strip()) for each in building)
-    assert not any(each.returncode for each in building)
-    return one, two
 
 
 class Site:
@@ -168,7 +151,7 @@ def test_installed_upgraded_removed_and_purged_under_traffic(packages: tuple[Pat
             await restarted(here)
             await upgraded(here, packages[1])
             await removed(here)
-            await here.install(packages[1])
+            await forbidden_to_start(here, packages[1])
             await on.settled(2, 0)  # what removal opened stays open, as version 2
             await here.open()
             await purged(here, before)
@@ -230,6 +213,17 @@ async def upgraded(here: Site, package: Path) -> None:
     assert (await on.lab.run("newborn", connects)).status == 0
 
 
+async def forbidden_to_start(here: Site, package: Path) -> None:
+    """An administrator's policy says that packages start nothing: it is obeyed, until the administrator starts it."""
+    machine, policy = here.machine, here.machine.path("/usr/sbin/policy-rc.d")
+    policy.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
+    policy.chmod(0o755)
+    await here.install(package)
+    assert (await machine.run("systemctl", "is-active", *UNITS)).stdout.split() == ["inactive", "inactive"]
+    policy.unlink()
+    await machine.done("systemctl", "start", "stockade.service")
+
+
 async def removed(here: Site) -> None:
     """The host is open, nobody of ours lives, the state is kept."""
     machine = here.machine
@@ -265,6 +259,7 @@ def test_after_a_reset_what_was_in_force_is_in_force_before_the_network_is_up(
             await machine.done("systemctl", "mask", "stockade.service")
             await reset_and_restored(here)
             await broken(here)
+            await removed_though_broken(here)
 
     asyncio.run(run())
 
@@ -316,6 +311,17 @@ async def broken(here: Site) -> None:
     await here.steady.told()
     await here.holds()
     await logs_in(machine)
+
+
+async def removed_though_broken(here: Site) -> None:
+    """The package opens the host even where the program cannot: by nft, and without the helper that owns the tables."""
+    machine = here.machine
+    await machine.done("rm", "/usr/lib/stockade/bin/python")
+    await machine.done("apt-get", "remove", "-y", "stockade", within=300)
+    assert not await there(here.on.lab)
+    assert (await machine.run("pgrep", "-f", "nfthelper")).returncode == 1
+    assert not machine.path("/var/lib/stockade/assignment").exists()
+    await here.open()
 
 
 async def logs_in(machine: Machine) -> None:
