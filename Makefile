@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help setup check format test demo bench docs clean
+.PHONY: help setup check format test demo bench docs deb clean
 
 help: ## list the verbs
 	@echo "Stockade: make VERB"
@@ -34,6 +34,9 @@ bench: setup ## every benchmark, beside its target; ARGS="--quick" for the inner
 
 docs: setup ## write the pages that the program generates (docs/cli.md)
 	@$(BIN)/python scripts/generate_docs.py
+
+deb: setup ## the Debian package, into build/; ARGS="--python 3.12" for another release
+	@scripts/build-deb $(ARGS)
 
 clean: ## remove everything that the other verbs made
 	@rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

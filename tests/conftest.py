@@ -24,10 +24,11 @@ TOGETHER = (
     "tests/podman/",
     "tests/containerd/",
     "tests/faults/test_faults.py",
+    "tests/faults/test_package",
     "tests/guest/",
     "tests/kernel/test_random_worlds.py",
 )
-"""Each on one worker: one Docker engine at a time, one small disk; the random worlds are tried once for all tests."""
+"""Each on one worker: one Docker engine at a time, one small disk, packages that are built once; the random worlds are tried once for all tests."""
 FACTS = ("this kernel", "this machine")
 
 

@@ -32,6 +32,10 @@ class AssignmentFile:
             return None
         return found if found.assignment.protocol == PROTOCOL else None
 
+    def there(self) -> bool:
+        """Tell whether anything was kept, understood or not."""
+        return self._path.exists()
+
     def write(self, kept: Kept) -> None:
         """Replace it, so that a killed process leaves the old one or the new one. See ``settle``.
 

@@ -56,12 +56,13 @@ class Stage:
         self.client = client
         self.state = state
         self.server: Command | None = None
+        self.python = sys.executable
+        """What ``stockade up`` is started with: another environment's is another version."""
 
     async def start(self) -> Command:
         """Start ``stockade up`` on the lab's host, and do not wait for it; it writes to ``up.log``."""
-        argv = [sys.executable, "-m", "stockade", "up", "--state", str(self.state)]
-        argv += ["--lab", str(self.state / "lab.sock"), "--no-docker", "--no-podman", "--no-containerd"]
-        argv += ["--host", self.lab.host_name]
+        argv = [self.python, "-m", "stockade", "up", "--state", str(self.state)]
+        argv += ["--lab", str(self.state / "lab.sock"), "--no-docker", "--host", self.lab.host_name]
         for node in (each for each in self.lab.topology.nodes if each.outside):
             argv += [word for plug in self.lab.plugs(node.name) for word in ("--uplink", plug.port)]
         with (self.state / "up.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
@@ -156,12 +157,15 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(topology: Topology = SHOP, under: str | None = None) -> AsyncIterator[Stage]:
+async def stage(
+    topology: Topology = SHOP, under: str | None = None, python: str = sys.executable
+) -> AsyncIterator[Stage]:
     """Set the stage, its files in a folder ``under`` another one (or where temporary files go); nothing is left."""
     with tempfile.TemporaryDirectory(prefix="stockade-demo-", dir=under) as folder:
         state = Path(folder)
         async with Lab(topology) as lab, telling(state / "lab.sock") as teller:
             on = Stage(lab, teller, Client(state / "api.sock"), state)
+            on.python = python
             await on.start()
             try:
                 await on.answering()

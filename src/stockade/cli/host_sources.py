@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from stockade.adapters.containerd import ContainerdRuntime
 from stockade.adapters.docker import DockerRuntime
@@ -25,31 +26,35 @@ from stockade.seams.runtime import Runtime
 from stockade.wire.api import Check
 
 
+class Wanted(NamedTuple):
+    """What ``up`` was told to follow; None: where it is there. Beside a lab nothing is looked for."""
+
+    docker: bool | None = None
+    podman: bool | None = None
+    containerd: bool | None = None
+    lab: Path | None = None
+    uplinks: tuple[str, ...] = ()
+
+    def follows(self, named: bool | None, *, there: bool) -> bool:
+        """Tell whether an engine is followed that was or was not named."""
+        return there and self.lab is None if named is None else named
+
+
 class Sources:
     """The sources of one host, and the host itself as the kernel and they together show it."""
 
-    def __init__(
-        self,
-        host: HostId,
-        settings: Settings,
-        *,
-        docker: bool | None,
-        podman: bool | None,
-        containerd: bool | None,
-        lab: Path | None,
-        uplinks: tuple[str, ...],
-    ) -> None:
+    def __init__(self, host: HostId, settings: Settings, wanted: Wanted) -> None:
         self._host = host
-        self._namespaces = NamespacesRuntime(host, places=LinkPlaces(host), clock=SystemClock(), uplinks=uplinks)
-        self._watch = HostWatch(host, uplinks=uplinks, heard=self._namespaces.heed)
+        self._settings = settings
+        self._wanted = wanted
+        self._clock = SystemClock()
+        self._places = LinkPlaces(host)
+        self._namespaces = NamespacesRuntime(host, places=self._places, clock=self._clock, uplinks=wanted.uplinks)
+        self._watch = HostWatch(host, uplinks=wanted.uplinks, heard=self._namespaces.heed)
         self.surveys = Surveyor(self._namespaces).surveys
         self._bridges: tuple[Bridge, ...] = ()
         self._moved = asyncio.Event()
-        self.runtimes: tuple[Runtime, ...] = (
-            *self._runtimes(settings, docker=docker, lab=lab),
-            *self._podman(podman),
-            *self._containerd(settings, wanted=containerd),
-        )
+        self.runtimes: tuple[Runtime, ...] = tuple(self._runtimes())
 
     async def looks(self) -> AsyncIterator[HostObserved]:
         """Yield the host whenever something about it changed; the first time at once."""
@@ -61,63 +66,58 @@ class Sources:
         """Return how often the kernel dropped what it had to tell of links; each time all were listed again."""
         return (("links", self._watch.lost),)
 
-    def _runtimes(self, settings: Settings, *, docker: bool | None, lab: Path | None) -> Sequence[Runtime]:
-        found: list[Runtime] = []
-        if lab is not None:
-            found.append(LabRuntime(lab))
-        path = Path(settings.docker_host.removeprefix("unix://"))
-        if docker is True and not path.is_socket():
-            raise StockadeError(
-                f"there is no Docker engine at {settings.docker_host}",
-                kept="nothing was started",
-                remedy="start it, name it with DOCKER_HOST, or leave --docker out",
+    def _runtimes(self) -> Iterator[Runtime]:
+        if self._wanted.lab is not None:
+            yield LabRuntime(self._wanted.lab)
+        yield from self._docker()
+        yield from self._podman()
+        yield from self._containerd()
+        yield QemuRuntime(self._host, taps=LinkTaps(self._host), clock=self._clock)
+        yield MachinesRuntime(self._host, places=self._places, clock=self._clock)
+        yield self._namespaces
+
+    def _docker(self) -> Iterator[Runtime]:
+        path = Path(self._settings.docker_host.removeprefix("unix://"))
+        if self._wanted.follows(self._wanted.docker, there=path.is_socket()):
+            _required("Docker engine", path, "DOCKER_HOST", "--docker")
+            yield DockerRuntime(
+                self._host,
+                places=self._places,
+                clock=self._clock,
+                jitter=random.random,
+                socket=str(path),
+                bridges_changed=self._learn,
             )
-        if docker or (docker is None and path.is_socket()):
-            found.append(
-                DockerRuntime(
-                    self._host,
-                    places=LinkPlaces(self._host),
-                    clock=SystemClock(),
-                    jitter=random.random,
-                    socket=str(path),
-                    bridges_changed=self._learn,
+
+    def _podman(self) -> Iterator[Runtime]:
+        if self._wanted.follows(self._wanted.podman, there=used()):
+            if not program():
+                raise StockadeError(
+                    "podman is not installed", kept="nothing was started", remedy="install it, or leave --podman out"
                 )
-            )
-        found.append(QemuRuntime(self._host, taps=LinkTaps(self._host), clock=SystemClock()))
-        found.append(MachinesRuntime(self._host, places=LinkPlaces(self._host), clock=SystemClock()))
-        found.append(self._namespaces)
-        return found
+            yield PodmanRuntime(self._host, places=self._places, clock=self._clock, jitter=random.random)
 
-    def _podman(self, wanted: bool | None) -> Sequence[Runtime]:
-        if wanted is True and not program():
-            raise StockadeError(
-                "podman is not installed",
-                kept="nothing was started",
-                remedy="install it, or leave --podman out",
+    def _containerd(self) -> Iterator[Runtime]:
+        path = Path(self._settings.containerd_address.removeprefix("unix://"))
+        if self._wanted.follows(self._wanted.containerd, there=path.is_socket()):
+            _required("containerd", path, "CONTAINERD_ADDRESS", "--containerd")
+            yield ContainerdRuntime(
+                self._host, places=self._places, clock=self._clock, jitter=random.random, socket=str(path)
             )
-        if not (wanted or (wanted is None and used())):
-            return ()
-        places = LinkPlaces(self._host)
-        return (PodmanRuntime(self._host, places=places, clock=SystemClock(), jitter=random.random),)
-
-    def _containerd(self, settings: Settings, *, wanted: bool | None) -> Sequence[Runtime]:
-        path = Path(settings.containerd_address.removeprefix("unix://"))
-        if wanted is True and not path.is_socket():
-            raise StockadeError(
-                f"there is no containerd at {settings.containerd_address}",
-                kept="nothing was started",
-                remedy="start it, name it with CONTAINERD_ADDRESS, or leave --containerd out",
-            )
-        if wanted is False or not path.is_socket():
-            return ()
-        places = LinkPlaces(self._host)
-        return (
-            ContainerdRuntime(self._host, places=places, clock=SystemClock(), jitter=random.random, socket=str(path)),
-        )
 
     def _learn(self, bridges: tuple[Bridge, ...]) -> None:
         self._bridges = bridges
         self._moved.set()
+
+
+def _required(what: str, path: Path, variable: str, flag: str) -> None:
+    """Refuse to start without an engine that was asked for by name."""
+    if not path.is_socket():
+        raise StockadeError(
+            f"there is no {what} at {path}",
+            kept="nothing was started",
+            remedy=f"start it, name it with {variable}, or leave {flag} out",
+        )
 
 
 def doctor(settings: Settings) -> tuple[Check, ...]:

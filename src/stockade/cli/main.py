@@ -19,6 +19,7 @@ class Verb(NamedTuple):
 
 VERBS = (
     Verb("up", "stockade.cli.up:up", "Run Stockade on this host: discover, label, enforce what was applied."),
+    Verb("restore", "stockade.cli.restore:restore", "At boot: what was in force last, before the network is up."),
     Verb("demo", "stockade.cli.demo:demo", "Show the main job on a small lab of real network namespaces."),
     Verb("lab", "stockade.cli.lab:app", "A lab of network namespaces to try policies on."),
     Verb("status", "stockade.cli.status:status", "The installation at a glance, and every setting with its origin."),

@@ -16,6 +16,7 @@ from stockade.cli.settings import NO_FLAGS, Common, Settings, resolve
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
+    from stockade.cli.host_sources import Wanted
     from stockade.controller.installation import Installation
 
 
@@ -41,21 +42,12 @@ def up(
 
     A new installation denies nothing: its mode is visibility. Ctrl-C leaves in force what is in force.
     """
+    from stockade.cli.host_sources import Wanted
+
     settings = resolve(common)
     _able()
-    return asyncio.run(
-        _live(
-            settings,
-            docker=docker,
-            podman=podman,
-            containerd=containerd,
-            lab=lab,
-            host=host,
-            uplinks=uplink,
-            readers=readers,
-            appliers=appliers,
-        )
-    )
+    wanted = Wanted(docker, podman, containerd, lab, uplink)
+    return asyncio.run(_live(settings, wanted, host=host, readers=readers, appliers=appliers))
 
 
 def _able() -> None:
@@ -69,16 +61,7 @@ def _able() -> None:
 
 
 async def _live(
-    settings: Settings,
-    *,
-    docker: bool | None,
-    podman: bool | None,
-    containerd: bool | None,
-    lab: Path | None,
-    host: str | None,
-    uplinks: tuple[str, ...],
-    readers: Sequence[str],
-    appliers: Sequence[str],
+    settings: Settings, wanted: "Wanted", *, host: str | None, readers: Sequence[str], appliers: Sequence[str]
 ) -> Exit:
     from stockade.adapters.conntrack import Conntrack
     from stockade.adapters.gate import GateSocket
@@ -90,6 +73,7 @@ async def _live(
     from stockade.agent.state import AssignmentFile
     from stockade.cli.host_sources import Sources, doctor
     from stockade.cli.inspection import HostInspection
+    from stockade.cli.notifying import tell_manager
     from stockade.controller.clock import SystemClock
     from stockade.controller.http.server import access_for
     from stockade.controller.link import DirectLink
@@ -106,7 +90,7 @@ async def _live(
     settings.run.mkdir(parents=True, exist_ok=True)
     tighten(settings.state)
     os.umask(0o077)  # what is made from here on is ours alone; the API socket is opened to whom it is for
-    sources = Sources(name, settings, docker=docker, podman=podman, containerd=containerd, lab=lab, uplinks=uplinks)
+    sources = Sources(name, settings, wanted)
     shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
     tracking = Conntrack()
     kernel = NftKernel(settings.state / "nft.sock", tracking)
@@ -137,7 +121,9 @@ async def _live(
         )
         running = asyncio.create_task(agent.run())
         remark(f"Stockade is up on {name}. In another terminal: stockade status")
+        tell_manager("READY=1")
         await asyncio.wait((running, asyncio.create_task(ended.wait())), return_when=asyncio.FIRST_COMPLETED)
+        tell_manager("STOPPING=1")
         running.cancel()
         (came_of_it,) = await asyncio.gather(running, return_exceptions=True)
         if isinstance(came_of_it, Exception):

@@ -31,11 +31,14 @@ import socket
 import struct
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 VERSION = 1
+SOURCE = zlib.crc32(Path(__file__).read_bytes())
+"""Tells one helper from another: a newer client wants the helper that came with it."""
 TABLE = "stockade"
 FAMILIES = {"inet": 1, "bridge": 7}
 LARGEST = 64 << 20
@@ -274,7 +277,13 @@ class Server:
         try:
             match request:
                 case {"do": "ping"}:
-                    return {"version": VERSION, "pid": os.getpid(), "port": self.nft.port, "owned": self.nft.owned()}
+                    return {
+                        "version": VERSION,
+                        "source": SOURCE,
+                        "pid": os.getpid(),
+                        "port": self.nft.port,
+                        "owned": self.nft.owned(),
+                    }
                 case {"do": "list", "families": [*families]}:
                     return {"text": self.nft.listing([str(family) for family in families])}
                 case {"do": "commit", "text": str(text)}:

@@ -1,7 +1,8 @@
 """The nft helper, as its client sees it: found or started, asked with a deadline, released or replaced.
 
 Promises: no call lasts longer than the deadline; a call that failed half-way says so with ``OSError``, and it is then
-unknown whether the kernel took it, so look again. The helper is started as a program and outlives this process.
+unknown whether the kernel took it, so look again. The helper is started as a program and outlives this process. One
+that came with another version of Stockade is ended and replaced by ours, which adopts its tables.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,8 +109,15 @@ class Helper:
         return self._greet()
 
     def _find(self) -> dict[str, Any]:
+        """Return the answer of the helper that lives, unless it is another version's: then it is asked to go."""
         self._connect()
-        return self._greet()
+        said = self._greet()
+        if said.get("source") == zlib.crc32(PROGRAM.read_bytes()):
+            return said
+        self._ask({"do": "release"}, self.deadline)
+        self._close()
+        self._await(lambda: not self.path.exists(), "another version's helper does not end")
+        raise ConnectionRefusedError
 
     def _start(self) -> dict[str, Any]:
         command = [sys.executable, "-IS", str(PROGRAM), str(self.path)]
