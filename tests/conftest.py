@@ -28,7 +28,8 @@ TOGETHER = (
     "tests/guest/",
     "tests/kernel/test_random_worlds.py",
 )
-"""Each on one worker: one Docker engine at a time, one small disk, packages that are built once; the random worlds are tried once for all tests."""
+"""Each on one worker: one Docker engine at a time, one small disk, packages that are built once; the random worlds are
+tried once for all tests."""
 FACTS = ("this kernel", "this machine")
 
 
