@@ -341,6 +341,6 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.nri.v1.nri"]
 disable = {no_nri}
 socket_path = "{root}/nri.sock"
-plugin_path = "{root}/nri/plugins"
-plugin_config_path = "{root}/nri/conf.d"
+plugin_path = "/opt/nri/plugins"
+plugin_config_path = "/etc/nri/conf.d"
 """
