@@ -43,7 +43,7 @@ class Follower:
             if (isinstance(event, Seen) and event.sighting.id in ids) or (isinstance(event, Gone) and event.id in ids)
         ]
 
-    async def until(self, wanted: Callable[["Follower"], object], within: float = 30.0) -> None:
+    async def until(self, wanted: Callable[["Follower"], object], within: float = 60.0) -> None:
         """Wait until something is so; a ``KeyError`` means that it is not so yet."""
 
         async def met() -> None:
@@ -96,7 +96,7 @@ def _holds(wanted: Callable[[Follower], object], follower: Follower) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def following(runtime: Runtime, within: float = 30.0) -> AsyncIterator[Follower]:
+async def following(runtime: Runtime, within: float = 60.0) -> AsyncIterator[Follower]:
     """Follow a source from when it first said something to the end of the block."""
     follower = Follower(runtime)
     keeping = asyncio.create_task(follower.keep())
