@@ -7,7 +7,7 @@ however slow the taker. It stands with the seam because adapters share it, and a
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import NoReturn, Protocol
 
 import msgspec
@@ -19,6 +19,20 @@ _WHOLE = ""
 
 class Broken(Exception):  # noqa: N818 - reads as what happened
     """A session has ended. The message is for a user, and says the same whenever the reason is the same."""
+
+
+def cause(problems: BaseExceptionGroup[BaseException], *expected: type[BaseException]) -> BaseException:
+    """Return what ended a session's tasks: a mistake of ours before anything that the other side did."""
+    leaves = list(_leaves(problems))
+    return next((each for each in leaves if not isinstance(each, expected)), leaves[0])
+
+
+def _leaves(problem: BaseException) -> Iterator[BaseException]:
+    if isinstance(problem, BaseExceptionGroup):
+        for each in problem.exceptions:
+            yield from _leaves(each)
+    else:
+        yield problem
 
 
 class Session(Protocol):

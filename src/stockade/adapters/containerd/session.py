@@ -11,7 +11,7 @@ its parent, then still has it, and so its number was nobody else's in between.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Executor
 from functools import partial
 from typing import NoReturn, ParamSpec, TypeVar
@@ -32,7 +32,7 @@ from stockade.adapters.containerd.sight import Known, Network
 from stockade.adapters.containerd.wire import Container, Happened, Key, Task
 from stockade.core.model.inventory import WorkloadState
 from stockade.seams.clock import Clock
-from stockade.seams.following import Outbox
+from stockade.seams.following import Outbox, cause
 from stockade.seams.places import Places
 from stockade.seams.runtime import Gone, Listed, Seen
 
@@ -120,7 +120,7 @@ class Session:
                     group.create_task(self._ask_about_marked())
                 group.create_task(self._list_again())
         except BaseExceptionGroup as problems:
-            raise _first(problems) from problems
+            raise cause(problems, ContainerdLost, NotFound) from problems
 
     # Events
 
@@ -344,17 +344,3 @@ class Session:
     async def _aside(self, read: Callable[_P, _T], *words: _P.args, **named: _P.kwargs) -> _T:
         """Run what blocks in a thread kept for that: one that others fill would delay a birth."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(read, *words, **named))
-
-
-def _first(problems: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return what broke: a mistake of ours before anything that containerd did."""
-    leaves = list(_leaves(problems))
-    return next((each for each in leaves if not isinstance(each, ContainerdLost | NotFound)), leaves[0])
-
-
-def _leaves(problem: BaseException) -> Iterator[BaseException]:
-    if isinstance(problem, BaseExceptionGroup):
-        for each in problem.exceptions:
-            yield from _leaves(each)
-    else:
-        yield problem

@@ -87,7 +87,7 @@ class Ledger:
         key = known.container.key
         touched = self._part(key) | {key}
         self._known[key] = known
-        if known.network is not None:
+        if known.network is not None and not known.network.is_host:
             sharing = self._sharing.setdefault(known.network.inode, set())
             sharing.add(key)
             touched |= sharing

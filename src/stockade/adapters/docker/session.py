@@ -26,7 +26,7 @@ from stockade.adapters.docker.wire import Container, Listing, Message, Network
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Attachment, Bridge, Endpoint, Published, WorkloadState
 from stockade.seams.clock import Clock
-from stockade.seams.following import Outbox
+from stockade.seams.following import Outbox, cause
 from stockade.seams.places import Place, Places
 from stockade.seams.runtime import Gone, Listed, Seen
 
@@ -120,7 +120,7 @@ class Session:
                     group.create_task(self._inspect_marked())
                 group.create_task(self._list_again())
         except BaseExceptionGroup as problems:
-            raise _first(problems) from problems
+            raise cause(problems, EngineLost, NotFound, Unreadable) from problems
 
     # Events
 
@@ -409,17 +409,3 @@ def _incomplete(seen: Seen) -> bool:
 
 def _only(container: str) -> str:
     return json.dumps({"id": [container]})
-
-
-def _first(problems: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return what broke: a mistake of ours before anything that the engine did."""
-    leaves = list(_leaves(problems))
-    return next((each for each in leaves if not isinstance(each, EngineLost | NotFound | Unreadable)), leaves[0])
-
-
-def _leaves(problem: BaseException) -> Iterator[BaseException]:
-    if isinstance(problem, BaseExceptionGroup):
-        for each in problem.exceptions:
-            yield from _leaves(each)
-    else:
-        yield problem
