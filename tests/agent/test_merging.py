@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from stockade.agent.inventory import Inventory
-from stockade.agent.merging import merge
+from stockade.agent.merging import give_way, merge
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Attachment, Endpoint, Sighting, WorkloadKind, WorkloadState
 from stockade.seams.runtime import Gone, Listed, Lost, Seen
@@ -111,3 +111,23 @@ def test_it_stays_one_while_a_source_comes_and_goes():
     assert [each.id for each in inventory.sightings()] == ["docker:web"]
     inventory.hear("docker", Gone(WorkloadId("docker:web"), 3.0))
     assert inventory.sightings() == ()
+
+
+@pytest.mark.parametrize("kind", [WorkloadKind.CONTAINER, WorkloadKind.HOST])
+def test_a_machine_s_claim_gives_way_to_whoever_has_the_address(kind):
+    holder = replace(BY_DOCKER.sighting, kind=kind)
+    claims = replace(ELSEWHERE, addresses=("172.17.0.2", "172.17.0.9"))
+    machine = Sighting(WorkloadId("vm:h:a"), "a", WorkloadKind.VM, endpoints=(claims,))
+    settled = give_way({holder.id: holder, machine.id: machine})
+    assert settled[holder.id] == holder
+    assert settled[machine.id].endpoints == (replace(claims, addresses=("172.17.0.9",)),)
+
+
+def test_an_inventory_is_told_so():
+    inventory = Inventory()
+    claims = replace(ELSEWHERE, addresses=("172.17.0.2",))
+    machine = Seen(Sighting(WorkloadId("vm:h:a"), "a", WorkloadKind.VM, endpoints=(claims,)), 1.0)
+    for source, each in (("qemu", machine), ("docker", BY_DOCKER)):
+        inventory.hear(source, Listed((each,)))
+    found = {each.id: each.endpoints[0].addresses for each in inventory.sightings()}
+    assert found == {"docker:web": ("172.17.0.2",), "vm:h:a": ()}

@@ -22,8 +22,10 @@ from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
 
 ROUND = 1.0
 """Seconds between two looks at the host's processes."""
-BURST = 64
-"""Frames of one link that are read before others have their turn."""
+BURST, BREATH = 64, 0.05
+"""Frames of one link that are read in one go, and the seconds after which it is listened to again: who talks without
+end is heard a thousand times a second, and costs no more.
+"""
 
 Taps = Callable[[], Mapping[str, Tap]]
 
@@ -77,17 +79,19 @@ class QemuRuntime:
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         """Yield ``Listed`` first, then what changes; ``Lost`` where the host's processes cannot be read."""
         said: dict[WorkloadId, Seen] | None = None
+        lost = False
         try:
             while True:
                 self._moved.clear()
                 try:
                     found = await asyncio.to_thread(self._look)
                 except OSError as problem:
-                    if said is not None or not self._ears:
+                    if not lost:
                         yield Lost(f"the host's virtual machines cannot be looked for: {problem}")
-                    said = None
+                    said, lost = None, True
                     await asyncio.sleep(ROUND)
                     continue
+                lost = False
                 now = {each.sighting.id: each for each in self._seen(found)}
                 for event in _changes(said, now):
                     yield event
@@ -143,7 +147,11 @@ class QemuRuntime:
         for port in sorted(macs.keys() - self._ears.keys()):
             with contextlib.suppress(OSError):  # it is gone again, and so will the machine be
                 self._ears[port] = listen(port)
-                asyncio.get_running_loop().add_reader(self._ears[port], partial(self._hear, port))
+                self._attend(port, self._ears[port])
+
+    def _attend(self, port: str, ear: socket.socket) -> None:
+        if self._ears.get(port) is ear:
+            asyncio.get_running_loop().add_reader(ear, partial(self._hear, port))
 
     def _deafen(self, port: str) -> None:
         ear = self._ears.pop(port)
@@ -151,9 +159,10 @@ class QemuRuntime:
         ear.close()
 
     def _hear(self, port: str) -> None:
+        ear, loop = self._ears[port], asyncio.get_running_loop()
         for _ in range(BURST):
             try:
-                claim = hear(self._ears[port])
+                claim = hear(ear)
             except BlockingIOError:
                 return
             except OSError:  # the tap is down or gone: the next look says which
@@ -162,6 +171,8 @@ class QemuRuntime:
                 return
             if claim is not None:
                 self._take(port, claim)
+        loop.remove_reader(ear)
+        loop.call_later(BREATH, self._attend, port, ear)
 
     def _take(self, port: str, claim: Claim) -> None:
         tap = self._taps.get(port)

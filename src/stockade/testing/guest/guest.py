@@ -243,7 +243,7 @@ class Guest:
             return ""
 
     def _answer(self, port: socket.socket, nonce: str, heard: Callable[[bytes], object]) -> Done:
-        begin, end = f"{nonce}{{\n".encode(), f"\n{nonce}}}".encode()
+        begin, end = f"{nonce}{{\n".encode(), f"{nonce}}}".encode()
         pieces = self._pieces(port)
         held = b""
         while begin not in held:

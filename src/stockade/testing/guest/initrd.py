@@ -97,7 +97,7 @@ while read -r nonce limit size script <&3; do
   shell=/bin/sh
   [ -x $shell ] || shell="$b sh"
   $b timeout -s KILL "$limit" $shell /run/guest/script.$1 < /run/guest/input.$1 >&3 2>&1 3>&-
-  printf '\\n%s}%s\\n' "$nonce" $? >&3
+  printf '%s}%s\\n' "$nonce" $? >&3
 done
 $b sleep 1
 """
