@@ -95,6 +95,23 @@ def test_what_was_born_behind_it_keeps_its_name(machine, docker, capsys):
     assert json.loads(machine.daemon.read_text())["runtimes"] == {"stockade": LEFT}
     assert "keep its name" in capsys.readouterr().err
     assert machine.gate("remove", "docker") == 0, "it is out"
+    assert machine.program.exists(), "and called until Docker reads that"
+    docker.drop("c1")
+    machine.gate("remove", "docker", "--yes")
+    assert json.loads(machine.daemon.read_text()) == json.loads(DAEMON)
+
+
+def test_its_name_is_kept_where_nothing_shall_be_restarted(machine, capsys):
+    machine.daemon.write_text(DAEMON)
+    machine.gate("install", "docker", "--yes")
+    capsys.readouterr()
+    machine.gate("remove", "docker", "--yes", "--keep-name")
+    assert "systemctl reload docker" in capsys.readouterr().err
+    assert json.loads(machine.daemon.read_text()) == {
+        **json.loads(DAEMON),
+        "default-runtime": "runc",
+        "runtimes": {"stockade": LEFT},
+    }
 
 
 def test_where_docker_does_not_answer_there_may_be_some(machine, monkeypatch):

@@ -71,32 +71,45 @@ def install(
 
 @app.command
 def remove(
-    runtime: Runtime, *, yes: Yes = False, restart: Restart = False, root: Root = Path("/"), common: Common = NO_FLAGS
+    runtime: Runtime,
+    *,
+    yes: Yes = False,
+    restart: Restart = False,
+    keep_name: Annotated[
+        bool,
+        Parameter(
+            negative="", help="Docker: leave the runtime's name, for what it stood before; no restart is needed then."
+        ),
+    ] = False,
+    root: Root = Path("/"),
+    common: Common = NO_FLAGS,
 ) -> int:
-    """Take the gate out of a runtime; its configuration is then what it was before."""
+    """Take the gate out of a runtime; its configuration is then what it was before.
+
+    Docker's containers that were created behind the gate keep its name, and so does Docker's configuration as long as
+    there is one: the name then stands for the runtime that was there before.
+    """
     settings, target = resolve(common), _target(runtime)
     disk = Disk(settings.state, settings.docker_host, root)
     files = disk.read(target)
-    needed = disk.needed(target, files)
-    edits: Edits = target.take({**files, **needed})
-    exact = disk.exactly(target, edits)
-    lingers = target.lingers(needed)
-    if not lingers and not target.take({**files, **needed, **exact}):
-        edits = exact
+    needed = disk.needed(target, files, keep_name=keep_name)
+    edits, lingers = _out_of(disk, target, files, needed)
     if not edits:
-        disk.tidy(target)
+        if not lingers:
+            disk.tidy(target)
         remark(f"The gate is not in {target.title}.")
         return Exit.DONE
-    if not _agreed(files, edits, f"Take the gate out of {target.title}?", target.heed_end, yes=yes):
+    heed = target.heed if lingers else target.heed_end
+    if not _agreed(files, edits, f"Take the gate out of {target.title}?", heed, yes=yes):
         return Exit.DONE
     disk.undo(target, edits)
     remark(f"The gate is out of {target.title}. What is held stays held: the base drop does not need it.")
     if lingers:
         remark("Containers that were created behind it keep its name, which now stands for their runtime alone.")
-    code = _heed(target, target.heed_end, yes=yes, restart=restart)
-    if code is Exit.DONE and not lingers:
+    code = _heed(target, heed, yes=yes, restart=restart)
+    if code is Exit.DONE:
         disk.tidy(target)
-    elif target.heed_end:
+    elif heed:
         remark(f"The program stays until then. Afterwards, once more:  stockade gate remove {target.name}")
     return code
 
@@ -142,6 +155,16 @@ def _view(disk: Disk, target: Target, call: Call) -> GateView:
     doubts = tuple(filter(None, (disk.doubtful(each) for each in disk.programs(target, call))))
     open_ends = tuple(f"{path} is not as the gate needs it: stockade gate install {target.name}" for path in missing)
     return GateView(target.name, target.title, "partly" if missing else "installed", there, (*open_ends, *doubts))
+
+
+def _out_of(disk: Disk, target: Target, files: Files, needed: Files) -> tuple[Edits, bool]:
+    """Return the edits that take the gate out, byte for byte where that can be, and whether something of it lingers."""
+    edits: Edits = target.take({**files, **needed})
+    exact = disk.exactly(target, edits)
+    lingers = target.lingers(needed)
+    if not lingers and not target.take({**files, **needed, **exact}):
+        edits = exact
+    return edits, lingers
 
 
 def _target(name: str) -> Target:

@@ -58,10 +58,10 @@ class Disk:
                 found |= {each: self._text(each) for each in self._matching(pattern)}
         return found
 
-    def needed(self, target: Target, files: Files) -> dict[str, str | None]:
-        """Return what else a target wants to know."""
+    def needed(self, target: Target, files: Files, *, keep_name: bool = False) -> dict[str, str | None]:
+        """Return what else a target wants to know. ``keep_name``: as if containers were behind Docker's gate."""
         facts: dict[str, Callable[[], str | None]]
-        facts = {DEFAULT_SPEC: _default_spec, BEHIND: lambda: behind(self._docker)}
+        facts = {DEFAULT_SPEC: _default_spec, BEHIND: lambda: "its name is kept" if keep_name else behind(self._docker)}
         return {each: facts[each]() if each in facts else self._text(each) for each in target.needs(files)}
 
     def write(self, target: Target, edits: Edits, programs: Iterable[str]) -> None:
