@@ -182,7 +182,7 @@ def test_what_is_newer_replaces_what_waits() -> None:
 # Who runs containers
 
 
-def process(folder: Path, pid: int, comm: str, uid: int, namespace: str = "pid:[1]") -> None:
+def process(folder: Path, pid: int, comm: str, uid: int, namespace: str = "pid:[1]", network: str = "net:[1]") -> None:
     own = folder / str(pid)
     (own / "ns").mkdir(parents=True)
     (own / "comm").write_text(f"{comm}\n")
@@ -191,19 +191,22 @@ def process(folder: Path, pid: int, comm: str, uid: int, namespace: str = "pid:[
     )
     (own / "environ").write_text(f"HOME=/home/{uid}\0XDG_RUNTIME_DIR=/run/user/{uid}\0")
     (own / "ns" / "pid").symlink_to(namespace)
+    (own / "ns" / "net").symlink_to(network)
 
 
 def test_users_are_found_by_who_watches_over_their_containers(tmp_path: Path) -> None:
     (tmp_path / "self" / "ns").mkdir(parents=True)
     (tmp_path / "self" / "ns" / "pid").symlink_to("pid:[1]")
+    (tmp_path / "self" / "ns" / "net").symlink_to("net:[1]")
     process(tmp_path, 10, "conmon", 0)
     process(tmp_path, 11, "conmon", 1001)
     process(tmp_path, 12, "conmon", 1000)
     process(tmp_path, 13, "conmon", 1000)
     process(tmp_path, 14, "bash", 1002)
     process(tmp_path, 15, "conmon", 100000, "pid:[2]")  # in somebody's container
+    process(tmp_path, 17, "conmon", 1003, network="net:[2]")  # of another host on this machine
     (tmp_path / "16").mkdir()  # it ended meanwhile
-    assert accounts(tmp_path) == (
+    assert accounts(tmp_path, tmp_path / "self") == (
         Account(1000, 1000, (4, 5), "/home/1000", "/run/user/1000"),
         Account(1001, 1001, (4, 5), "/home/1001", "/run/user/1001"),
     )
@@ -215,6 +218,7 @@ def test_users_are_found_by_who_watches_over_their_containers(tmp_path: Path) ->
 def test_podman_is_used_where_it_has_left_a_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trace: str) -> None:
     (tmp_path / "proc" / "self" / "ns").mkdir(parents=True)
     (tmp_path / "proc" / "self" / "ns" / "pid").symlink_to("pid:[1]")
+    (tmp_path / "proc" / "self" / "ns" / "net").symlink_to("net:[1]")
     monkeypatch.setattr(using, "program", lambda: "/usr/bin/podman")
     assert not using.used(tmp_path)
     (tmp_path / trace).parent.mkdir(parents=True)

@@ -48,6 +48,7 @@ async def follow(podman: Podman, **more: object) -> AsyncIterator[Follower]:
         clock=SystemClock(),
         jitter=random.Random(7).random,
         settings=PodmanSettings(**{**settings, "enter": tuple(podman.joined)}),  # type: ignore[arg-type]
+        here=Path(f"/proc/{podman.host_pid}"),
         runtime_folders=Path(f"/proc/{podman.host_pid}/root/run/user"),
     )
     async with following(runtime, within=120) as told:

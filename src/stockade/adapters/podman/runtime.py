@@ -10,7 +10,7 @@ from stockade.adapters.podman.asking import ROOT, Account, Asking, PodmanLost, P
 from stockade.adapters.podman.outbox import Outbox
 from stockade.adapters.podman.sight import Site
 from stockade.adapters.podman.store import Store
-from stockade.adapters.podman.users import PROCESSES, RUNTIME_FOLDERS, Users
+from stockade.adapters.podman.users import OURSELVES, PROCESSES, RUNTIME_FOLDERS, Users
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.seams.clock import Clock
 from stockade.seams.places import Places
@@ -23,7 +23,8 @@ THREADS = 4
 class PodmanRuntime:
     """The containers of one machine's Podman, root's and users'.
 
-    ``places`` runs in a thread. ``jitter`` returns a number in [0, 1).
+    ``places`` runs in a thread. ``jitter`` returns a number in [0, 1). ``here`` is a process of the host, whose users
+    are looked for.
     """
 
     name = "podman"
@@ -39,6 +40,7 @@ class PodmanRuntime:
         host_workload: WorkloadId | None = None,
         settings: PodmanSettings = PodmanSettings(),  # noqa: B008 - frozen
         processes: Path = PROCESSES,
+        here: Path = OURSELVES,
         runtime_folders: Path = RUNTIME_FOLDERS,
     ) -> None:
         self._site = Site(host, host_name or host, host_workload or WorkloadId(f"host:{host}"))
@@ -47,7 +49,7 @@ class PodmanRuntime:
         self._jitter = jitter
         self._settings = settings
         self._processes = processes
-        self._users = Users(settings, processes, runtime_folders)
+        self._users = Users(settings, processes, here, runtime_folders)
 
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         """Yield ``Listed`` first (or ``Lost``, until Podman answers), then changes, for ever.

@@ -15,6 +15,7 @@ from pathlib import Path
 from stockade.adapters.podman.asking import Account, PodmanSettings
 
 PROCESSES = Path("/proc")
+OURSELVES = PROCESSES / "self"
 RUNTIME_FOLDERS = Path("/run/user")
 MONITOR = "conmon"
 IN_CREATE, IN_MOVED_TO, IN_ONLYDIR = 0x100, 0x80, 0x0100_0000
@@ -22,10 +23,10 @@ _HEAD = struct.Struct("iIII")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def accounts(processes: Path = PROCESSES) -> tuple[Account, ...]:
-    """Return the users, root apart, who run a container now, by uid."""
+def accounts(processes: Path = PROCESSES, here: Path = OURSELVES) -> tuple[Account, ...]:
+    """Return the users, root apart, who run a container now on the host of the process ``here``, by uid."""
     found: dict[int, Account] = {}
-    own = _namespace(processes / "self")
+    own = _namespaces(here)
     for folder in processes.iterdir():
         if folder.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):  # it ended meanwhile
@@ -34,9 +35,9 @@ def accounts(processes: Path = PROCESSES) -> tuple[Account, ...]:
     return tuple(found[uid] for uid in sorted(found))
 
 
-def _monitored_by(folder: Path, own: str) -> Account | None:
-    """Return whose process this is, where it is a conmon on this machine and not in somebody's container."""
-    if (folder / "comm").read_text().strip() != MONITOR or _namespace(folder) != own:
+def _monitored_by(folder: Path, own: tuple[str, str]) -> Account | None:
+    """Return whose process this is, where it is a conmon of this host and not in somebody's container."""
+    if (folder / "comm").read_text().strip() != MONITOR or _namespaces(folder) != own:
         return None
     status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)
     uid, gid = (int(status[key].split()[1]) for key in ("Uid", "Gid"))
@@ -47,18 +48,23 @@ def _monitored_by(folder: Path, own: str) -> Account | None:
     return Account(uid, gid, groups, told.get("HOME", "/"), told.get("XDG_RUNTIME_DIR", ""))
 
 
-def _namespace(folder: Path) -> str:
-    return str((folder / "ns" / "pid").readlink())
+def _namespaces(folder: Path) -> tuple[str, str]:
+    return str((folder / "ns" / "pid").readlink()), str((folder / "ns" / "net").readlink())
 
 
 class Users:
     """Tells, again and again, who runs containers; only as often as something stirs."""
 
     def __init__(
-        self, settings: PodmanSettings, processes: Path = PROCESSES, runtime_folders: Path = RUNTIME_FOLDERS
+        self,
+        settings: PodmanSettings,
+        processes: Path = PROCESSES,
+        here: Path = OURSELVES,
+        runtime_folders: Path = RUNTIME_FOLDERS,
     ) -> None:
         self._settings = settings
         self._processes = processes
+        self._here = here
         self._folders = runtime_folders
 
     async def looks(self) -> AsyncIterator[tuple[Account, ...]]:
@@ -66,12 +72,12 @@ class Users:
         with Stirring() as stirring:
             while True:
                 await asyncio.to_thread(self._watch, stirring)
-                yield await asyncio.to_thread(accounts, self._processes)
+                yield await asyncio.to_thread(accounts, self._processes, self._here)
                 if await stirring.within(self._settings.resync):
                     for seconds in self._settings.settling:
                         await asyncio.sleep(seconds)
                         await asyncio.to_thread(self._watch, stirring)
-                        yield await asyncio.to_thread(accounts, self._processes)
+                        yield await asyncio.to_thread(accounts, self._processes, self._here)
 
     def _watch(self, stirring: "Stirring") -> None:
         """Watch for a folder of a new user's, of Podman's in it, of a container's in that."""

@@ -15,4 +15,4 @@ def used(root: Path = Path("/")) -> bool:
     if not program():
         return False
     by_root = (root / SOCKET).exists() or (root / SINCE_BOOT).is_dir() or any(root.glob(KEPT))
-    return by_root or bool(accounts(root / "proc"))
+    return by_root or bool(accounts(root / "proc", root / "proc" / "self"))
