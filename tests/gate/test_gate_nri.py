@@ -1,6 +1,5 @@
 """The gate as a plugin of NRI, asked by a runtime that speaks the interface's own frames over a real socket."""
 
-import asyncio
 import contextlib
 import socket
 import struct
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_gate_program import HANGS, PROGRAM, Ground
+from test_gate_program import HANGS, PROGRAM, Ground, asked
 
 from stockade.seams.gate import Knock
 
@@ -145,30 +144,6 @@ def refused(answer: dict[int, object]) -> str:
     return status[2].decode()
 
 
-def with_agent(ground: Ground, reason: str, work):
-    knocks: list[Knock] = []
-
-    async def answering(knock: Knock) -> str:
-        knocks.append(knock)
-        return reason
-
-    async def attend() -> None:
-        async for _ in ground.agent.attend(answering):
-            pass
-
-    async def whole():
-        attending = asyncio.create_task(attend())
-        while not (ground.run / "gate.sock").exists():
-            await asyncio.sleep(0.001)
-        done = await asyncio.to_thread(work)
-        attending.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await attending
-        return done
-
-    return asyncio.run(whole()), knocks
-
-
 def test_it_enrols_and_says_what_it_wants_to_hear_of(ground):
     with running(ground) as runtime:
         connection, stream, kind, message = runtime.read()
@@ -204,7 +179,7 @@ def test_what_the_agent_says_is_what_the_runtime_hears(ground, method, payload, 
             runtime.begin()
             return refused(runtime.ask(method, payload))
 
-    told, knocks = with_agent(ground, reason, work)
+    told, knocks = asked(ground, reason, work)
     assert knocks == [knock]
     assert ("stockade: not started: no room" in told) is bool(reason)
 

@@ -1,12 +1,10 @@
 """What the stores hold, together, as it waits to be taken: never more than one event a container."""
 
-import asyncio
 from collections.abc import Iterable
 
 from stockade.core.model.ids import WorkloadId
+from stockade.seams import following
 from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
-
-_WHOLE, _LOST = "whole", "lost"
 
 
 class Outbox:
@@ -17,8 +15,7 @@ class Outbox:
         self._lost: dict[int, str] = {}
         self._expected: set[int] = {0}
         self._whole = False
-        self._waiting: dict[str, RuntimeEvent] = {}
-        self._filled = asyncio.Event()
+        self._out = following.Outbox()
 
     def expect(self, uids: Iterable[int]) -> None:
         """These are waited for, before anything is said."""
@@ -27,12 +24,12 @@ class Outbox:
     def seen(self, uid: int, seen: Seen) -> None:
         """A container of a user's is so now."""
         self._held.setdefault(uid, {})[seen.sighting.id] = seen
-        self._put(seen.sighting.id, seen)
+        self._put(seen)
 
     def gone(self, uid: int, workload: WorkloadId, at: float) -> None:
         """A container of a user's is no more."""
         self._held.get(uid, {}).pop(workload, None)
-        self._put(workload, Gone(workload, at))
+        self._put(Gone(workload, at))
 
     def listed(self, uid: int, seen: Iterable[Seen]) -> None:
         """These are all of a user's."""
@@ -46,7 +43,7 @@ class Outbox:
             return
         self._lost[uid] = reason
         if self._whole or uid == 0:
-            self._put(_LOST, self._losses())
+            self._put(self._losses())
         if uid and uid in self._expected:
             self._answered(uid)
 
@@ -62,12 +59,7 @@ class Outbox:
 
     async def take(self) -> RuntimeEvent:
         """Return the oldest event, waiting until there is one."""
-        await self._filled.wait()
-        key = next(iter(self._waiting))
-        event = self._waiting.pop(key)
-        if not self._waiting:
-            self._filled.clear()
-        return event
+        return await self._out.take()
 
     def _answered(self, uid: int) -> None:
         self._expected.discard(uid)
@@ -78,19 +70,15 @@ class Outbox:
         if self._expected:
             return
         self._whole = True
-        self._waiting.clear()
         everything = [seen for held in self._held.values() for seen in held.values()]
-        self._put(_WHOLE, Listed(tuple(sorted(everything, key=lambda seen: seen.sighting.id))))
+        self._put(Listed(tuple(sorted(everything, key=lambda seen: seen.sighting.id))))
         if self._lost:
-            self._put(_LOST, self._losses())
+            self._put(self._losses())
 
     def _losses(self) -> Lost:
         return Lost("; ".join(self._lost[uid] for uid in sorted(self._lost)))
 
-    def _put(self, key: str, event: RuntimeEvent) -> None:
-        """Add an event behind all others; what it makes obsolete goes. Before everything was listed only a loss is."""
-        if not self._whole and key != _LOST:
-            return
-        self._waiting.pop(key, None)
-        self._waiting[key] = event
-        self._filled.set()
+    def _put(self, event: RuntimeEvent) -> None:
+        """Add an event; before everything was listed, only a loss is told."""
+        if self._whole or isinstance(event, Lost):
+            self._out.put(event)
