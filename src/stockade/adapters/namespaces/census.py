@@ -180,9 +180,9 @@ class Census:
         again |= {home.inode for home in self.homes.values() if now >= home.due}
         if moved - known.keys() - self._uplinks:
             again |= {home.inode for home in self.homes.values() if not home.place.endpoints}
-        for inode in sorted((self._touched | again) - {0, self.own}):
+        touched, self._touched = self._touched, set()
+        for inode in sorted((touched | again) - {0, self.own}):
             self._know(inode, now, again=inode in again)
-        self._touched.clear()
 
     def _know(self, inode: int, now: float, *, again: bool) -> None:
         """Find out what is to be known of one namespace, which may be new, changed, another one, or gone."""
@@ -217,6 +217,8 @@ class Census:
             home.ours = self._belongs(home, within)
             home.due = now + self._settings.patience
             self.homes[inode] = home
+        if inode not in self.homes:
+            self._touched.add(inode)  # it could not be looked into just now
 
     def _look_within(self, home: Home, now: float) -> None:
         """Look into a namespace again; after twice its age, and not too seldom."""
