@@ -26,12 +26,13 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def machine(folder: Path) -> dict[str, set[str]]:
-    """What an engine could leave behind."""
+    """What an engine could leave behind; what tests beside this one mount, or keep in ``/run``, is theirs."""
     return {
         "links": set(_said("ip", "-o", "link")),
         "rules": set(_said("nft", "list", "ruleset")),
-        "mounts": set(Path("/proc/self/mountinfo").read_text().splitlines()),
-        "files": {str(path) for place in (folder, Path("/etc"), Path("/run")) for path in place.iterdir()},
+        "mounts": {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line},
+        "files": {str(path) for place in (folder, Path("/etc")) for path in place.iterdir()},
+        "run": {str(path) for name in ("docker*", "containerd*", "runc*") for path in Path("/run").glob(name)},
         "traces": {str(path) for path in Path(folder.parent).glob("containerd*")},
         "children": set(_said("ps", "-o", "pid=,comm=", "--ppid", str(os.getpid()))),
     }

@@ -29,13 +29,14 @@ def folder(able: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def machine(folder: Path) -> dict[str, set[str]]:
-    """What a Podman could leave behind."""
-    places = (folder, Path("/etc"), Path("/etc/containers"), Path("/run"), Path("/var/lib"))
+    """What a Podman could leave behind; what tests beside this one mount, or keep in ``/run``, is theirs."""
+    places = (folder, Path("/etc"), Path("/etc/containers"), Path("/var/lib"))
     return {
         "links": set(_said("ip", "-o", "link")),
         "rules": set(_said("nft", "list", "ruleset")),
-        "mounts": set(Path("/proc/self/mountinfo").read_text().splitlines()),
+        "mounts": {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line},
         "files": {str(path) for place in places if place.exists() for path in place.iterdir()},
+        "run": {str(path) for name in ("containers*", "libpod*", "netavark*") for path in Path("/run").glob(name)},
         "users": set(Path("/etc/passwd").read_text().splitlines()),
         "children": set(_said("ps", "-o", "pid=,comm=", "--ppid", str(os.getpid()))),
     }
