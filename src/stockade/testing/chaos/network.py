@@ -1,0 +1,147 @@
+"""Faults of the kernel's network: rules, switches, links, addresses and tracking changed by somebody else."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from random import Random
+
+from stockade.testing.chaos.fault import fault
+from stockade.testing.chaos.ground import Ground
+from stockade.testing.steady import Kind
+
+WIRE = (Kind.STREAM, Kind.OPEN)
+"""What is lost on a wire that is cut for a moment; a connection that is held lives on."""
+NOTHING = "nothing: the kernel refuses it"
+PUT_BACK = "`tampered` in the log, or a start; the tables are put back"
+UPSETS = (
+    "flush ruleset",
+    "delete table inet stockade",
+    "delete table bridge stockade",
+    "flush table inet stockade",
+    "add table inet stockade { flags dormant; }",
+    "insert rule inet stockade forwarding accept",
+    "flush chain inet stockade forwarding",
+)
+FOREIGN = """
+table ip nat {
+  chain DOCKER { }
+  chain PREROUTING { type nat hook prerouting priority -100; fib daddr type local jump DOCKER; }
+  chain POSTROUTING { type nat hook postrouting priority 100; ip saddr 172.17.0.0/16 oifname != "docker0" masquerade
+  }
+}
+table ip filter {
+  chain DOCKER-USER { return
+  }
+  chain FORWARD { type filter hook forward priority 0; jump DOCKER-USER; }
+}
+table inet firewalld {
+  chain filter_FORWARD { type filter hook forward priority 10; ct state established,related accept; accept
+  }
+}
+"""
+WITHOUT = "delete table ip nat; delete table ip filter; delete table inet firewalld"
+BURST = 30_000
+
+
+def nowhere(_on: Ground) -> str:
+    """Say that the limit of tracked connections is the whole machine's."""
+    return "nf_conntrack_max belongs to the whole machine; no namespace may set it, and others would suffer"
+
+
+def owned(_on: Ground) -> str:
+    """Say that tables are never plain here."""
+    return "this kernel owns tables; plain ones are changed in tests/adapters/test_nft_ownership.py and in the guest"
+
+
+@fault("everything is flushed", "nothing: the tables are owned, and the kernel leaves them out")
+async def ruleset_flushed(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    await on.must("nft", "flush", "ruleset")
+    yield
+
+
+@fault("somebody changes, deletes or lays to sleep our tables", NOTHING)
+async def owned_tables_changed(on: Ground, dice: Random) -> AsyncIterator[None]:
+    for upset in dice.sample(UPSETS[1:], 4):
+        done = await on.host("nft", "-f", "-", given=f"{upset}\n")
+        if done.status == 0:
+            on.found.append(f"somebody else could {upset}")
+    yield
+
+
+@fault("tables that nobody holds are changed, emptied, laid to sleep or deleted", PUT_BACK, opens=True)
+async def unheld_tables_changed(on: Ground, dice: Random) -> AsyncIterator[None]:
+    await on.end_both()
+    await on.must("nft", "-f", "-", given=f"{dice.choice(UPSETS)}\n")
+    yield
+
+
+@fault("plain tables are changed by another program", PUT_BACK, missing=owned)
+async def plain_tables_changed(_on: Ground, _dice: Random) -> AsyncIterator[None]:
+    yield
+
+
+@fault("foreign rulesets come and go, Docker's and a firewall's", "nothing: nothing outside our tables is touched")
+async def foreign_rules(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    for _ in range(3):
+        await on.must("nft", "-f", "-", given=FOREIGN)
+        await on.must("nft", WITHOUT)
+    await on.must("nft", "-f", "-", given=FOREIGN)
+    yield
+    kept = await on.must("nft", "list", "tables")
+    if not all(each in kept for each in ("ip nat", "ip filter", "inet firewalld")):
+        on.found.append(f"foreign tables are gone: {kept}")
+    await on.must("nft", WITHOUT)
+
+
+@fault("bridges no longer show their packets to the packet filter", "a bridge that cannot be judged is shut", cuts=WIRE)
+async def bridge_switch(on: Ground, dice: Random) -> AsyncIterator[None]:
+    switch = f"net/bridge/bridge-nf-call-{dice.choice(('iptables', 'ip6tables'))}"
+    await on.lab.sysctl(on.lab.host_name, [(switch, "0")])
+    yield
+    await on.lab.sysctl(on.lab.host_name, [(switch, "1")])
+
+
+@fault("a bridge port is moved to another bridge and back", "it is nobody's port there", cuts=WIRE)
+async def port_moved(on: Ground, dice: Random) -> AsyncIterator[None]:
+    port = on.port(dice.choice(("web-1", "api-1", "db-1")))
+    await on.must("ip", "link", "set", port, "master", "ops")
+    yield
+    await on.must("ip", "link", "set", port, "master", "shop")
+
+
+@fault("a link goes down and up", "nothing", cuts=WIRE)
+async def link_flaps(on: Ground, dice: Random) -> AsyncIterator[None]:
+    port = on.port(dice.choice(("web-1", "api-1", "db-1", "prometheus")))
+    for _ in range(5):
+        await on.must("ip", "link", "set", port, "down")
+        await asyncio.sleep(dice.uniform(0, 0.1))
+        await on.must("ip", "link", "set", port, "up")
+    yield
+
+
+@fault("an address of the host is removed and added again", "nothing", cuts=WIRE)
+async def address_removed(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    await on.must("ip", "address", "del", "10.20.0.1/24", "dev", "shop")
+    yield
+    await on.must("ip", "address", "add", "10.20.0.1/24", "dev", "shop")
+
+
+@fault("the table of tracked connections is full", "`doctor` and a finding say so", missing=nowhere)
+async def tracking_full(_on: Ground, _dice: Random) -> AsyncIterator[None]:
+    yield
+
+
+@fault("all tracked connections are forgotten", "nothing")
+async def tracking_flushed(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    await on.must("conntrack", "-F")
+    yield
+
+
+@fault("more happens to links than the kernel can tell", "the loss is counted; all are listed again", counts="links")
+async def links_burst(on: Ground, dice: Random) -> AsyncIterator[None]:
+    port = on.port(dice.choice(("intruder", "extra")))
+    on.up.send_signal(signal.SIGSTOP)
+    lines = "".join(f"link set dev {port} alias a{number}\n" for number in range(BURST))
+    await on.must("ip", "-batch", "-", given=lines)
+    yield
+    on.up.send_signal(signal.SIGCONT)
