@@ -15,13 +15,12 @@ from stockade.core.reconcile import steps
 from stockade.errors import StockadeError
 from stockade.testing.chaos.fault import Fault
 from stockade.testing.chaos.ground import SOON, Ground
-from stockade.testing.steady import Count, Kind, Steady
-from stockade.wire.api import AuditReply, HistoryReply
+from stockade.testing.probe.steadily import PATIENCE
+from stockade.testing.steady import Count, Flow, Kind, Steady
+from stockade.wire.api import AuditReply, HistoryReply, WorkloadsReply
 
 READ_LATE = 0.3
 """Seconds by which a busy machine may read late what has arrived."""
-STANDSTILL = 3.0
-"""Seconds in which every flow must have done something."""
 COUNTED = 20.0
 """Seconds in which a loss must be shown."""
 Violations = list[str]
@@ -77,7 +76,7 @@ class Judge:
     def __init__(self, on: Ground, steady: Steady, worker: Worker) -> None:
         self._on, self._steady, self._worker = on, steady, worker
         self._open: list[Span] = []
-        self._looked = time.monotonic()
+        self._standing: set[Flow] = set()
         self._version = Version(0)
         self._entry = 0
         self._lost: tuple[int, dict[str, int]] = (0, {})
@@ -88,11 +87,10 @@ class Judge:
         if fault.opens:
             self._open.append(Span(began, time.monotonic() + READ_LATE))
         await asyncio.sleep(0.1)
-        counts = await self._steady.told()
-        lasted, self._looked = time.monotonic() - self._looked, time.monotonic()
+        counts = [*await self._steady.told(), *await self._going()]
         return [
             *self._denied(counts),
-            *self._allowed(counts, fault, lasted),
+            *self._allowed(counts, fault),
             *alike,
             *await self._versions(),
             *await self._counted(fault),
@@ -100,9 +98,21 @@ class Judge:
             *await self._audited(),
         ]
 
+    async def _going(self) -> list[Count]:
+        """Wait until every flow goes on. One that is cut says so after ``PATIENCE``: it must not be the next fault's."""
+        found: list[Count] = []
+        deadline, standing = time.monotonic() + PATIENCE + SOON, set(self._steady.flows)
+        while standing and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+            counts = await self._steady.told()
+            found += counts
+            standing -= {each.flow for each in counts if each.done}
+        self._standing = standing
+        return found
+
     # I1
 
-    def _denied(self, counts: tuple[Count, ...]) -> Iterator[str]:
+    def _denied(self, counts: list[Count]) -> Iterator[str]:
         for each in counts:
             late = [at for at in each.arrived if not self._excused(at, at)]
             if each.flow.kind is Kind.TRY and late:
@@ -120,12 +130,12 @@ class Judge:
 
     # I2
 
-    def _allowed(self, counts: tuple[Count, ...], fault: Fault, lasted: float) -> Iterator[str]:
+    def _allowed(self, counts: list[Count], fault: Fault) -> Iterator[str]:
         for each in counts:
             if each.flow.kind is not Kind.TRY and each.lost and each.flow.kind not in fault.cuts:
                 yield f"I2 {_named(each)}: {each.lost} lost ({each.detail}), at {each.arrived[:3]}"
-            if not each.done and lasted > STANDSTILL:
-                yield f"I2 {_named(each)} stands still"
+        for flow in sorted(self._standing, key=repr):
+            yield f"I2 {flow.kind.value} {flow.source} -> {flow.destination} {flow.port} stands still"
 
     # I3
 
@@ -173,8 +183,6 @@ class Judge:
         return [node.name for node in self._on.lab.topology.nodes if not node.outside]
 
     async def _known(self) -> set[str]:
-        from stockade.wire.api import WorkloadsReply
-
         reply = await asyncio.to_thread(self._on.on.client.call, "workloads", WorkloadsReply)
         return {each.name for each in reply.workloads}
 

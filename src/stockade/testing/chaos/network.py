@@ -12,16 +12,18 @@ from stockade.testing.steady import Kind
 WIRE = (Kind.STREAM, Kind.OPEN)
 """What is lost on a wire that is cut for a moment; a connection that is held lives on."""
 NOTHING = "nothing: the kernel refuses it"
+SHUT = "what cannot be judged there is shut; a policy that needs it is refused"
 PUT_BACK = "`tampered` in the log, or a start; the tables are put back"
 UPSETS = (
     "flush ruleset",
     "delete table inet stockade",
     "delete table bridge stockade",
     "flush table inet stockade",
-    "add table inet stockade { flags dormant; }",
     "insert rule inet stockade forwarding accept",
     "flush chain inet stockade forwarding",
 )
+SLEEP = "add table inet stockade { flags dormant; }"
+"""The kernel refuses it of a table that was owned and persists, even while nobody owns it."""
 FOREIGN = """
 table ip nat {
   chain DOCKER { }
@@ -61,14 +63,14 @@ async def ruleset_flushed(on: Ground, _dice: Random) -> AsyncIterator[None]:
 
 @fault("somebody changes, deletes or lays to sleep our tables", NOTHING)
 async def owned_tables_changed(on: Ground, dice: Random) -> AsyncIterator[None]:
-    for upset in dice.sample(UPSETS[1:], 4):
+    for upset in (SLEEP, *dice.sample(UPSETS[1:], 4)):
         done = await on.host("nft", "-f", "-", given=f"{upset}\n")
         if done.status == 0:
             on.found.append(f"somebody else could {upset}")
     yield
 
 
-@fault("tables that nobody holds are changed, emptied, laid to sleep or deleted", PUT_BACK, opens=True)
+@fault("tables that nobody holds are changed, emptied or deleted", PUT_BACK, opens=True, cuts=tuple(Kind))
 async def unheld_tables_changed(on: Ground, dice: Random) -> AsyncIterator[None]:
     await on.end_both()
     await on.must("nft", "-f", "-", given=f"{dice.choice(UPSETS)}\n")
@@ -93,7 +95,7 @@ async def foreign_rules(on: Ground, _dice: Random) -> AsyncIterator[None]:
     await on.must("nft", WITHOUT)
 
 
-@fault("bridges no longer show their packets to the packet filter", "a bridge that cannot be judged is shut", cuts=WIRE)
+@fault("bridges no longer show their packets to the packet filter", SHUT, cuts=WIRE, refuses=True)
 async def bridge_switch(on: Ground, dice: Random) -> AsyncIterator[None]:
     switch = f"net/bridge/bridge-nf-call-{dice.choice(('iptables', 'ip6tables'))}"
     await on.lab.sysctl(on.lab.host_name, [(switch, "0")])
@@ -131,7 +133,11 @@ async def tracking_full(_on: Ground, _dice: Random) -> AsyncIterator[None]:
     yield
 
 
-@fault("all tracked connections are forgotten", "nothing")
+@fault(
+    "all tracked connections are forgotten",
+    "TCP connections that are allowed end and are opened anew: none is taken up in the middle",
+    cuts=tuple(Kind),
+)
 async def tracking_flushed(on: Ground, _dice: Random) -> AsyncIterator[None]:
     await on.must("conntrack", "-F")
     yield

@@ -13,12 +13,16 @@ from typing import NamedTuple
 import msgspec
 
 from stockade.testing.chaos.fault import Fault
-from stockade.testing.chaos.ground import Ground
+from stockade.testing.chaos.ground import Ground, until
 from stockade.testing.chaos.invariants import Judge, Violations, Worker, healed
 from stockade.testing.steady import Steady
 
 LASTS = (0.2, 0.8)
 """Seconds for which a fault lasts once it has struck."""
+
+
+TAKEN_WITHIN = 60.0
+"""Seconds after a fault in which changes must be taken again."""
 
 
 class Step(NamedTuple):
@@ -78,6 +82,7 @@ async def endure(
             found = await _one(step, on, judge, worker, say)
             if working.done():
                 found.append(f"I4 whoever works was refused: {working.exception()!r}")
+                working = asyncio.create_task(worker.work())
             row = rows[step.fault.name]
             rows[row.name] = Row(row.name, row.times + 1, row.why, (*row.violations, *found))
             _tell(found, plan, step, say)
@@ -110,6 +115,8 @@ async def _one(step: Step, on: Ground, judge: Judge, worker: Worker, say: Callab
             await asyncio.sleep(step.dice.uniform(*LASTS))
     except Exception as problem:  # noqa: BLE001 - it is told as what it is, with the step that repeats it
         problems.append(f"the fault itself failed: {problem!r}")
+    if step.fault.refuses and not problems:
+        problems += await _taken_again(worker)
     async with worker.turn:
         problems += await healed(on)
         if not problems:
@@ -117,6 +124,20 @@ async def _one(step: Step, on: Ground, judge: Judge, worker: Worker, say: Callab
     worker.patient = False
     say(f"{step.number:4}  {step.fault.name:24} {time.monotonic() - began:6.1f} s  {'holds' if not problems else 'NO'}")
     return problems
+
+
+async def _taken_again(worker: Worker) -> Violations:
+    """Wait until a version is acknowledged: what is healed refuses nothing."""
+    before = len(worker.versions)
+
+    async def taken() -> bool:
+        return len(worker.versions) > before
+
+    try:
+        await until(taken, "I4 changes are refused still", TAKEN_WITHIN)
+    except AssertionError as problem:
+        return [str(problem)]
+    return []
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
