@@ -151,7 +151,7 @@ def end_lost(path: Path) -> bool:
 
 
 def others(path: Path) -> Iterator[int]:
-    """Yield the processes that were started as helpers for this socket, in our namespaces, but not whoever starts us."""
+    """Yield the processes that were started as helpers for this socket, in our namespaces, whoever starts us apart."""
     ours = (os.getpid(), os.getppid())
     places = namespaces("self")
     for each in Path("/proc").iterdir():
@@ -164,7 +164,7 @@ def others(path: Path) -> Iterator[int]:
 
 def namespaces(process: str) -> tuple[str, str]:
     """Return the network and mount namespaces of a process."""
-    net, mounts = (os.readlink(f"/proc/{process}/ns/{kind}") for kind in ("net", "mnt"))
+    net, mounts = (str(Path(f"/proc/{process}/ns/{kind}").readlink()) for kind in ("net", "mnt"))
     return net, mounts
 
 

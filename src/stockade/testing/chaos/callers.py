@@ -11,28 +11,32 @@ from stockade.testing.chaos.ground import Ground
 
 MANY = 300
 WAITS = "who asks waits longer"
-WORDS = (b"", b"GET ", b"GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n", b"\x00\xff" * 500, b"POST /v1/policy HTTP/1.1\r\n")
+ASKED = b"GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n"
+WORDS = (b"", b"GET ", ASKED, b"\x00\xff" * 500, b"POST /v1/policy HTTP/1.1\r\n")
 KNOCKS = (b"chaos\tc0ffee\t\n", b"chaos\tc0ffee\t/nowhere\n", b"\n", b"\xff\xfe\t\t\n", b"a" * 10_000 + b"\n")
 
 
-@fault("the API is flooded", WAITS)
+@fault(WAITS)
 async def api_flooded(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The API is flooded."""
     async with asyncio.TaskGroup() as group:
         for _ in range(MANY):
             group.create_task(_say(on.state / "api.sock", dice.choice(WORDS)))
     yield
 
 
-@fault("the gate is flooded", WAITS)
+@fault(WAITS)
 async def gate_flooded(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The gate is flooded."""
     async with asyncio.TaskGroup() as group:
         for _ in range(MANY):
             group.create_task(_say(on.run / "gate.sock", dice.choice(KNOCKS)))
     yield
 
 
-@fault("the gate's callers hang", "they are let go after two seconds")
+@fault("they are let go after two seconds")
 async def gate_clients_hang(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The gate's callers hang."""
     hanging = [await asyncio.open_unix_connection(str(on.run / "gate.sock")) for _ in range(50)]
     for _, writer in hanging:
         writer.write(dice.choice((b"", b"chaos\tc0")))

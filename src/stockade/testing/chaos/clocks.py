@@ -23,22 +23,25 @@ def _clock(on: Ground) -> Clock:
     return on.clock
 
 
-@fault("the clock jumps forwards", SEEN, missing=no_clock)
+@fault(SEEN, missing=no_clock)
 async def clock_forwards(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The clock jumps forwards."""
     _clock(on).shift(dice.choice((HOUR, YEAR)))
     yield
     _clock(on).shift(0)
 
 
-@fault("the clock jumps backwards", SEEN, missing=no_clock)
+@fault(SEEN, missing=no_clock)
 async def clock_backwards(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The clock jumps backwards."""
     _clock(on).shift(-dice.choice((HOUR, YEAR)))
     yield
     _clock(on).shift(0)
 
 
-@fault("the clock jumps to and fro", SEEN, missing=no_clock)
+@fault(SEEN, missing=no_clock)
 async def clock_to_and_fro(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The clock jumps to and fro."""
     for _ in range(20):
         _clock(on).shift(dice.randrange(-HOUR, HOUR))
         await asyncio.sleep(0.02)

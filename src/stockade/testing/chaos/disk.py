@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 SIZE = 48 << 20
 CHUNK = 4096
+NEEDED = ("mkfs.ext4", "mount", "umount", "fsfreeze", "chattr")
 
 
 class Disk:
@@ -48,12 +50,18 @@ class Disk:
 @contextmanager
 def disk(folder: Path) -> Iterator[Disk | None]:
     """Mount a disk of its own below a folder; None where this machine has no loop devices for us, or no ext4."""
+    if not all(map(shutil.which, NEEDED)):
+        yield None
+        return
     image, path = folder / "disk.img", folder / "disk"
     path.mkdir()
     with image.open("wb") as file:
         os.truncate(file.fileno(), SIZE)
     made = subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", str(image)], capture_output=True, check=False)
-    if made.returncode or subprocess.run(["mount", "-o", "loop", image, path], check=False).returncode:
+    if (
+        made.returncode
+        or subprocess.run(["mount", "-o", "loop", image, path], capture_output=True, check=False).returncode
+    ):
         yield None
         return
     try:

@@ -46,7 +46,6 @@ REGISTRY: dict[str, Fault] = {}
 
 
 def fault(
-    what: str,
     seen: str,
     *,
     opens: bool = False,
@@ -56,11 +55,11 @@ def fault(
     counts: str = "",
     missing: Callable[[Ground], str] = here,
 ) -> Callable[[Steps], Steps]:
-    """Write a fault down: its steps strike, ``yield`` while it lasts, and heal. It is called as its steps are."""
+    """Write a fault down: its steps strike, ``yield`` while it lasts, and heal; their docstring says what fails."""
 
     def written(steps: Steps) -> Steps:
         name = steps.__name__.replace("_", "-")
-        strike = asynccontextmanager(steps)
+        what, strike = (steps.__doc__ or "").strip().rstrip("."), asynccontextmanager(steps)
         REGISTRY[name] = Fault(name, what, seen, strike, opens, cuts, refuses, says, counts, missing)
         return steps
 

@@ -22,29 +22,33 @@ def _disk(on: Ground) -> Disk:
     return on.disk
 
 
-@fault("the disk is full", "changes are refused: there is no room left; a newborn waits", refuses=True, missing=no_disk)
+@fault("changes are refused: there is no room left; a newborn waits", refuses=True, missing=no_disk)
 async def disk_full(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """The disk is full."""
     filler = await asyncio.to_thread(_disk(on).fill)
     yield
     filler.unlink()
 
 
-@fault("the disk hangs", "changes wait for it", missing=no_disk)
+@fault("changes wait for it", missing=no_disk)
 async def disk_hangs(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """The disk hangs."""
     await asyncio.to_thread(_disk(on).freeze)
     yield
     await asyncio.to_thread(_disk(on).thaw)
 
 
-@fault("nothing can be made or renamed in the state folder", "changes are refused", refuses=True, missing=no_disk)
+@fault("changes are refused", refuses=True, missing=no_disk)
 async def state_read_only(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """Nothing can be made or renamed in the state folder."""
     _disk(on).lock(on.state)
     yield
     _disk(on).unlock(on.state)
 
 
-@fault("nothing can be made in the run folder while `up` starts", "the gate answers once it can", missing=no_disk)
+@fault("the gate answers once it can", missing=no_disk)
 async def run_read_only(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """Nothing can be made in the run folder while `up` starts."""
     await on.crash()
     _disk(on).lock(on.run)
     await on.whole()
@@ -52,8 +56,9 @@ async def run_read_only(on: Ground, _dice: Random) -> AsyncIterator[None]:
     _disk(on).unlock(on.run)
 
 
-@fault("the database's first page is damaged", "`up` does not start, and names the file")
+@fault("`up` does not start, and names the file")
 async def database_damaged(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The database's first page is damaged."""
     await on.crash()
     kept = [each for each in on.state.glob("stockade.db*") if each.is_file()]
     for each in kept:
@@ -72,15 +77,17 @@ async def database_damaged(on: Ground, dice: Random) -> AsyncIterator[None]:
         (on.run / each.name).unlink()
 
 
-@fault("the last assignment is garbage", ADOPTED)
+@fault(ADOPTED)
 async def assignment_garbage(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The last assignment is garbage."""
     await on.crash()
     (on.state / "assignment").write_bytes(dice.randbytes(dice.randrange(1, 4096)))
     yield
 
 
-@fault("the last assignment is cut off", ADOPTED)
+@fault(ADOPTED)
 async def assignment_cut_off(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The last assignment is cut off."""
     await on.crash()
     path = on.state / "assignment"
     whole = path.read_bytes() if path.exists() else b""
@@ -88,16 +95,18 @@ async def assignment_cut_off(on: Ground, dice: Random) -> AsyncIterator[None]:
     yield
 
 
-@fault("files of the state folder are deleted under `up`, which is then killed", ADOPTED)
+@fault(ADOPTED)
 async def state_files_deleted(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """Files of the state folder are deleted under `up`, which is then killed."""
     for name in ("assignment", "births", "nft.sock.lock"):
         (on.state / name).unlink(missing_ok=True)
     yield
     await on.crash()
 
 
-@fault("the sockets are deleted under `up`", "nobody reaches it; a start makes them again")
+@fault("nobody reaches it; a start makes them again")
 async def sockets_deleted(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """The sockets are deleted under `up`."""
     for path in (on.state / "api.sock", on.state / "nft.sock", on.run / "gate.sock"):
         path.unlink(missing_ok=True)
     yield

@@ -99,7 +99,7 @@ class Judge:
         ]
 
     async def _going(self) -> list[Count]:
-        """Wait until every flow goes on. One that is cut says so after ``PATIENCE``: it must not be the next fault's."""
+        """Wait until every flow goes on. One that is cut says so after ``PATIENCE``: before the next fault strikes."""
         found: list[Count] = []
         deadline, standing = time.monotonic() + PATIENCE + SOON, set(self._steady.flows)
         while standing and time.monotonic() < deadline:
@@ -201,7 +201,8 @@ class Judge:
                 return [f"I5 {fault.counts}: a loss is not shown: {now} after {before}"]
             await asyncio.sleep(0.2)
         self._lost = (status.pid, {**before, **now})
-        return [f"I5 the losses of {name} went back" for name, count in before.items() if now.get(name, math.inf) < count]
+        back = [name for name, count in before.items() if now.get(name, math.inf) < count]
+        return [f"I5 the losses of {name} went back" for name in back]
 
     def _said(self, fault: Fault, log_before: int) -> Iterator[str]:
         said = self._on.log()[log_before:]
@@ -221,7 +222,8 @@ class Judge:
         reply = await asyncio.to_thread(self._on.on.client.call, "audit", AuditReply, last=100_000)
         numbers = sorted(each.number for each in reply.entries)
         targets = {each.target for each in reply.entries}
-        found = [f"I6 version {n} is not in the audit log" for n in self._worker.versions if f"version {n}" not in targets]
+        absent = [n for n in self._worker.versions if f"version {n}" not in targets]
+        found = [f"I6 version {n} is not in the audit log" for n in absent]
         if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[-1] < self._entry:
             found.append("I6 entries of the audit log are missing")
         self._entry = numbers[-1]

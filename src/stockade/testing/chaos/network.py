@@ -1,6 +1,7 @@
 """Faults of the kernel's network: rules, switches, links, addresses and tracking changed by somebody else."""
 
 import asyncio
+import platform
 import signal
 from collections.abc import AsyncIterator
 from random import Random
@@ -52,17 +53,29 @@ def nowhere(_on: Ground) -> str:
 
 def owned(_on: Ground) -> str:
     """Say that tables are never plain here."""
-    return "this kernel owns tables; plain ones are changed in tests/adapters/test_nft_ownership.py and in the guest"
+    return "this kernel (6.9 or later) owns our tables" if _owns() else ""
 
 
-@fault("everything is flushed", "nothing: the tables are owned, and the kernel leaves them out")
+def plain(_on: Ground) -> str:
+    """Say that tables are always plain here."""
+    return "" if _owns() else "this kernel (before 6.9) owns no tables"
+
+
+def _owns() -> bool:
+    major, minor = platform.release().split(".")[:2]
+    return (int(major), int(minor)) >= (6, 9)
+
+
+@fault("nothing: the tables are owned, and the kernel leaves them out", missing=plain)
 async def ruleset_flushed(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """Everything is flushed."""
     await on.must("nft", "flush", "ruleset")
     yield
 
 
-@fault("somebody changes, deletes or lays to sleep our tables", NOTHING)
+@fault(NOTHING, missing=plain)
 async def owned_tables_changed(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """Somebody changes, deletes or lays to sleep our tables."""
     for upset in (SLEEP, *dice.sample(UPSETS[1:], 4)):
         done = await on.host("nft", "-f", "-", given=f"{upset}\n")
         if done.status == 0:
@@ -70,20 +83,24 @@ async def owned_tables_changed(on: Ground, dice: Random) -> AsyncIterator[None]:
     yield
 
 
-@fault("tables that nobody holds are changed, emptied or deleted", PUT_BACK, opens=True, cuts=tuple(Kind))
+@fault(PUT_BACK, opens=True, cuts=tuple(Kind))
 async def unheld_tables_changed(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """Tables that nobody holds are changed, emptied or deleted."""
     await on.end_both()
     await on.must("nft", "-f", "-", given=f"{dice.choice(UPSETS)}\n")
     yield
 
 
-@fault("plain tables are changed by another program", PUT_BACK, missing=owned)
-async def plain_tables_changed(_on: Ground, _dice: Random) -> AsyncIterator[None]:
+@fault(PUT_BACK, opens=True, cuts=tuple(Kind), says="tampered", missing=owned)
+async def plain_tables_changed(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """Plain tables are changed by another program."""
+    await on.must("nft", "-f", "-", given=f"{dice.choice(UPSETS)}\n")
     yield
 
 
-@fault("foreign rulesets come and go, Docker's and a firewall's", "nothing: nothing outside our tables is touched")
+@fault("nothing: nothing outside our tables is touched")
 async def foreign_rules(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """Foreign rulesets come and go, Docker's and a firewall's."""
     for _ in range(3):
         await on.must("nft", "-f", "-", given=FOREIGN)
         await on.must("nft", WITHOUT)
@@ -95,24 +112,27 @@ async def foreign_rules(on: Ground, _dice: Random) -> AsyncIterator[None]:
     await on.must("nft", WITHOUT)
 
 
-@fault("bridges no longer show their packets to the packet filter", SHUT, cuts=WIRE, refuses=True)
+@fault(SHUT, cuts=WIRE, refuses=True)
 async def bridge_switch(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """Bridges no longer show their packets to the packet filter."""
     switch = f"net/bridge/bridge-nf-call-{dice.choice(('iptables', 'ip6tables'))}"
     await on.lab.sysctl(on.lab.host_name, [(switch, "0")])
     yield
     await on.lab.sysctl(on.lab.host_name, [(switch, "1")])
 
 
-@fault("a bridge port is moved to another bridge and back", "it is nobody's port there", cuts=WIRE)
+@fault("it is nobody's port there", cuts=WIRE)
 async def port_moved(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """A bridge port is moved to another bridge and back."""
     port = on.port(dice.choice(("web-1", "api-1", "db-1")))
     await on.must("ip", "link", "set", port, "master", "ops")
     yield
     await on.must("ip", "link", "set", port, "master", "shop")
 
 
-@fault("a link goes down and up", "nothing", cuts=WIRE)
+@fault("nothing", cuts=WIRE)
 async def link_flaps(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """A link goes down and up."""
     port = on.port(dice.choice(("web-1", "api-1", "db-1", "prometheus")))
     for _ in range(5):
         await on.must("ip", "link", "set", port, "down")
@@ -121,30 +141,33 @@ async def link_flaps(on: Ground, dice: Random) -> AsyncIterator[None]:
     yield
 
 
-@fault("an address of the host is removed and added again", "nothing", cuts=WIRE)
+@fault("nothing", cuts=WIRE)
 async def address_removed(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """An address of the host is removed and added again."""
     await on.must("ip", "address", "del", "10.20.0.1/24", "dev", "shop")
     yield
     await on.must("ip", "address", "add", "10.20.0.1/24", "dev", "shop")
 
 
-@fault("the table of tracked connections is full", "`doctor` and a finding say so", missing=nowhere)
+@fault("`doctor` and a finding say so", missing=nowhere)
 async def tracking_full(_on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """The table of tracked connections is full."""
     yield
 
 
 @fault(
-    "all tracked connections are forgotten",
     "TCP connections that are allowed end and are opened anew: none is taken up in the middle",
     cuts=tuple(Kind),
 )
 async def tracking_flushed(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """All tracked connections are forgotten."""
     await on.must("conntrack", "-F")
     yield
 
 
-@fault("more happens to links than the kernel can tell", "the loss is counted; all are listed again", counts="links")
+@fault("the loss is counted; all are listed again", counts="links")
 async def links_burst(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """More happens to links than the kernel can tell."""
     port = on.port(dice.choice(("intruder", "extra")))
     on.up.send_signal(signal.SIGSTOP)
     lines = "".join(f"link set dev {port} alias a{number}\n" for number in range(BURST))

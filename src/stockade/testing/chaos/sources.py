@@ -14,23 +14,26 @@ LISTED = "`source-lost` in the log; asked again, it lists everything"
 NONSENSE = (b"\xff\xfe\n", b"{}\n", b'{"type": "Seen"}\n', b"[" * 2000 + b"\n", b'{"type":"Gone","id":7,"at":"x"}\n')
 
 
-@fault("the source hangs, and tells late", "a newborn waits")
+@fault("a newborn waits")
 async def source_hangs(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """The source hangs, and tells late."""
     on.on.teller.hold()
     yield
     on.on.teller.go_on()
 
 
-@fault("the source hangs up, again and again", LISTED, says="source-lost")
+@fault(LISTED, says="source-lost")
 async def source_hangs_up(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The source hangs up, again and again."""
     for _ in range(5):
         on.on.teller.hang_up()
         await asyncio.sleep(dice.uniform(0, 0.3))
     yield
 
 
-@fault("the source is gone, and comes back", LISTED, says="source-lost")
+@fault(LISTED, says="source-lost")
 async def source_restarts(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """The source is gone, and comes back."""
     path = on.state / "lab.sock"
     away = path.rename(on.state / "lab.away")
     on.on.teller.hang_up()
@@ -38,15 +41,17 @@ async def source_restarts(on: Ground, _dice: Random) -> AsyncIterator[None]:
     away.rename(path)
 
 
-@fault("the source repeats itself", "nothing: a repeat is harmless")
+@fault("nothing: a repeat is harmless")
 async def source_repeats(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """The source repeats itself."""
     for _ in range(20):
         on.on.tell_all()
     yield
 
 
-@fault("the source loses events", "what was lost is found by the next listing")
+@fault("what was lost is found by the next listing")
 async def source_loses(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The source loses events."""
     node = _like_web(f"unheard-{dice.randrange(1 << 20)}")
     on.on.teller.hold()
     await on.lab.add(node)
@@ -59,15 +64,17 @@ async def source_loses(on: Ground, dice: Random) -> AsyncIterator[None]:
     on.on.teller.hang_up()
 
 
-@fault("the source tells nonsense", LISTED, says="lab")
+@fault(LISTED, says="lab")
 async def source_nonsense(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The source tells nonsense."""
     on.on.teller.say(dice.choice(NONSENSE))
     yield
     on.on.tell_all()
 
 
-@fault("an address is somebody else's within a second", "what is tracked of the old one goes with it")
+@fault("what is tracked of the old one goes with it")
 async def address_reused(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """An address is somebody else's within a second."""
     number = dice.randrange(1 << 20)
     first = _like_web(f"first-{number}")
     await _live(on, first, expected=True)
@@ -79,8 +86,9 @@ async def address_reused(on: Ground, dice: Random) -> AsyncIterator[None]:
     await _die(on, second)
 
 
-@fault("a name, an id and an address are somebody else's within a second", "its labels are the new one's alone")
+@fault("its labels are the new one's alone")
 async def name_reused(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """A name, an id and an address are somebody else's within a second."""
     name = f"twice-{dice.randrange(1 << 20)}"
     first = _like_web(name)
     await _live(on, first, expected=True)
@@ -90,8 +98,9 @@ async def name_reused(on: Ground, dice: Random) -> AsyncIterator[None]:
     await _die(on, first)
 
 
-@fault("a port's name is another link's within a second", "the port is vouched for as what it is now")
+@fault("the port is vouched for as what it is now")
 async def port_reused(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """A port's name is another link's within a second."""
     number = dice.randrange(1 << 20)
     first, second = _like_web(f"port-{number}"), bridged(f"heir-{number}", "shop", app="intruder")
     await _live(on, first, expected=True)

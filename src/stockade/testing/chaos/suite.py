@@ -1,7 +1,7 @@
 """Strike with every kind of fault, one after the other, in an order that a seed decides, and judge after each.
 
 The same seed gives the same faults in the same order with the same dice; each step has dice of its own, so that it can
-be repeated alone. What the machine does meanwhile is its own affair: a repeat repeats what is done, not what comes of it.
+be repeated alone. What the machine does meanwhile is its own affair: what is done is repeated, not what comes of it.
 """
 
 import asyncio
