@@ -39,7 +39,7 @@ async def chaos(plan: Plan, tell: Callable[[str], None], faults: Sequence[Fault]
             async with Steady(on.lab, (*HELD, *DENIED)) as steady:
                 await asyncio.sleep(0.3)
                 operator = Operator(on, random.Random(plan.seed))
-                rows = await endure(plan, Ground(on, run, ours, ticking), steady, operator, faults, tell)
+                rows = await endure(plan, Ground(on, run, ours, ticking, operator.turn), steady, operator, faults, tell)
             cells = await on.matrix(judge=True)
             wrong = [f"I3 {cell.probe}: expected {cell.expected}" for cell in cells if not cell.right]
         return (*rows, *([Row("in the end", 1, "", tuple(wrong))] if wrong else []))

@@ -38,11 +38,12 @@ async def disk_hangs(on: Ground, _dice: Random) -> AsyncIterator[None]:
     await asyncio.to_thread(_disk(on).thaw)
 
 
-@fault("changes are refused", refuses=True, missing=no_disk)
+@fault("`assignment-not-kept` in the log; the next start has nothing older", refuses=True, missing=no_disk)
 async def state_read_only(on: Ground, _dice: Random) -> AsyncIterator[None]:
-    """Nothing can be made or renamed in the state folder."""
+    """Nothing can be made or renamed in the state folder, and `up` is killed."""
     _disk(on).lock(on.state)
     yield
+    await on.crash()
     _disk(on).unlock(on.state)
 
 

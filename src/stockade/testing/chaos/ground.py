@@ -62,7 +62,9 @@ class Site(Protocol):
 class Ground:
     """The site, and what a fault needs to strike at it. ``found``: what a fault itself saw that must not be."""
 
-    def __init__(self, on: Site, run: Path, disk: Disk | None, clock: Clock | None) -> None:
+    def __init__(self, on: Site, run: Path, disk: Disk | None, clock: Clock | None, turn: asyncio.Lock) -> None:
+        """``turn`` is held by whoever wants nobody born or gone, and nothing changed, for a while."""
+        self.turn = turn
         self.on, self.lab, self.state = on, on.lab, on.state
         self.run, self.disk, self.clock = run, disk, clock
         self.found: list[str] = []

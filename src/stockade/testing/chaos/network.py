@@ -22,6 +22,7 @@ UPSETS = (
     "flush table inet stockade",
     "insert rule inet stockade forwarding accept",
     "flush chain inet stockade forwarding",
+    "rename chain inet stockade forwarding elsewhere",
 )
 SLEEP = "add table inet stockade { flags dormant; }"
 """The kernel refuses it of a table that was owned and persists, even while nobody owns it."""

@@ -64,7 +64,7 @@ async def source_loses(on: Ground, dice: Random) -> AsyncIterator[None]:
     on.on.teller.hang_up()
 
 
-@fault(LISTED, says="lab")
+@fault(LISTED, says="source-lost")
 async def source_nonsense(on: Ground, dice: Random) -> AsyncIterator[None]:
     """The source tells nonsense."""
     on.on.teller.say(dice.choice(NONSENSE))
@@ -88,7 +88,7 @@ async def address_reused(on: Ground, dice: Random) -> AsyncIterator[None]:
 
 @fault("its labels are the new one's alone")
 async def name_reused(on: Ground, dice: Random) -> AsyncIterator[None]:
-    """A name, an id and an address are somebody else's within a second."""
+    """A name and an id are somebody else's within a second."""
     name = f"twice-{dice.randrange(1 << 20)}"
     first = _like_web(name)
     await _live(on, first, expected=True)
@@ -131,7 +131,8 @@ async def _live(on: Ground, node: Node, *, expected: bool) -> None:
 async def _tries(on: Ground, name: str, *, expected: bool) -> None:
     asked = Probe(name, "api-1", Protocol.UDP, 53, source_port=5353)
     denied = Probe(name, "db-1", Protocol.UDP, 7101, source_port=5353)
-    results = await on.lab.probe([asked, denied], patience=1.0, listen=False)
+    async with on.turn:
+        results = await on.lab.probe([asked, denied], patience=1.0, listen=False)
     if results[1].delivered or (results[0].delivered and not expected):
         on.found.append(f"{name} got through: {[each.probe.destination for each in results if each.delivered]}")
 

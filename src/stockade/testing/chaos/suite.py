@@ -116,7 +116,7 @@ async def _one(step: Step, on: Ground, judge: Judge, worker: Worker, say: Callab
     except Exception as problem:  # noqa: BLE001 - it is told as what it is, with the step that repeats it
         problems.append(f"the fault itself failed: {problem!r}")
     if step.fault.refuses and not problems:
-        problems += await _taken_again(worker)
+        problems += await healed(on) or await _taken_again(worker)
     async with worker.turn:
         problems += await healed(on)
         if not problems:
