@@ -8,8 +8,8 @@
 Promises: it goes on when whoever started it is killed; only its own user and root are answered; a transaction is all
 or nothing; tables are owned and persistent where the kernel can, so that other processes are refused and the tables
 outlive this program too; a table left behind by an earlier helper is adopted with its content; one that somebody has
-laid to sleep is woken. Never: touches another
-table, waits for a client, answers without bound.
+laid to sleep is woken; another helper of the same socket that nobody can reach any more makes way. Never: touches
+another table, waits for a client, answers without bound.
 
 Requests and replies are JSON objects, each after its length as four bytes, most significant first:
 ``{"do": "ping"}``, ``{"do": "list", "families": [...]}``, ``{"do": "commit", "text": ...}``, ``{"do": "release"}``.
