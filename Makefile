@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help setup check format test demo bench docs deb clean
+.PHONY: help setup check format test demo bench docs deb clean chaos
 
 help: ## list the verbs
 	@echo "Stockade: make VERB"
@@ -25,6 +25,10 @@ format: setup ## put the code into its one format
 test: setup ## check, then every test against the real thing
 	@scripts/check
 	@scripts/real-tests $(ARGS)
+
+chaos: setup ## every kind of fault under traffic; SEED=4100 TIME=60 (seconds), STEP=17 that one alone
+	@$(BIN)/python tests/faults/chaos.py --seed $(or $(SEED),4100) --time $(or $(TIME),60) \
+	  --step $(or $(STEP),0) --only "$(ONLY)"
 
 demo: setup ## the main job, shown in this terminal; ARGS="--once" ends by itself
 	@$(BIN)/stockade demo $(ARGS)

@@ -339,6 +339,25 @@ def test_a_stale_socket_is_replaced(space: Room) -> None:
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize("deleted", [("nft.sock",), ("nft.sock", "nft.sock.lock")], ids=["socket", "socket and lock"])
+def test_a_helper_whose_files_are_deleted_makes_way(space: Room, deleted: tuple[str, ...]) -> None:
+    stranger = space.another("elsewhere.sock")
+    other = stranger.helper.ping()["pid"]
+    space.apply(shop())
+    pid = space.helper_pid()
+    space.kernel.close()
+    for name in deleted:
+        space.socket.with_name(name).unlink()
+    assert settled(shop(), space.kernel.observe())
+    assert space.helper_pid() != pid
+    assert not alive(pid)
+    assert alive(other), "a helper of another socket is nobody's business"
+    if space.kernel.owned():
+        assert all(space.kernel.owned().values())
+    stranger.helper.release()
+
+
+@pytest.mark.fault
 def test_two_helpers_that_race_end_as_one(space: Room) -> None:
     found: set[int] = set()
 

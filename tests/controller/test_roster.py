@@ -37,8 +37,28 @@ def test_a_realised_version_never_goes_backwards() -> None:
     roster.publish({A: intent(A, 5, "five")}, Revision(1))
     told(roster, outcome(A, 5, "five", revision=9))
     assert told(roster, outcome(A, 4, "four", revision=8)) is None
-    assert told(roster, outcome(A, 5, "five", revision=8)) is None
+    assert told(roster, outcome(A, 5, "four and a half", revision=8)) is None
     assert roster.in_force(A) == 5
+
+
+def test_a_host_vouches_for_what_it_has_under_an_older_number_too() -> None:
+    """It was told of a revision whose content did not change after; the controller has started anew since."""
+    roster = Roster((Realised(A, 0.0, Version(5), Revision(9), "five"),))
+    roster.publish({A: intent(A, 5, "five", revision=9)}, Revision(9))
+    assert roster.waiting() == (A,)
+    record = told(roster, outcome(A, 5, "five", revision=8))
+    assert record is not None
+    assert (record.version, record.revision) == (5, 9)
+    assert roster.waiting() == ()
+
+
+def test_what_is_vouched_for_again_hides_no_failure() -> None:
+    roster = Roster()
+    roster.publish({A: intent(A, 5, "five", revision=9)}, Revision(9))
+    told(roster, outcome(A, 5, "five", revision=9))
+    told(roster, outcome(A, 6, "six", revision=10, error="refused"))
+    told(roster, outcome(A, 5, "five", revision=8))
+    assert roster.waiting() == (A,)
 
 
 def test_a_failure_keeps_the_version_that_is_in_force() -> None:

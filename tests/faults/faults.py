@@ -152,6 +152,11 @@ class Operator:
         self.revision = 0
         self.leaked: list[Leak] = []
         self.births = 0
+        self.labelled = 0
+        self.turn = asyncio.Lock()
+        """Held by whoever wants nothing changed for a while."""
+        self.patient = False
+        """Whether changes may be refused, because there is no room for them."""
         self._numbers = itertools.count(1)
 
     async def work(self) -> None:
@@ -159,9 +164,12 @@ class Operator:
         while True:
             act = self._dice.choice((self._relabel, self._relabel, self._apply, self._bear))
             try:
-                await act()
+                async with self.turn:
+                    await act()
             except Refused:
-                raise
+                if not self.patient:
+                    raise
+                await asyncio.sleep(0.02)
             except StockadeError:  # nobody answers: somebody was killed
                 await asyncio.sleep(0.02)
 
@@ -171,6 +179,7 @@ class Operator:
         request = LabelsRequest(labels={"app": "extra", "team": value})
         reply = await asyncio.to_thread(self.on.client.call, "set-labels", WorkloadReply, request, workload=TEMPORARY)
         self.label, self.revision = value, max(self.revision, reply.revision)
+        self.labelled += 1
 
     async def _apply(self) -> None:
         number = next(self._numbers)

@@ -61,5 +61,8 @@ class AssignmentFile:
                 os.close(descriptor)
 
     def remove(self) -> None:
-        """Forget it."""
-        self._path.unlink(missing_ok=True)
+        """Forget it; where its folder lets nothing be removed, what is in it."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError:
+            os.truncate(self._path, 0)

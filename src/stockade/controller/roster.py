@@ -47,12 +47,13 @@ class Roster:
         return tuple(records)
 
     def judge(self, outcome: Outcome, at: float) -> Realised | None:
-        """Return the record that an outcome makes; None where it is older than what is known already."""
+        """Return the record that an outcome makes; None where it is of something older than what is known already."""
         known = self.realised.get(outcome.host) or Realised(outcome.host, at)
         if outcome.error:
             return msgspec.structs.replace(known, at=at, error=outcome.error)
         if known.version is not None and (outcome.version, outcome.revision) < (known.version, known.revision):
-            return None
+            # A host that started from its disk vouches for the same under the number by which it was told of it.
+            return msgspec.structs.replace(known, at=at) if outcome.fingerprint == known.fingerprint else None
         wanted = self.wanted.get(outcome.host)
         newer = wanted is not None and (wanted.version, wanted.revision) >= (outcome.version, outcome.revision)
         if wanted is not None and newer and wanted.fingerprint == outcome.fingerprint:

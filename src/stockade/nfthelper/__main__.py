@@ -8,8 +8,8 @@
 Promises: it goes on when whoever started it is killed; only its own user and root are answered; a transaction is all
 or nothing; tables are owned and persistent where the kernel can, so that other processes are refused and the tables
 outlive this program too; a table left behind by an earlier helper is adopted with its content; one that somebody has
-laid to sleep is woken. Never: touches another
-table, waits for a client, answers without bound.
+laid to sleep is woken; another helper of the same socket that nobody can reach any more makes way. Never: touches
+another table, waits for a client, answers without bound.
 
 Requests and replies are JSON objects, each after its length as four bytes, most significant first:
 ``{"do": "ping"}``, ``{"do": "list", "families": [...]}``, ``{"do": "commit", "text": ...}``, ``{"do": "release"}``.
@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 VERSION = 1
+PROGRAM = b"/nfthelper/__main__.py"
 SOURCE = zlib.crc32(Path(__file__).read_bytes())
 """Tells one helper from another: a newer client wants the helper that came with it."""
 TABLE = "stockade"
@@ -50,6 +51,8 @@ PATIENCE = 5.0
 """Seconds for the kernel to answer a message of ours."""
 INHERITANCE_ROUNDS, INHERITANCE_PAUSE = 20, 0.05
 """How often, and after how many seconds, a table that has another owner is looked at again."""
+SERVED_ROUNDS = 60
+"""How often, with the same pause, it is looked whether another helper that is starting listens yet."""
 MUCH = 256 << 10
 """Bytes of text after which libnftables' memory is given back."""
 ERRORS_SHOWN = 5
@@ -85,15 +88,23 @@ def daemon(path: Path, netns: str | None, ready: int) -> None:
         for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
             signal.signal(ignored, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-        place = Place(path)
-        if not place.taken():
-            say(ready, "ready")
-            return
         if netns:
             enter(netns)
+        place = Place(path)
+        if not place.taken():
+            if place.served():
+                say(ready, "ready")
+                return
+            end_lost(path)
+            place.take()
         nft = Nft()
         place.sign(nft.port)
-        nft.inherit()
+        try:
+            nft.inherit()
+        except NetlinkError:
+            if not end_lost(path):
+                raise
+            nft.inherit()
         listener = place.listen()
         quieten()
     except (OSError, NetlinkError) as problem:
@@ -130,6 +141,48 @@ def enter(netns: str) -> None:
             raise OSError(number, os.strerror(number), netns)
 
 
+def end_lost(path: Path) -> bool:
+    """Kill helpers of this very socket that nobody can reach, since its file was deleted; tell whether there was one.
+
+    They are those of our namespaces alone. Killed, as one that ends in good order would take our files with it.
+    """
+    ended = [pid for pid in others(path) if kill(pid)]
+    return bool(ended)
+
+
+def others(path: Path) -> Iterator[int]:
+    """Yield the processes that were started as helpers for this socket, in our namespaces, whoever starts us apart."""
+    ours = (os.getpid(), os.getppid())
+    places = namespaces("self")
+    for each in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if each.name.isdigit() and int(each.name) not in ours and namespaces(each.name) == places:
+                words = (each / "cmdline").read_bytes().split(b"\0")
+                if os.fsencode(path) in words and any(word.endswith(PROGRAM) for word in words):
+                    yield int(each.name)
+
+
+def namespaces(process: str) -> tuple[str, str]:
+    """Return the network and mount namespaces of a process."""
+    net, mounts = (str(Path(f"/proc/{process}/ns/{kind}").readlink()) for kind in ("net", "mnt"))
+    return net, mounts
+
+
+def kill(pid: int) -> bool:
+    """Kill a process and wait until it is no more; False where it is gone already, or does not go."""
+    try:
+        pinned = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        signal.pidfd_send_signal(pinned, signal.SIGKILL)
+        return bool(select.select([pinned], [], [], PATIENCE)[0])
+    except OSError:
+        return False
+    finally:
+        os.close(pinned)
+
+
 # The socket
 
 
@@ -154,6 +207,19 @@ class Place:
                 if self.lock_path.stat().st_ino == os.fstat(self.lock).st_ino:
                     return True
             os.close(self.lock)
+
+    def take(self) -> None:
+        """Take the lock that a helper which was just killed had. ``OSError`` where another one was faster."""
+        if not self.taken():
+            raise BlockingIOError(errno.EAGAIN, "another helper is starting", str(self.path))
+
+    def served(self) -> bool:
+        """Tell whether whoever has the lock listens where it can be reached, or soon does."""
+        for _ in range(SERVED_ROUNDS):
+            if self.path.exists():
+                return True
+            time.sleep(INHERITANCE_PAUSE)
+        return False
 
     def sign(self, port: int) -> None:
         """Leave in the lock by which netlink port this helper's transactions are known, before the first of them."""

@@ -19,6 +19,7 @@ class Teller:
     def __init__(self) -> None:
         self._known: dict[WorkloadId, Seen] = {}
         self._listeners: set[asyncio.StreamWriter] = set()
+        self._held: list[bytes] | None = None
 
     def tell(self, *sightings: Sighting, at: float | None = None) -> None:
         """Say that these workloads are as they are now (``at``: seconds since the epoch)."""
@@ -44,12 +45,35 @@ class Teller:
             writer.close()
         self._listeners.clear()
 
-    def _say(self, event: RuntimeEvent) -> None:
+    # What a source that fails does
+
+    def hold(self) -> None:
+        """Say nothing from now on."""
+        self._held = [] if self._held is None else self._held
+
+    def lose(self) -> None:
+        """Forget what was not said: whoever listens hears of it when it is listed again."""
+        self._held = [] if self._held is not None else None
+
+    def go_on(self) -> None:
+        """Say what was not said meanwhile, in its order, and go on."""
+        held, self._held = self._held or [], None
+        for line in held:
+            self.say(line)
+
+    def say(self, line: bytes) -> None:
+        """Say a line as it is, be it nonsense."""
+        if self._held is not None:
+            self._held.append(line)
+            return
         for writer in tuple(self._listeners):
             if writer.is_closing():
                 self._listeners.discard(writer)
             else:
-                writer.write(_line(event))
+                writer.write(line)
+
+    def _say(self, event: RuntimeEvent) -> None:
+        self.say(_line(event))
 
 
 @asynccontextmanager
