@@ -41,7 +41,7 @@ class Guarded:
     @property
     def socket(self) -> Path:
         """Where the gate asks it, on the engine's host."""
-        return Path("/run/stockade") / SOCKET
+        return self.state / SOCKET
 
     @property
     def births(self) -> Path:

@@ -351,7 +351,7 @@ class BareEngine(EngineHost):
     """A host without any engine, with one bridge."""
 
     def _open(self) -> None:
-        self._make_host(uplink=True, bridge_nf=False)
+        self._make_host(uplink=True, bridge_nf=True)
         steps = ["mkdir -p /run/netns", "ip link add br0 type bridge", "ip address add 10.98.0.1/24 dev br0"]
         self.on_host("sh", "-ec", "; ".join([*steps, "ip link set br0 up"]))
 
