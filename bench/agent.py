@@ -74,6 +74,7 @@ async def figures(*, quick: bool) -> AsyncIterator[Figure]:
                     up, processes = running
                     await _settled(up, count)
                     await asyncio.sleep(REST)
+                    processes["the holder of the tables"] = nft_helpers(up.state)
                     for each in await _measured(processes, count, idle):
                         yield each
 
@@ -102,7 +103,7 @@ def _one(number: int) -> tuple[str, ...]:
 async def _whole(host: EngineHost) -> AsyncIterator[tuple[Guarded, dict[str, list[int]]]]:
     """Agent and controller in one process."""
     async with guarded(host, NamespaceNursery.follow) as up:
-        yield up, {"stockade up": [up.pid], "its holder of the tables": nft_helpers(up.state)}
+        yield up, {"stockade up": [up.pid]}
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -84,8 +85,12 @@ def bridge_state(called: tuple[bool, bool], *, tracking: bool) -> BridgeState:
 
 def bridges_are_tracked(root: Path = Path("/")) -> bool:
     """Tell whether this kernel can track connections of bridged frames: loaded, loadable or built in."""
-    if (root / "sys/module" / BRIDGE_TRACKING).exists():
-        return True
+    return (root / "sys/module" / BRIDGE_TRACKING).exists() or _can_be_tracked(root)
+
+
+@cache
+def _can_be_tracked(root: Path) -> bool:
+    """Answered once: a running kernel does not change, and the list of its symbols is some ten megabytes."""
     folder = root / "lib/modules" / os.uname().release
     if any(BRIDGE_TRACKING in _reads(folder / each) for each in ("modules.dep", "modules.builtin")):
         return True
