@@ -52,7 +52,7 @@ def host_facts(
     links = list_links(namespace)
     own = frozenset(uplinks)
     called, sessions = inside(namespace, lambda: (bridge_calls(), frozenset(ssh_sessions())))
-    state = bridge_state(called, tracking=bridges_are_tracked())
+    state = bridge_state(called, tracking=_tracked_here())
     return HostFacts(
         Host(
             host,
@@ -85,12 +85,8 @@ def bridge_state(called: tuple[bool, bool], *, tracking: bool) -> BridgeState:
 
 def bridges_are_tracked(root: Path = Path("/")) -> bool:
     """Tell whether this kernel can track connections of bridged frames: loaded, loadable or built in."""
-    return (root / "sys/module" / BRIDGE_TRACKING).exists() or _can_be_tracked(root)
-
-
-@cache
-def _can_be_tracked(root: Path) -> bool:
-    """Answered once: a running kernel does not change, and the list of its symbols is some ten megabytes."""
+    if (root / "sys/module" / BRIDGE_TRACKING).exists():
+        return True
     folder = root / "lib/modules" / os.uname().release
     if any(BRIDGE_TRACKING in _reads(folder / each) for each in ("modules.dep", "modules.builtin")):
         return True
@@ -98,6 +94,12 @@ def _can_be_tracked(root: Path) -> bool:
         return BRIDGE_TRACKING_SYMBOL in (root / "proc/kallsyms").read_bytes()
     except OSError:
         return False
+
+
+@cache
+def _tracked_here() -> bool:
+    """Asked once: a running kernel stays what it is, and the list of its symbols is some ten megabytes."""
+    return bridges_are_tracked()
 
 
 def _bridges(
