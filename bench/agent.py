@@ -22,10 +22,11 @@ from stockade.testing.processes import nft_helpers
 from stockade.wire.api import WorkloadsReply
 
 ROOT = Path(__file__).parents[1]
-WORKLOADS, WORKLOADS_QUICK = 500, 500
+WORKLOADS = 500
 IDLE, IDLE_QUICK = 60.0, 10.0
-REST = 20.0
-"""Seconds between the last change and the first look: an agent that has just been busy is not idle."""
+REST, REST_QUICK = 300.0, 20.0
+"""Seconds between the last change and the first look: what has just come is looked at again at twice its age, and not
+oftener than every five minutes once it is old."""
 PATIENCE = 240.0
 MEGABYTE, TICKS = 1 << 20, os.sysconf("SC_CLK_TCK")
 POLICY = LABELS.format(name="web", role="web") + (
@@ -64,7 +65,7 @@ async def figures(*, quick: bool) -> AsyncIterator[Figure]:
     """Yield what one process takes, then what two take."""
     if os.geteuid() != 0:
         raise StockadeError("a host of many workloads needs root", remedy="run it as root")
-    count, idle = (WORKLOADS_QUICK, IDLE_QUICK) if quick else (WORKLOADS, IDLE)
+    count, idle, rest = (WORKLOADS, IDLE_QUICK, REST_QUICK) if quick else (WORKLOADS, IDLE, REST)
     with tempfile.TemporaryDirectory(prefix="stockade-bench-") as folder:
         for whole in (True, False):
             nursery = NamespaceNursery(Path(folder))
@@ -73,7 +74,7 @@ async def figures(*, quick: bool) -> AsyncIterator[Figure]:
                 async with _whole(host) if whole else _apart(host, Path(folder)) as running:
                     up, processes = running
                     await _settled(up, count)
-                    await asyncio.sleep(REST)
+                    await asyncio.sleep(rest)
                     processes["the holder of the tables"] = nft_helpers(up.state)
                     for each in await _measured(processes, count, idle):
                         yield each
