@@ -232,8 +232,9 @@ class Containerd(EngineHost):
     def _release(self, name: str) -> None:
         """Give a container's addresses back: ``ctr`` does not, and refuses them to the next one of its name."""
         for lease in (self.root / "leases/test").glob("[0-9a-f]*"):
-            if lease.read_text().split()[0] == name:
-                lease.unlink()
+            with contextlib.suppress(FileNotFoundError):  # somebody else's, given back meanwhile
+                if lease.read_text().split()[0] == name:
+                    lease.unlink()
 
     def _configuration(self) -> str:
         template = CONFIG_1 if self.options.version == DEBIAN else CONFIG_2
