@@ -233,7 +233,7 @@ class Containerd(EngineHost):
         """Give a container's addresses back: ``ctr`` does not, and refuses them to the next one of its name."""
         for lease in (self.root / "leases/test").glob("[0-9a-f]*"):
             with contextlib.suppress(FileNotFoundError):  # somebody else's, given back meanwhile
-                if lease.read_text().split()[0] == name:
+                if lease.read_text().split()[:1] == [name]:  # empty: just being given
                     lease.unlink()
 
     def _configuration(self) -> str:
