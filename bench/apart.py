@@ -38,6 +38,7 @@ async def _controller(state: Path) -> None:
 async def _agent(state: Path, name: str, *uplinks: str) -> None:
     from stockade.adapters.conntrack import Conntrack
     from stockade.adapters.gate import GateSocket
+    from stockade.adapters.memory import keep_little
     from stockade.adapters.neighbours import LinkNeighbours
     from stockade.adapters.netlink import LinkPlaces
     from stockade.adapters.nft import NftKernel
@@ -50,6 +51,7 @@ async def _agent(state: Path, name: str, *uplinks: str) -> None:
     from stockade.controller.logs import log_to
     from stockade.core.model.ids import HostId
 
+    keep_little()
     log_to()
     host, settings, clock = HostId(name), resolve(NO_FLAGS), SystemClock()
     settings.run.mkdir(parents=True, exist_ok=True)
