@@ -37,7 +37,14 @@ class Cradle(Protocol):
 
 
 async def births(
-    cradle: Cradle, watch: Watch, program: str, count: int, *, first: int = 1, pause: float = 0.25
+    cradle: Cradle,
+    watch: Watch,
+    program: str,
+    count: int,
+    *,
+    first: int = 1,
+    pause: float = 0.25,
+    patience: float = PATIENCE,
 ) -> list[Born]:
     """Bear so many, at least ``pause`` seconds apart; return what came of each, in order."""
     room = asyncio.Semaphore(ALIVE)
@@ -47,7 +54,7 @@ async def births(
             await room.acquire()
             watch.expect(number, cradle.address(number))
             await cradle.bear(number, watch.argv(program, number))
-            lives.append(asyncio.create_task(_life(cradle, watch, number, room)))
+            lives.append(asyncio.create_task(_life(cradle, watch, number, room, patience)))
             await asyncio.sleep(pause)
             _fail_early(lives)
         return list(await asyncio.gather(*lives))
@@ -57,11 +64,26 @@ async def births(
         await asyncio.gather(*lives, return_exceptions=True)
 
 
-async def _life(cradle: Cradle, watch: Watch, number: int, room: asyncio.Semaphore) -> Born:
+async def births_at_once(
+    cradle: Cradle, watch: Watch, program: str, count: int, *, first: int, patience: float = PATIENCE
+) -> list[Born]:
+    """Bear so many at the same time; return what came of each, in order."""
+    numbers = range(first, first + count)
+    for number in numbers:
+        watch.expect(number, cradle.address(number))
+
+    async def whole(number: int) -> Born:
+        await cradle.bear(number, watch.argv(program, number))
+        return await _life(cradle, watch, number, None, patience)
+
+    return list(await asyncio.gather(*map(whole, numbers)))
+
+
+async def _life(cradle: Cradle, watch: Watch, number: int, room: asyncio.Semaphore | None, patience: float) -> Born:
     """Wait until a newborn may talk, and for its first connection; then take it away."""
     try:
-        if not await _within(PATIENCE, lambda: watch.arrived(number)):
-            raise StockadeError(f"newborn {number} was not let talk within {PATIENCE:.0f} s")
+        if not await _within(patience, lambda: watch.arrived(number)):
+            raise StockadeError(f"newborn {number} was not let talk within {patience:.0f} s")
         await asyncio.sleep(REST)
         watch.leave(number)
         await _within(STANDING, lambda: watch.connected(number))
@@ -69,7 +91,8 @@ async def _life(cradle: Cradle, watch: Watch, number: int, room: asyncio.Semapho
         await cradle.bury(number)
         return watch.born(number)
     finally:
-        room.release()
+        if room is not None:
+            room.release()
 
 
 async def _within(seconds: float, happens: Callable[[], bool]) -> bool:

@@ -33,12 +33,19 @@ _WORDS = struct.Struct("<9Q")
 
 def compiled(folder: Path) -> Path:
     """Return the newborn's program, compiled into a folder. Raises ``StockadeError`` where there is no compiler."""
+    return built(SOURCE, folder / "newborn")
+
+
+def built(source: Path, program: Path, *words: str) -> Path:
+    """Compile a program that needs no library. Raises ``StockadeError`` where there is no compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise StockadeError("births cannot be measured: there is no C compiler", remedy="apt-get install gcc libc6-dev")
-    program = folder / "newborn"
     done = subprocess.run(
-        [compiler, "-O2", "-static", "-o", str(program), str(SOURCE)], capture_output=True, text=True, check=False
+        [compiler, "-O2", "-static", *words, "-o", str(program), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise StockadeError(f"births cannot be measured: {done.stderr.strip()}", remedy="apt-get install gcc libc6-dev")

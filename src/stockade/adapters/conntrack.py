@@ -34,8 +34,9 @@ FILTER_SRC, FILTER_DST = 1, 2
 STATS_ENTRIES, STATS_LIMIT = 1, 2
 CPU_DROP, CPU_EARLY_DROP = 10, 11
 ICMP, ICMPV6 = 1, 58
-FEW = 8
-"""Up to so many addresses the kernel looks for each by itself; beyond, one walk through everything is quicker."""
+WALK = 1500
+"""A walk in which the kernel looks for an address goes through every bucket: that takes as long as to read about so
+many entries here."""
 PATIENCE = 5.0
 CHUNK = 1 << 18
 CLONE_NEWNET = 0x40000000
@@ -83,8 +84,7 @@ class Conntrack:
 
     def fill(self) -> Fill:
         """Return how full the table is."""
-        (whole,) = self._replies(STATS, 0) or [b""]
-        told = attributes(whole[20:])
+        told = self._stats()
         lost = 0
         for content in self._replies(STATS_CPU, DUMP):
             cpu = attributes(content[20:])
@@ -97,11 +97,18 @@ class Conntrack:
 
     # within
 
+    def _stats(self) -> dict[int, bytes]:
+        (whole,) = self._replies(STATS, 0) or [b""]
+        return attributes(whole[20:])
+
+    def _entries(self) -> int:
+        return number(self._stats().get(STATS_ENTRIES))
+
     def _found(self, wanted: frozenset[bytes]) -> list[bytes]:
         """Return the entries that have one of these addresses anywhere, before the first of them is deleted."""
-        walks = [(0, b"")]
-        if len(wanted) <= FEW:
-            walks = [walk for each in sorted(wanted) for walk in filters(each)]
+        walks = [walk for each in sorted(wanted) for walk in filters(each)]
+        if self._entries() <= WALK * (len(walks) - 1):
+            walks = [(0, b"")]
         found: dict[bytes, bytes] = {}
         for family, body in walks:
             for data in self._dump(body, family):

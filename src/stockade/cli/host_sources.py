@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from stockade.adapters.containerd import ContainerdRuntime
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
 from stockade.adapters.namespaces import MachinesRuntime, NamespacesRuntime
@@ -100,6 +99,8 @@ class Sources:
     def _containerd(self) -> Iterator[Runtime]:
         path = Path(self._settings.containerd_address.removeprefix("unix://"))
         if self._wanted.follows(self._wanted.containerd, there=path.is_socket()):
+            from stockade.adapters.containerd import ContainerdRuntime  # HTTP/2 takes 8 MB: only where it is spoken
+
             _required("containerd", path, "CONTAINERD_ADDRESS", "--containerd")
             yield ContainerdRuntime(
                 self._host, places=self._places, clock=self._clock, jitter=random.random, socket=str(path)

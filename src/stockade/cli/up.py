@@ -65,6 +65,7 @@ async def _live(
 ) -> Exit:
     from stockade.adapters.conntrack import Conntrack
     from stockade.adapters.gate import GateSocket
+    from stockade.adapters.memory import keep_little
     from stockade.adapters.neighbours import LinkNeighbours
     from stockade.adapters.netlink import LinkPlaces
     from stockade.adapters.nft import NftKernel
@@ -82,6 +83,7 @@ async def _live(
     from stockade.core.model.ids import HostId
     from stockade.wire.api import Setting
 
+    keep_little()
     log_to()
     ended = _until_told()
     name = HostId(host or socket.gethostname())

@@ -72,9 +72,11 @@ DEFAULTS = ContainerdOptions()
 class Containerd(EngineHost):
     """A running containerd, from ``with Containerd() as containerd`` (or ``async with``) to the end of the block."""
 
-    def __init__(self, options: ContainerdOptions = DEFAULTS) -> None:
+    def __init__(self, options: ContainerdOptions = DEFAULTS, *, files: Mapping[str, bytes] | None = None) -> None:
+        """``files`` (path → content) are in every container, executable."""
         super().__init__(own_cgroups=True)
         self.options = options
+        self._files = dict(files or {})
         self._programs: tuple[Path, ...] = ()
         self._imported: set[str] = set()
         self._pods = Pods(Path())
@@ -230,8 +232,9 @@ class Containerd(EngineHost):
     def _release(self, name: str) -> None:
         """Give a container's addresses back: ``ctr`` does not, and refuses them to the next one of its name."""
         for lease in (self.root / "leases/test").glob("[0-9a-f]*"):
-            if lease.read_text().split()[0] == name:
-                lease.unlink()
+            with contextlib.suppress(FileNotFoundError):  # somebody else's, given back meanwhile
+                if lease.read_text().split()[:1] == [name]:  # empty: just being given
+                    lease.unlink()
 
     def _configuration(self) -> str:
         template = CONFIG_1 if self.options.version == DEBIAN else CONFIG_2
@@ -254,7 +257,7 @@ class Containerd(EngineHost):
     def _write_spec(self, name: str, change: Callable[[Spec], Spec], command: Sequence[str]) -> Path:
         root = self.root / "rootfs"
         if not root.exists():
-            with tarfile.open(fileobj=io.BytesIO(root_archive({}))) as archive:
+            with tarfile.open(fileobj=io.BytesIO(root_archive(self._files))) as archive:
                 archive.extractall(root, filter="fully_trusted")
         spec = self._default_spec()
         spec["root"] = {"path": str(root)}
@@ -270,14 +273,17 @@ class Containerd(EngineHost):
             return
         path = self.root / "images.tar"
         if not path.exists():
-            path.write_bytes(images())
+            path.write_bytes(images(self._files))
         self.ctr("images", "import", str(path), namespace=namespace)
         self._imported.add(namespace)
 
 
-def images() -> bytes:
-    """Return busybox as an archive of two images, as ``docker save`` writes it; the second one only sleeps."""
-    layer = root_archive({})
+def images(more: Mapping[str, bytes]) -> bytes:
+    """Return busybox as an archive of two images, as ``docker save`` writes it; the second one only sleeps.
+
+    ``more``: files (path → content) that are in both, executable.
+    """
+    layer = root_archive(more)
     files = {"layer.tar": layer}
     manifest = []
     for name, command in ((IMAGE, ["/bin/sh"]), (PAUSE_IMAGE, ["/bin/sleep", "2000000000"])):

@@ -43,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Of one processor, that looking may take while nothing happens: looks are as far apart as that asks for."""
     busy_share: float = 0.05
     """The same while something does."""
+    within_share: float = 0.25
+    """The same for looking into namespaces, again and again: a link that is nobody's may be any linkless one's."""
     thorough: float = 10.0
     """Between looks that ask every process."""
     young: float = 3.0
@@ -107,6 +109,8 @@ class Census:
         self._whole = _is_in(1, self.own)
         self._searched: frozenset[str] = frozenset()
         self._spent = 0.0
+        self.spent = 0.0
+        """Seconds of a processor that the last look took within namespaces."""
 
     def look(
         self,
@@ -131,7 +135,7 @@ class Census:
         self._settle(now, moved)
         if thorough:
             self._search(strangers, there, now)
-        self.costs[thorough] = time.thread_time() - began - self._spent
+        self.costs[thorough], self.spent = time.thread_time() - began - self._spent, self._spent
 
     # Who is where
 

@@ -136,7 +136,8 @@ class NamespacesRuntime:
 
     async def _pause(self) -> None:
         """Wait until something happens, or it is time to look anyway."""
-        await asyncio.sleep(max(TOGETHER, self.census.costs[False] / self._settings.busy_share))
+        busy = self.census.costs[False] / self._settings.busy_share
+        await asyncio.sleep(max(TOGETHER, busy, self.census.spent / self._settings.within_share))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(self._waits(), self._apart(thorough=False))):
                 await self._woken.wait()

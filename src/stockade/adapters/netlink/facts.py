@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -51,7 +52,7 @@ def host_facts(
     links = list_links(namespace)
     own = frozenset(uplinks)
     called, sessions = inside(namespace, lambda: (bridge_calls(), frozenset(ssh_sessions())))
-    state = bridge_state(called, tracking=bridges_are_tracked())
+    state = bridge_state(called, tracking=_tracked_here())
     return HostFacts(
         Host(
             host,
@@ -93,6 +94,12 @@ def bridges_are_tracked(root: Path = Path("/")) -> bool:
         return BRIDGE_TRACKING_SYMBOL in (root / "proc/kallsyms").read_bytes()
     except OSError:
         return False
+
+
+@cache
+def _tracked_here() -> bool:
+    """Asked once: a running kernel stays what it is, and the list of its symbols is some ten megabytes."""
+    return bridges_are_tracked()
 
 
 def _bridges(

@@ -170,15 +170,24 @@ class Surroundings:
 
 def switches(root: Path = Path("/proc/sys")) -> tuple[tuple[str, int], ...]:
     """Return settings that our judgement rests on, by path under /proc/sys; those that are not there are left out."""
-    paths = [root / "net/bridge" / name for name in ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")]
-    folder = root / "net/ipv4/conf"
+    paths = [f"net/bridge/{name}" for name in ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")]
     with contextlib.suppress(OSError):
-        paths += [folder / name / "route_localnet" for name in sorted(os.listdir(folder))]  # noqa: PTH208 - quicker
+        links = sorted(os.listdir(root / "net/ipv4/conf"))  # noqa: PTH208 - quicker
+        paths += [f"net/ipv4/conf/{name}/route_localnet" for name in links]
     found = []
     for path in paths:
         with contextlib.suppress(OSError, ValueError):
-            found.append((str(path.relative_to(root)), int(path.read_text(encoding="ascii"))))
+            found.append((path, _read_number(f"{root}/{path}")))
     return tuple(found)
+
+
+def _read_number(path: str) -> int:
+    """There is one for each link, and they are read every few seconds: nothing is done for each but what must be."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(file, 32))
+    finally:
+        os.close(file)
 
 
 def tracked(root: Path = Path("/proc/sys")) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,9 @@ from stockade.seams.places import Tap
 from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
 
 ROUND = 1.0
-"""Seconds between two looks at the host's processes."""
+"""Seconds between two looks at the host's processes, at least."""
+SHARE = 0.005
+"""Of one processor, that they may take: where there are many processes, looks are farther apart."""
 BURST, BREATH = 64, 0.05
 """Frames of one link that are read in one go, and the seconds after which it is listened to again: who talks without
 end is heard a thousand times a second, and costs no more.
@@ -70,6 +73,7 @@ class QemuRuntime:
         self._taps: Mapping[str, Tap] = {}
         self._macs: dict[str, str] = {}
         self._moved = asyncio.Event()
+        self._cost = 0.0
 
     @property
     def refused(self) -> int:
@@ -97,16 +101,19 @@ class QemuRuntime:
                     yield event
                 said = now
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._moved.wait(), ROUND)
+                    await asyncio.wait_for(self._moved.wait(), max(ROUND, self._cost / SHARE))
         finally:
             for port in list(self._ears):
                 self._deafen(port)
 
     def _look(self) -> tuple[Machine, ...]:
-        """Read what runs; in a thread."""
-        self._taps = self._taps_now()
-        known = domains.domains(self._libvirt)
-        found = (_machine(each, known.get(each.pid)) for each in processes.machines(self._proc))
+        """Read what runs; in a thread. Links are listed only for somebody who may have one: there may be many."""
+        began = time.thread_time()
+        running = tuple(processes.machines(self._proc))
+        self._taps = self._taps_now() if running else {}
+        known = domains.domains(self._libvirt) if running else {}
+        found = tuple(_machine(each, known.get(each.pid)) for each in running)
+        self._cost = time.thread_time() - began
         return tuple(each for each in found if each.cards)
 
     def _seen(self, found: tuple[Machine, ...]) -> Iterator[Seen]:
