@@ -1,6 +1,7 @@
 """What the kernel says of links and addresses, as values."""
 
 import ipaddress
+from functools import cached_property
 
 import msgspec
 
@@ -66,19 +67,27 @@ class AddressesSeen(msgspec.Struct, frozen=True):
         return tuple(sorted({Prefix(str(each)) for each in networks if not each.is_link_local}))
 
 
-class LinksListed(msgspec.Struct, frozen=True):
-    """Everything there is, by index: what is not in it is gone."""
+class LinksListed(msgspec.Struct, frozen=True, dict=True):
+    """Everything there is, by index: what is not in it is gone. Asked by index, it answers at once, however many."""
 
     links: tuple[LinkSeen, ...] = ()
     addresses: tuple[AddressesSeen, ...] = ()
 
+    @cached_property
+    def _links(self) -> dict[int, LinkSeen]:
+        return {each.index: each for each in self.links}
+
+    @cached_property
+    def _addresses(self) -> dict[int, AddressesSeen]:
+        return {each.index: each for each in self.addresses}
+
     def link(self, index: int) -> LinkSeen | None:
         """Return a link by its index."""
-        return next((each for each in self.links if each.index == index), None)
+        return self._links.get(index)
 
     def of(self, index: int) -> AddressesSeen:
         """Return the addresses of a link."""
-        return next((each for each in self.addresses if each.index == index), AddressesSeen(index, ()))
+        return self._addresses.get(index) or AddressesSeen(index, ())
 
 
 LinkEvent = LinksListed | LinkSeen | LinkGone | AddressesSeen
