@@ -20,6 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 CORE_TESTS = Path(__file__).parent / "core"
 KINDS = ("real", "docker", "fault", "guest")
 TOGETHER = (
+    "tests/births/",
     "tests/docker/",
     "tests/podman/",
     "tests/containerd/",

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contained import HOST, OUTSIDE, Contained, addresses_of, contained
 
+from contained import HOST, OUTSIDE, Contained, addresses_of, contained
 from stockade.cli.exits import Exit
 from stockade.core.model.inventory import WorkloadKind
 from stockade.core.model.net import Protocol
