@@ -135,10 +135,10 @@ async def port_moved(on: Ground, dice: Random) -> AsyncIterator[None]:
 async def link_flaps(on: Ground, dice: Random) -> AsyncIterator[None]:
     """A link goes down and up."""
     port = on.port(dice.choice(("web-1", "api-1", "db-1", "prometheus")))
-    for _ in range(5):
-        await on.must("ip", "link", "set", port, "down")
-        await asyncio.sleep(dice.uniform(0, 0.1))
-        await on.must("ip", "link", "set", port, "up")
+    up, down = f"link set {port} up\n", f"link set {port} down\n"
+    await on.must("ip", "-batch", "-", given=(down + up) * 4 + down)
+    await asyncio.sleep(dice.uniform(0, 0.2))
+    await on.must("ip", "-batch", "-", given=up)
     yield
 
 
