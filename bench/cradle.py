@@ -139,8 +139,8 @@ def figures_of_records(kind: str, records: Sequence[BirthView]) -> Iterator[Figu
 
 
 def control(kind: str, found: Sequence[Born]) -> Iterator[Figure]:
-    """Yield what one newborn did without policy: that it could have been seen."""
+    """Yield what newborns did without policy: that it could have been seen."""
     passed, reached = sum(each.passed for each in found), sum(each.last.scanned for each in found)
-    name = f"a birth, {kind}, without policy"
+    name = f"{len(found):,} births, {kind}, without policy" if len(found) > 1 else f"a birth, {kind}, without policy"
     yield at_least(f"{name}: packets passed", passed, "packets", 1, "the control")
     yield at_least(f"{name}: packets that reached it", reached, "packets", 1, "the control")

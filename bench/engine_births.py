@@ -15,6 +15,8 @@ from bench.stopwatch import Stopwatch
 from stockade.wire.api import BirthsReply, CompletenessReply
 
 LATE = 120.0
+FREE = 5
+"""Births without policy. Whoever scans asks for a link address once a second, so that one alone may go unmet."""
 """Seconds within which a newborn must be let talk where it was starved, or one of many."""
 CENSUS = 35.0
 """Seconds until an agent has told again how soon its sources tell."""
@@ -38,7 +40,7 @@ spec:
 
 
 async def engine_births(nursery: Nursery, count: int, many: int, starved: int) -> AsyncIterator[Figure]:
-    """Let ``count`` workloads be born, then ``many`` at once, then some while all starve, then one without policy."""
+    """Let ``count`` workloads be born, then ``many`` at once, then some while all starve, then some without policy."""
     kind, program = nursery.kind, nursery.program
     async with nursery.host, guarded(nursery.host, nursery.follow) as up:
         stopwatch = await _ready(nursery, up)
@@ -61,7 +63,7 @@ async def engine_births(nursery: Nursery, count: int, many: int, starved: int) -
                     yield each
             first += starved
             await up.opened()
-            for each in control(kind, await births(nursery, watch, program, 1, first=first, patience=LATE)):
+            for each in control(kind, await births(nursery, watch, program, FREE, first=first, patience=LATE)):
                 yield each
 
 

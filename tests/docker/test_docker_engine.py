@@ -1,7 +1,6 @@
 """The engine for tests keeps its word: it starts, restarts, and leaves nothing behind."""
 
 import asyncio
-import contextlib
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stockade.testing.engine import Engine, EngineError, EngineOptions
+from stockade.testing.processes import network_namespaces as namespaces
 
 pytestmark = pytest.mark.docker
 
@@ -43,18 +43,8 @@ def _said(*words: str) -> list[str]:
     return [line for line in lines if not line.endswith(" ps")]
 
 
-def namespaces() -> set[str]:
-    """The network namespaces that any process is in."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            found.add(str((process / "ns" / "net").readlink()))
-    return found
-
-
-def inside_of(engine: Engine) -> set[str]:
-    pids = [engine.host_pid, engine.daemon_pid, *map(engine.pid, engine.docker("ps", "-q").split())]
-    return {str(Path(f"/proc/{pid}/ns/net").readlink()) for pid in pids}
+def inside_of(engine: Engine) -> set[int]:
+    return namespaces((engine.host_pid, engine.daemon_pid, *map(engine.pid, engine.docker("ps", "-q").split())))
 
 
 def cgroups_of(name: str) -> list[Path]:
@@ -117,17 +107,17 @@ def test_nothing_is_left_behind_by_a_test_that_is_killed(folder):
     words = [sys.executable, "-c", ORPHAN]
     opener = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
     root, pid = opener.stdout.readline().split()
-    inside = str(Path(f"/proc/{pid}/ns/net").readlink())
+    inside = namespaces((int(pid),))
     assert Path(root).exists()
-    assert inside in namespaces()
+    assert inside <= namespaces()
     opener.kill()
     opener.communicate()
     for _ in range(200):
-        if machine(folder) == before and inside not in namespaces() and not cgroups_of(Path(root).name):
+        if machine(folder) == before and not inside & namespaces() and not cgroups_of(Path(root).name):
             return
         time.sleep(0.1)
     assert (machine(folder), cgroups_of(Path(root).name)) == (before, [])
-    assert inside not in namespaces()
+    assert not inside & namespaces()
 
 
 def test_containers_reach_each_other_the_host_and_outside(engine):

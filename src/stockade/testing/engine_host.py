@@ -268,11 +268,14 @@ class EngineHost:
         return f"for c in {folders}; do echo $$ > $c/cgroup.procs; done; "
 
     def _own_trees(self) -> None:
-        """Mount each cgroup tree as the host sees it: what is its root there is the host's own cgroup."""
-        lines = []
+        """Mount each cgroup tree as the host sees it: what is its root there is the host's own cgroup.
+
+        A tree that another host's end takes from it at this moment cannot be mounted before that is over.
+        """
+        lines = ['again() { for round in $(seq 50); do "$@" 2>/dev/null && return; sleep 0.1; done; "$@"; }']
         for tree in _every_hierarchy():
             kind, options = _mounted(tree)
-            lines += [f"umount {tree}", f"mount -t {kind} -o {options} cgroup {tree}"]
+            lines += [f"umount {tree}", f"again mount -t {kind} -o {options} cgroup {tree}"]
         self.on_host("sh", "-ec", "\n".join(lines))
 
     def _folders(self) -> Iterator[Path]:
