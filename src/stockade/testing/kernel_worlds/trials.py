@@ -228,7 +228,10 @@ class Trials:
     def _service(self, protocol: Protocol, family: int) -> int:
         if protocol is Protocol.ICMP:
             return self.random.choice((8, 8, 13)) * 256 if family == 4 else 128 * 256
-        return self.random.choice(SERVICES[protocol])
+        port = self.random.choice(SERVICES[protocol])
+        if not self.ground.lab.topology.bridge_nf and protocol is Protocol.UDP and _is_untracked(port):
+            return UNTRACKED_PORTS[0] - 1  # where a bridge tracks, it has done so before anybody can say not to
+        return port
 
     def _through_doors(self, path: Path) -> Iterator[Trial]:
         for door in self.ground.doors:
@@ -263,7 +266,7 @@ class Trials:
 
     def _trial(self, path: Path, source: Spot, destination: Spot, protocol: Protocol, family: int, sender: str,
                address: str, port: int, door: Door | None = None) -> Trial:  # fmt: skip
-        untracked = protocol is Protocol.UDP and UNTRACKED_PORTS[0] <= port <= UNTRACKED_PORTS[1]
+        untracked = protocol is Protocol.UDP and _is_untracked(port)
         sport = next(self._ports) if untracked else 0
         spoken = Protocol.ICMPV6 if protocol is Protocol.ICMP and family == 6 else protocol
         probe = Probe(source.name, destination.name, spoken, port, family, address, sender, sport)
@@ -352,6 +355,10 @@ def disagreement(trial: Trial, result: Result) -> str:
     silent = result.outcome in (Outcome.TIMED_OUT, Outcome.NOT_SENT) or trial.loopback
     silent = silent or result.detail in NOBODY_ANSWERS
     return "" if silent and not result.answered and not result.delivered else "the oracle denies it"
+
+
+def _is_untracked(port: int) -> bool:
+    return UNTRACKED_PORTS[0] <= port <= UNTRACKED_PORTS[1]
 
 
 def _of(spot: Spot, family: int) -> list[str]:
