@@ -17,7 +17,7 @@ from pathlib import Path
 from debian import ROOT
 
 BASE = "35a69495aa7da348aab0a516d020797ec896b5f8"
-COPIED = ("src", "examples", "pyproject.toml", "uv.lock", "README.md", "LICENSE")
+COPIED = ("src", "examples", "pyproject.toml", "hatch_build.py", "uv.lock", "README.md", "LICENSE")
 EDITS = (
     ("src/stockade/__init__.py", '__version__ = "', '__version__ = "1!'),
     ("src/stockade/wire/__init__.py", "\nPROTOCOL = 1\n", "\nPROTOCOL = 1001\n"),

@@ -6,6 +6,7 @@ namespaces by their inode numbers, wherever a process is still in them or holds 
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,14 +35,27 @@ class Traces(msgspec.Struct, frozen=True):
 
 
 def traces(mark: str = "", folders: Iterable[Path] = ()) -> Traces:
-    """Look at marked processes, at this process's own links, mounts and nft tables, and at what is in folders."""
+    """Look at marked processes, at this process's own links, mounts and nft tables, and at what is in folders.
+
+    What is mounted in somebody else's temporary folder is theirs.
+    """
+    folders = tuple(folders)
     return Traces(
         processes=frozenset(f"{pid} {name}" for pid, name in marked(mark)) if mark else frozenset(),
         links=frozenset(os.listdir("/sys/class/net")),  # noqa: PTH208 - the names alone
-        mounts=frozenset(" ".join(line.split()[3:5]) for line in _lines(Path("/proc/self/mountinfo"))),
+        mounts=frozenset(
+            " ".join(words[3:5])
+            for line in _lines(Path("/proc/self/mountinfo"))
+            if not _foreign(Path((words := line.split())[4]), folders)
+        ),
         tables=frozenset(_tables()),
         files=frozenset(str(path) for folder in folders for path in folder.rglob("*")),
     )
+
+
+def _foreign(point: Path, folders: Iterable[Path]) -> bool:
+    ours = any(point.is_relative_to(folder) for folder in folders) or "stockade-" in str(point)
+    return point.is_relative_to(tempfile.gettempdir()) and not ours
 
 
 def marked(mark: str) -> list[tuple[int, str]]:
