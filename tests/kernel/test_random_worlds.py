@@ -27,7 +27,7 @@ KNOWN = {
     7152: "a live connection, ",  # kept by its rule through a published port, and its sender has no labels any more
     7176: "published, from the ",  # somebody else claims the host's own addresses, from which its proxies speak
 }
-"""Differences that are understood and not mended (docs/limits.md), by seed: what is allowed is lost. May only shrink."""
+"""Differences that are understood and not mended (docs/limits.md), by seed: what is allowed is lost. It may shrink."""
 
 FIRST_SEED = 7000
 """Worlds of a run, unless ``STOCKADE_SEED`` says others (``STOCKADE_SEED=random``: any)."""
