@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from stockade.core.model.ids import HostId
 from stockade.wire import AgentMessage, Assignment, Counters
 
 WAIT = 30.0
@@ -49,7 +50,6 @@ async def _agent(state: Path, name: str, *uplinks: str) -> None:
     from stockade.cli.settings import NO_FLAGS, resolve
     from stockade.controller.clock import SystemClock
     from stockade.controller.logs import log_to
-    from stockade.core.model.ids import HostId
 
     keep_little()
     log_to()
@@ -89,13 +89,13 @@ class ApiLink:
         from stockade.cli.client import Client
         from stockade.wire.api import AssignmentReply, ReportReply, ReportRequest
 
-        self._host = host
+        self._host = HostId(host)
         self._asks, self._says = Client(socket), Client(socket)
         self._request, self._reply, self._assigned = ReportRequest, ReportReply, AssignmentReply
 
     async def generation(self) -> int:
         """Return the last generation of this host's reports that the controller has stored."""
-        return await self.say(Counters(self._host, (), (), 0, 0))  # type: ignore[arg-type]
+        return await self.say(Counters(self._host))
 
     async def say(self, message: AgentMessage) -> int:
         """Deliver a message."""

@@ -32,12 +32,12 @@ LONGEST = 8192
 
 
 class GateSocket:
-    """Implements ``seams.gate.Gate``. ``folders``: where the socket is, and where the state is."""
+    """Implements ``seams.gate.Gate``. ``run``: the folder of the socket; ``state``: of what outlives a boot."""
 
     def __init__(self, host: HostId, run: Path, state: Path, *, places: Places, clock: Clock) -> None:
         self._host = host
         self._path = run / SOCKET
-        self._files = (run / BIRTHS, state / BIRTHS)
+        self._files = tuple(dict.fromkeys((run / BIRTHS, state / BIRTHS)))
         self._places = places
         self._clock = clock
         self._told: asyncio.Queue[RuntimeEvent] = asyncio.Queue()

@@ -20,7 +20,7 @@ REMEMBERED = 10.0
 UNTOLD = 1000
 """Findings that came and went and are kept until they are heard."""
 OBJECT = "inet stockade, bridge stockade"
-REMEDY = "find out why it changes them; `stockade audit` has every time"
+REMEDY = "find out why it changes them; `stockade log` has every time"
 
 Commands = tuple[Command, ...]
 

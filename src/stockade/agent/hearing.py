@@ -10,6 +10,7 @@ from collections import deque
 
 from stockade.core.model.census import DELAY_BOUNDS, SourceTally
 from stockade.core.model.ids import WorkloadId
+from stockade.core.percentiles import percentile
 from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
 
 NEWEST = 1024
@@ -84,13 +85,8 @@ class _Source:
             discovered=sum(self._buckets),
             delay_sum=self._sum,
             buckets=tuple(self._buckets),
-            p50=_percentile(ordered, 0.50),
-            p99=_percentile(ordered, 0.99),
+            p50=percentile(ordered, 0.50),
+            p99=percentile(ordered, 0.99),
             interrupted=self.interrupted,
             lost=self.lost,
         )
-
-
-def _percentile(ordered: list[float], share: float) -> float | None:
-    """Return the nearest-rank percentile; None of nothing."""
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else None

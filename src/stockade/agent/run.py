@@ -81,8 +81,8 @@ class Agent:
     a descriptor that becomes readable when nobody holds them any more. ``losses`` says what the sources had to leave
     out, by their names. ``neighbours`` tells endpoints that were just admitted of their neighbours. At the ``gate``
     runtimes ask before they start anything. ``surveys`` yields what the kernel shows of who is there, first at once.
-    ``inspection``
-    looks at what stands around our tables; without it nothing is judged there, and nobody is told that it is clean.
+    ``inspection`` looks at what stands around our tables; without it nothing is judged there, and nobody is told that
+    it is clean.
     """
 
     def __init__(

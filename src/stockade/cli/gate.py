@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
+from stockade.adapters.gate import BIRTHS, SOCKET
 from stockade.cli.exits import Exit
 from stockade.cli.gate_files import Disk, Edits, asked
 from stockade.cli.output import ALLOWED, DENIED, UNKNOWN, Span, View, columns, line, remark, show
@@ -120,7 +121,7 @@ def status(*, root: Root = Path("/"), common: Common = NO_FLAGS) -> int:
     settings = resolve(common)
     disk = Disk(settings.state, settings.docker_host, root)
     gates = tuple(_view(disk, target, _call(settings, disk)) for target in TARGETS.values())
-    reply = GateReply(gates=gates, agent=asked(settings.run / "gate.sock"))
+    reply = GateReply(gates=gates, agent=asked(settings.run / SOCKET))
     deliver(settings, reply, gate_view)
     used = [each for each in gates if each.state != "not installed"]
     return Exit.LOOK if any(each.problems for each in used) or (used and reply.agent) else Exit.DONE
@@ -147,9 +148,10 @@ def _view(disk: Disk, target: Target, call: Call) -> GateView:
     files = disk.read(target)
     there = tuple(path for path, text in files.items() if text is not None)
     try:
-        if not target.take({**files, **disk.needed(target, files)}):
+        everything = {**files, **disk.needed(target, files)}
+        if not target.take(everything):
             return GateView(target.name, target.title, "not installed", there)
-        missing = target.put({**files, **disk.needed(target, files)}, call)
+        missing = target.put(everything, call)
     except CannotEdit as problem:
         return GateView(target.name, target.title, "partly", there, (problem.message,))
     doubts = tuple(filter(None, (disk.doubtful(each) for each in disk.programs(target, call))))
@@ -176,7 +178,7 @@ def _target(name: str) -> Target:
 
 
 def _call(settings: Settings, disk: Disk) -> Call:
-    return Call(disk.program(), str(settings.run / "gate.sock"), str(settings.state / "births"))
+    return Call(disk.program(), str(settings.run / SOCKET), str(settings.state / BIRTHS))
 
 
 def _agreed(files: Files, edits: Edits, question: str, heed: tuple[str, ...], *, yes: bool) -> bool:

@@ -69,12 +69,10 @@ async def _live(
     from stockade.adapters.neighbours import LinkNeighbours
     from stockade.adapters.netlink import LinkPlaces
     from stockade.adapters.nft import NftKernel
-    from stockade.adapters.own_files import tighten
     from stockade.agent.run import Agent
     from stockade.agent.state import AssignmentFile
     from stockade.cli.host_sources import Sources, doctor
     from stockade.cli.inspection import HostInspection
-    from stockade.cli.notifying import tell_manager
     from stockade.controller.clock import SystemClock
     from stockade.controller.http.server import access_for
     from stockade.controller.link import DirectLink
@@ -87,11 +85,7 @@ async def _live(
     log_to()
     ended = _until_told()
     name = HostId(host or socket.gethostname())
-    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings.socket.parent.mkdir(parents=True, exist_ok=True)
-    settings.run.mkdir(parents=True, exist_ok=True)
-    tighten(settings.state)
-    os.umask(0o077)  # what is made from here on is ours alone; the API socket is opened to whom it is for
+    _make_folders(settings)
     sources = Sources(name, settings, wanted)
     shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
     tracking = Conntrack()
@@ -123,17 +117,35 @@ async def _live(
         )
         running = asyncio.create_task(agent.run())
         remark(f"Stockade is up on {name}. In another terminal: stockade status")
-        tell_manager("READY=1")
-        await asyncio.wait((running, asyncio.create_task(ended.wait())), return_when=asyncio.FIRST_COMPLETED)
-        tell_manager("STOPPING=1")
-        running.cancel()
-        (came_of_it,) = await asyncio.gather(running, return_exceptions=True)
-        if isinstance(came_of_it, Exception):
-            raise came_of_it
+        await _until_over(running, ended)
     kernel.helper.close()
     tracking.close()
     remark("Stockade has stopped. What was enforced stays in force; to open everything: stockade off")
     return Exit.DONE
+
+
+def _make_folders(settings: Settings) -> None:
+    """Make what is not there. What is made from here on is ours alone; the API's socket is opened to whom it is for."""
+    from stockade.adapters.own_files import tighten
+
+    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.socket.parent.mkdir(parents=True, exist_ok=True)
+    settings.run.mkdir(parents=True, exist_ok=True)
+    tighten(settings.state)
+    os.umask(0o077)
+
+
+async def _until_over(running: "asyncio.Task[None]", ended: asyncio.Event) -> None:
+    """Wait until somebody ends it, or it fails, and tell the service manager."""
+    from stockade.cli.notifying import tell_manager
+
+    tell_manager("READY=1")
+    await asyncio.wait((running, asyncio.create_task(ended.wait())), return_when=asyncio.FIRST_COMPLETED)
+    tell_manager("STOPPING=1")
+    running.cancel()
+    (came_of_it,) = await asyncio.gather(running, return_exceptions=True)
+    if isinstance(came_of_it, Exception):
+        raise came_of_it
 
 
 def _until_told() -> asyncio.Event:

@@ -1,10 +1,11 @@
 """Births counted for metrics, and what became of many, by runtime. The records themselves are in the store. Pure."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import accumulate
 
 from stockade.core.model.ids import WorkloadId
+from stockade.core.percentiles import percentile
 from stockade.seams.store import Birth
 from stockade.wire import BirthRecord
 from stockade.wire.api import RuntimeBirths
@@ -75,16 +76,11 @@ def _summary(runtime: str, records: list[BirthRecord]) -> RuntimeBirths:
         births=len(records),
         leaked=sum(map(_leaks, records)),
         waiting=sum(each.allowed is None for each in records),
-        noticed_p50=_percentile(noticed, 50),
-        noticed_p99=_percentile(noticed, 99),
-        dead_p50=_percentile(dead, 50),
-        dead_p99=_percentile(dead, 99),
+        noticed_p50=percentile(noticed, 0.50),
+        noticed_p99=percentile(noticed, 0.99),
+        dead_p50=percentile(dead, 0.50),
+        dead_p99=percentile(dead, 0.99),
     )
-
-
-def _percentile(ordered: Sequence[float], share: int) -> float | None:
-    """Return the value below which so many in a hundred lie, by nearest rank."""
-    return ordered[min(len(ordered) - 1, share * len(ordered) // 100)] if ordered else None
 
 
 def dead_for(birth: Birth) -> float:

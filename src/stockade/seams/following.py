@@ -8,6 +8,7 @@ however slow the taker. It stands with the seam because adapters share it, and a
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NoReturn, Protocol
 
 import msgspec
@@ -89,6 +90,19 @@ class Outbox:
         if not self._waiting:
             self._filled.clear()
         return event
+
+
+async def follow_aside(
+    session: Callable[[Outbox, Executor], Session], backoff: Backoff, *, threads: int, name: str
+) -> AsyncGenerator[RuntimeEvent, None]:
+    """Do as ``follow`` does, with threads for what blocks, which end with it."""
+    executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    try:
+        async with contextlib.aclosing(follow(lambda outbox: session(outbox, executor), backoff)) as events:
+            async for event in events:
+                yield event
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 async def follow(session: Callable[[Outbox], Session], backoff: Backoff) -> AsyncGenerator[RuntimeEvent, None]:

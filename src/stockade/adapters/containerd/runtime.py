@@ -1,8 +1,7 @@
 """``Runtime`` over a containerd: connect, follow until it breaks, say so, wait, and begin again."""
 
-import contextlib
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from stockade.adapters.containerd.api import DEFAULT_SOCKET, ContainerdApi, ContainerdSettings
 from stockade.adapters.containerd.session import Session
@@ -10,7 +9,7 @@ from stockade.adapters.containerd.sight import Known, Site
 from stockade.adapters.containerd.wire import Key
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.seams.clock import Clock
-from stockade.seams.following import Backoff, Outbox, follow
+from stockade.seams.following import Backoff, Outbox, follow_aside
 from stockade.seams.places import Places
 from stockade.seams.runtime import RuntimeEvent
 
@@ -49,19 +48,13 @@ class ContainerdRuntime:
         self._settings = settings
         self._memory: dict[Key, Known] = {}
 
-    async def events(self) -> AsyncIterator[RuntimeEvent]:
+    def events(self) -> AsyncIterator[RuntimeEvent]:
         """Yield ``Listed`` first (or ``Lost``, until containerd answers), then changes, for ever.
 
         Closing the iterator ends everything it started.
         """
-        settings, threads = self._settings, ThreadPoolExecutor(THREADS, thread_name_prefix="containerd")
-        backoff = Backoff(settings.first_retry, settings.last_retry, self._jitter)
-        try:
-            async with contextlib.aclosing(follow(lambda outbox: self._session(outbox, threads), backoff)) as events:
-                async for event in events:
-                    yield event
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+        backoff = Backoff(self._settings.first_retry, self._settings.last_retry, self._jitter)
+        return follow_aside(self._session, backoff, threads=THREADS, name=self.name)
 
     def _session(self, outbox: Outbox, threads: Executor) -> Session:
         return Session(

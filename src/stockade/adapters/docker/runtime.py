@@ -1,9 +1,8 @@
 """``Runtime`` over a Docker engine: connect, follow until it breaks, say so, wait, and begin again."""
 
-import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from stockade.adapters.docker import proxies
 from stockade.adapters.docker.api import EngineApi, EngineSettings, engine_socket
@@ -12,7 +11,7 @@ from stockade.adapters.docker.sight import Site
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.inventory import Bridge
 from stockade.seams.clock import Clock
-from stockade.seams.following import Backoff, Outbox, follow
+from stockade.seams.following import Backoff, Outbox, follow_aside
 from stockade.seams.places import Places
 from stockade.seams.runtime import RuntimeEvent
 
@@ -57,19 +56,13 @@ class DockerRuntime:
         """Return the bridges of Docker's networks as last seen, by name; empty before the first listing."""
         return self._bridges
 
-    async def events(self) -> AsyncIterator[RuntimeEvent]:
+    def events(self) -> AsyncIterator[RuntimeEvent]:
         """Yield ``Listed`` first (or ``Lost``, until the engine answers), then changes, for ever.
 
         Closing the iterator ends everything it started.
         """
-        settings, threads = self._settings, ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
-        backoff = Backoff(settings.first_retry, settings.last_retry, self._jitter)
-        try:
-            async with contextlib.aclosing(follow(lambda outbox: self._session(outbox, threads), backoff)) as events:
-                async for event in events:
-                    yield event
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+        backoff = Backoff(self._settings.first_retry, self._settings.last_retry, self._jitter)
+        return follow_aside(self._session, backoff, threads=THREADS, name=self.name)
 
     def _session(self, outbox: Outbox, threads: Executor) -> Session:
         return Session(
