@@ -244,6 +244,9 @@ def test_counters_of_both_tables_are_added_up(space: Room) -> None:
     packets, octets = space.kernel.counters()["refused"]
     assert packets >= 1
     assert octets >= 100
+    assert space.kernel.counter("refused") == space.kernel.counters()["refused"][0]
+    assert space.kernel.counter("held") == 0
+    assert space.kernel.counter("of nobody") is None
 
 
 # The helper itself

@@ -218,13 +218,14 @@ class Enforcing:
         before, self.realised = self.realised, intent
         suspected = self._suspecting
         news = self._failures > 0 or before is None or _name(before) != _name(intent)
+        moved_rules = self._changed or self._failures > 0 or before is None
         forget = () if self._changed else moved(self._owners, intent)
         self._owners = owners_of(intent)
         self._busy, self._running, self._failures, self._suspecting = False, None, 0, False
         self._held = None if self._doubted else self._leads_to
         commands: list[Command] = [Introduce(each) for each in introductions(before, intent)]
         commands += [Forget(forget)] if forget else []
-        commands += [Sweep(intent)] if news or self._changed else []
+        commands += [Sweep(intent)] if moved_rules else []
         mended = suspected or (self._changed and not news)
         return Done((*commands, *self._save_owners(intent)), intent, news, unfinished=self._dirty, mended=mended)
 

@@ -16,7 +16,7 @@ from stockade.agent.counting import counted
 from stockade.agent.inspecting import inspecting
 from stockade.agent.machine import Machine
 from stockade.agent.state import AssignmentFile, Kept
-from stockade.agent.sweep import look_ahead, slices
+from stockade.agent.sweep import Ahead, slices
 from stockade.agent.tampering import Changes, deserted, tampering
 from stockade.agent.values import (
     Assigned,
@@ -64,6 +64,8 @@ LOOK_AGAIN = 5.0
 LOOK_ANYWAY = 30.0
 """The same where somebody does."""
 COUNT_EVERY = 5.0
+SETTLE = 0.5
+"""Seconds after which what was saved is made to outlive a power cut."""
 AGAIN, AGAIN_AT_MOST = 0.5, 15.0
 """Seconds before a part that failed is begun again; doubled each time that it fails soon after."""
 STARTING, MOMENT = 1.0, 0.01
@@ -121,6 +123,8 @@ class Agent:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._ahead = Ahead(kernel)
+        self._unsettled = False
         self._switched: Intent | None = None  # the newest intent that the kernel was given, as soon as it is
         self._since = ""
         self.machine = Machine(host, tuple(each.name for each in runtimes))
@@ -190,7 +194,7 @@ class Agent:
     async def _carry_out(self, command: Command) -> None:
         match command:
             case Observe():
-                self._background(self._ask_kernel(lambda: Observed(self._kernel.observe())))
+                self._background(self._ask_kernel(self._observe))
             case Commit():
                 self._background(self._ask_kernel(lambda: self._commit(command)))
             case Forget(addresses=addresses):
@@ -227,11 +231,15 @@ class Agent:
         self.errors += isinstance(happened, Failed)
         self._happen(happened)
 
+    def _observe(self) -> Happening:
+        self._ahead.doubt()
+        return Observed(self._kernel.observe())
+
     def _commit(self, command: Commit) -> Happening:
         """Entries of addresses that change hands go first, and once more after: their owner may have been talking."""
         if command.ahead is not None:
             self._switched = command.ahead
-            look_ahead(self._kernel, command.ahead)
+            self._ahead.look(command.ahead)
         if command.forget:
             self._kernel.forget(command.forget)
         self._kernel.commit(command.batch)
@@ -274,7 +282,9 @@ class Agent:
             kept_on = "enforcement goes on; a restart waits for the controller, and what the kernel holds stays"
             log.error("assignment-not-kept", detail=str(problem), kept=kept_on, remedy="free some space")
         else:
-            self._background(self._settle())
+            if not self._unsettled:
+                self._unsettled = True
+                self._background(self._settle())
 
     async def _keep_births(self, births: Births, where: Where) -> None:
         if self._gate is not None:
@@ -285,6 +295,9 @@ class Agent:
                 log.error("births-not-kept", detail=str(problem), kept=kept)
 
     async def _settle(self) -> None:
+        """Once for all that is saved within a moment: a disk that is busy with this keeps everybody else waiting."""
+        await asyncio.sleep(SETTLE)
+        self._unsettled = False
         try:
             await asyncio.to_thread(self._state.settle)
         except OSError as problem:

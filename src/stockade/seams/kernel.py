@@ -76,3 +76,7 @@ class Kernel(Tracking, Protocol):
     def counters(self) -> dict[str, tuple[int, int]]:
         """Return (packets, bytes) by counter name, of the inet and bridge tables together."""
         ...
+
+    def counter(self, name: str) -> int | None:
+        """Return how many packets one counter of the tables counted, added up; None where there is none."""
+        ...

@@ -75,6 +75,11 @@ class FakeKernel:
                 octets[name] += more
         return {name: (packets[name], octets[name]) for name in packets}
 
+    def counter(self, name: str) -> int | None:
+        """Return the packets that one counter counted; None where there is none."""
+        found = self.counters().get(name)
+        return None if found is None else found[0]
+
     def connections(self, mark: int = 0, mask: int = 0) -> Iterable[Connection]:
         """Walk the tracked connections whose ``mark & mask == mark``."""
         self._alive()

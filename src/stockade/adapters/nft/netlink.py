@@ -5,6 +5,7 @@ author.
 """
 
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -130,6 +131,32 @@ def read_counters(netns: str | None = None) -> dict[str, tuple[int, int]]:
     return found
 
 
+def read_counter(name: str, netns: str | None = None) -> int | None:
+    """Return the packets of one named counter, added up over our tables; None where none has it."""
+    with open_socket(netns) as link:
+        link.settimeout(PATIENCE)
+        found = [_one(link, family, name) for family in FAMILIES]
+    there = [each for each in found if each is not None]
+    return sum(there) if there else None
+
+
+def _one(link: socket.socket, family: int, name: str) -> int | None:
+    body = attribute(OBJ_TABLE, TABLE.encode() + b"\0") + attribute(OBJ_NAME, name.encode() + b"\0")
+    link.sendto(_request(family, REQUEST, 1, body + attribute(OBJ_TYPE, struct.pack(">I", COUNTER))), (0, 0))
+    ((kind, _, _, content),) = messages(link.recv(1 << 16))
+    if kind != ERROR:
+        return _counter(content)[1]
+    number = -struct.unpack_from("=i", content, 16)[0]
+    if number == errno.ENOENT:
+        return None
+    raise OSError(number, os.strerror(number))
+
+
+def _request(family: int, flags: int, sequence: int, body: bytes) -> bytes:
+    head = struct.pack("=IHHII", 20 + len(body), SUBSYSTEM << 8 | GETOBJ, flags, sequence, 0)
+    return head + struct.pack(">BBH", family, 0, 0) + body
+
+
 def _whole_dump(link: socket.socket, family: int) -> list[tuple[str, int, int]]:
     """Dump again where a transaction came in between."""
     for sequence in range(1, ATTEMPTS + 1):
@@ -141,8 +168,7 @@ def _whole_dump(link: socket.socket, family: int) -> list[tuple[str, int, int]]:
 
 def _dump(link: socket.socket, family: int, sequence: int) -> list[tuple[str, int, int]] | None:
     body = attribute(OBJ_TABLE, TABLE.encode() + b"\0") + attribute(OBJ_TYPE, struct.pack(">I", COUNTER))
-    head = struct.pack("=IHHII", 20 + len(body), SUBSYSTEM << 8 | GETOBJ, REQUEST | DUMP, sequence, 0)
-    link.sendto(head + struct.pack(">BBH", family, 0, 0) + body, (0, 0))
+    link.sendto(_request(family, REQUEST | DUMP, sequence, body), (0, 0))
     found: list[tuple[str, int, int]] = []
     interrupted = False
     while True:

@@ -21,7 +21,7 @@ import msgspec
 from stockade.adapters.conntrack import Conntrack
 from stockade.adapters.nft import NftKernel
 from stockade.agent.machine import changed_hands
-from stockade.agent.sweep import look_ahead, sweep
+from stockade.agent.sweep import Ahead, sweep
 from stockade.core.compile.compiler import compile_snapshot
 from stockade.core.compile.nft.render import render
 from stockade.core.compile.nft.ruleset import Ruleset
@@ -121,6 +121,7 @@ class Ground:
             netns = self.lab.netns(self.lab.host_name)
             self.tracking = Conntrack(netns)
             self.kernel = NftKernel(Path(self._folder.name) / "nft.sock", self.tracking, netns=netns)
+            self.ahead = Ahead(self.kernel)
             await self._ask_neighbours_again()
             if self.doors:
                 await self.lab.nft("\n".join(self._foreign()))
@@ -177,7 +178,7 @@ class Ground:
         """Bring a snapshot into force as an agent does: look ahead, change, forget what changed hands, sweep."""
         intent = self.intend(snapshot)
         changes = steps(render(intent), self.kernel.observe())
-        look_ahead(self.tracking, intent)
+        self.ahead.look(intent)
         for step in changes:
             self.kernel.commit(text(step))
         self.tracking.forget(changed_hands(self.intent, intent))
@@ -206,6 +207,7 @@ class Ground:
         observed = self.kernel.observe()
         for table in observed.tables:
             self.kernel.commit(f"delete table {table.family} stockade\n")
+        self.ahead.doubt()
         self.intent = None
 
     async def foreign(self) -> str:

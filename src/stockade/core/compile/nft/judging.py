@@ -24,7 +24,9 @@ from stockade.core.model.net import PORTED, Protocol
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
 
-COUNTERS = (REFUSED, WOULD_REFUSE, "invalid", "midstream", "forged", "held", "unjudged")
+MET = "met"
+"""Counts connections met in the middle, once each: who saw none lately need not look for them."""
+COUNTERS = (REFUSED, WOULD_REFUSE, "invalid", "midstream", "forged", "held", "unjudged", MET)
 NOT_SYN = "tcp flags & (fin|syn|rst|ack) != syn"
 DISCOVERY = "icmpv6 type { 133, 134, 135, 136 } ip6 hoplimit 255"
 """Neighbour discovery, which no router passes on: with any other hop limit it has crossed one (RFC 4861, 7.1)."""
@@ -310,7 +312,7 @@ class Judging:
     def _midstream(self) -> Iterator[str]:
         """A TCP packet that is no SYN and belongs to nothing: refused where ends enforce, else of unknown direction."""
         yield from self._refused_by_ends("midstream")
-        yield rule(f"ct mark set ct mark | {MARKS.older:#010x}")
+        yield rule(f"counter name {MET} ct mark set ct mark | {MARKS.older:#010x}")
 
     def _strange(self) -> Iterator[str]:
         """Invalid packets, and errors about connections that are not admitted."""
