@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.event import listen
 
 from stockade.adapters.sql import SqlStore, open_store
 from stockade.adapters.sql import engine as engine_module
@@ -314,3 +315,28 @@ def test_a_row_that_cannot_be_read_is_named(store: SqlStore, path: Path) -> None
         connection.execute('update events set payload = \'{"type": "never"}\'')
     with pytest.raises(StockadeError, match="event 1 cannot be read"):
         store.load()
+
+
+NORMAL, FULL = 1, 2
+"""SQLite's ``synchronous``: with FULL a commit waits for the disk."""
+
+
+def test_only_what_hosts_would_tell_again_is_written_without_waiting_for_the_disk(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'stockade.db'}")
+    migrate(engine)
+    store, waited = SqlStore(engine), []
+    listen(
+        engine, "commit", lambda connection: waited.append(connection.exec_driver_sql("pragma synchronous").scalar())
+    )
+    told = Commit(events=(seen("a"),), generation=(HOST, 1), realised=(Realised(HOST, 1.0),))
+    revision = store.commit(told, after=Revision(0), at=1.0)
+    for decided in (
+        Commit(version=version(1)),
+        Commit(audit=(Entry("ada", "apply"),)),
+        Commit(unconfirmed=Unconfirmed(Version(1), Version(0), 9.0)),
+        Commit(confirmed=True),
+    ):
+        store.commit(decided, after=revision, at=2.0)
+    store.commit(Commit(events=(seen("b"),)), after=revision, at=3.0)
+    assert waited == [NORMAL, FULL, FULL, FULL, FULL, NORMAL]
+    store.close()

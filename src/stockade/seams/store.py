@@ -120,6 +120,11 @@ class Commit(msgspec.Struct, frozen=True):
     births: tuple[Birth, ...] = ()
     realised: tuple[Realised, ...] = ()
 
+    @property
+    def retold(self) -> bool:
+        """Whether hosts would tell all of it again, were it lost: nothing in it is anybody's decision."""
+        return self.version is None and self.unconfirmed is None and not self.confirmed and not self.audit
+
 
 class Loaded(msgspec.Struct, frozen=True):
     """Where a new controller starts: ``events`` folded onto ``snapshot`` are the present."""
@@ -139,7 +144,10 @@ class Store(Protocol):
         ...
 
     def commit(self, commit: Commit, *, after: Revision, at: float) -> Revision:
-        """Store all of it, durably, or nothing. Return the revision of the last event stored.
+        """Store all of it or nothing. Return the revision of the last event stored.
+
+        It outlives this process at once, and a power cut unless it is ``retold``: then a power cut may take the last
+        moments of it, in order, so that what is left is what was once.
 
         ``after`` is the revision that the writer builds upon: ``Conflict`` where the store is elsewhere. Events get
         the revisions that follow it. ``at``: now, in seconds since the epoch.

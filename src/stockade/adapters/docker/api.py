@@ -39,6 +39,8 @@ class EngineSettings(msgspec.Struct, frozen=True):
     """How far back the events stream begins, so that nothing falls between it and the first listing."""
     patience: float = 1.0
     """How long to wait before asking again about a container that did not answer."""
+    starting: float = 10.0
+    """How long a container that was met before it ran is taken for one that is being started."""
     first_retry: float = 0.1
     last_retry: float = 10.0
     inspections: int = 16

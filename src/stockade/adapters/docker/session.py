@@ -4,11 +4,13 @@ The events stream is opened before anything is listed, and reaches back a little
 before it has subscribed us. An event is only ever a hint about whom to ask again: what is told comes from an
 inspection that began after the last event about that container. Three events are told at once, without asking,
 because the engine holds a container's lock while it starts it and would answer late: its creation, its last
-process's death, its removal. The engine drops events for a reader that is slow; so reading waits for nothing, and
-everything is listed again now and then.
+process's death, its removal; and where it will be met is found beside the engine meanwhile (``starting.py``). The
+engine drops events for a reader that is slow; so reading waits for nothing, and everything is listed again now and
+then.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -18,10 +20,12 @@ from typing import NoReturn, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import msgspec
+from msgspec import structs
 
 from stockade.adapters.docker import sight
 from stockade.adapters.docker.api import EngineApi, EngineLost, EngineSettings, Late, NotFound, Unreadable
 from stockade.adapters.docker.proxies import Proxy
+from stockade.adapters.docker.starting import Starting
 from stockade.adapters.docker.wire import Container, Listing, Message, Network
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Attachment, Bridge, Endpoint, Published, WorkloadState
@@ -33,6 +37,8 @@ from stockade.seams.runtime import Gone, Listed, Seen
 CONTAINER_EVENTS = ("create", "start", "restart", "die", "stop", "pause", "unpause", "rename", "update", "destroy")
 NETWORK_EVENTS = ("create", "connect", "disconnect", "destroy", "update")
 FILTERS = json.dumps({"type": ["container", "network"], "event": sorted({*CONTAINER_EVENTS, *NETWORK_EVENTS})})
+OVER = ("start", "die", "destroy")
+"""After these a container is no longer being started."""
 LONGEST_CHAIN = 8
 """How many containers may share a network namespace through one another before we stop following."""
 
@@ -94,6 +100,7 @@ class Session:
         self._decode = msgspec.json.Decoder(Message)
         self._listed_at = 0.0
         self._networks_changed = asyncio.Event()
+        self._starting = Starting(api, site, lambda path: self._aside(places, path))
         self._group = asyncio.TaskGroup()
 
     async def run(self) -> NoReturn:
@@ -140,11 +147,13 @@ class Session:
         if message.kind == "container":
             self._heed_container(message, at, fresh)
         elif message.kind == "network":
-            self._heed_network(message, at)
+            self._heed_network(message, at, fresh=fresh)
 
     def _heed_container(self, message: Message, at: float, fresh: bool) -> None:
         container = message.actor.id
         told = self._told.get(container)
+        if message.action in OVER:
+            self._starting.over(container)
         self._mark(container, at, newborn=message.action == "create")
         if not fresh:
             return
@@ -158,14 +167,33 @@ class Session:
             case _:
                 pass
 
-    def _heed_network(self, message: Message, at: float) -> None:
+    def _heed_network(self, message: Message, at: float, *, fresh: bool) -> None:
         container = (message.actor.attributes or {}).get("container", "")
         if not container:
             self._networks_changed.set()
             return
         told = self._told.get(container)
-        if told is None or told.sighting.state is WorkloadState.RUNNING:
+        if container in self._starting and message.action == "disconnect":
+            self._starting.over(container)
+            self._mark(container, at)
+        elif told is not None and (container in self._starting or told.sighting.state is not WorkloadState.RUNNING):
             # One that is being started is locked until it runs; its start event follows.
+            if message.action == "connect" and fresh:
+                self._group.create_task(self._meet(container, message.actor.id, at))
+        else:
+            self._mark(container, at)
+
+    async def _meet(self, container: str, network: str, at: float) -> None:
+        """Tell where a container that is being started is met. Should nothing come of it, it is asked about again."""
+        with contextlib.suppress(NotFound, Late, Unreadable):
+            met = await self._starting.meet(container, network)
+            told = self._told.get(container)
+            if met is not None and told is not None:
+                born = structs.replace(told.sighting, state=WorkloadState.RUNNING, endpoints=met.endpoints)
+                self._tell(container, Seen(born, at, marks=(_named(container), met.mark)))
+                await asyncio.sleep(self._settings.starting)
+        if container in self._starting:
+            self._starting.over(container)
             self._mark(container, at)
 
     # Whom to ask again
@@ -197,7 +225,8 @@ class Session:
                 await self._api.ping()  # the engine lives: it is this container that does not answer
                 self._group.create_task(self._mark_later(container))
             else:
-                if self._marks.get(container) == mark:
+                # What was met of one that is being started is more than the engine says of it until it runs.
+                if self._marks.get(container) == mark and container not in self._starting:
                     self._tell(container, seen)
 
     async def _look(self, container: str, mark: Mark) -> Seen:
@@ -376,6 +405,7 @@ class Session:
         except OSError:
             return NOWHERE
         self._namespaces[container] = (path, found.mark)
+        self._starting.known(path)
         return found
 
     async def _published(self, container: Container) -> tuple[Published, ...]:

@@ -1,4 +1,4 @@
-"""Opens the database: real transactions, durable commits, a file that only its owner may read."""
+"""Opens the database: real transactions, commits as durable as they need to be, a file that only its owner may read."""
 
 import os
 import sqlite3
@@ -32,18 +32,25 @@ def _create_private(url: URL) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-    """Take transactions out of the driver's hands, and make a commit mean that it is on the disk."""
+    """Take transactions out of the driver's hands."""
     connection.isolation_level = None
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT}",
         "journal_mode = wal",
-        "synchronous = full",
         "journal_size_limit = 16777216",
     ):
         connection.execute(f"pragma {pragma}")
 
 
 def _begin(connection: Connection) -> None:
-    """Writers take the lock at once: a transaction that read first and then cannot write would fail half-way."""
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("begin" if reading else "begin immediate")
+    """Writers take the lock at once: a transaction that read first and then cannot write would fail half-way.
+
+    A commit means that it is on the disk, but for what is written in haste: that is in the write-ahead log, which
+    outlives the process and, after a power cut, is read up to where it is whole.
+    """
+    options = connection.get_execution_options()
+    if options.get("reading", False):
+        connection.exec_driver_sql("begin")
+        return
+    connection.exec_driver_sql(f"pragma synchronous = {'normal' if options.get('hasty', False) else 'full'}")
+    connection.exec_driver_sql("begin immediate")

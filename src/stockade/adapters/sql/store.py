@@ -64,6 +64,7 @@ class SqlStore:
     def __init__(self, engine: Engine, kept_events: int = KEPT_EVENTS) -> None:
         self._engine = engine
         self._reading = engine.execution_options(reading=True)
+        self._hasty = engine.execution_options(hasty=True)
         self._kept_events = kept_events
 
     def load(self) -> Loaded:
@@ -80,7 +81,8 @@ class SqlStore:
 
     def commit(self, commit: Commit, *, after: Revision, at: float) -> Revision:
         """Store all of it or nothing."""
-        with told(UNWRITTEN), self._engine.begin() as connection:
+        engine = self._hasty if commit.retold else self._engine
+        with told(UNWRITTEN), engine.begin() as connection:
             _expect(connection, after)
             last = _add_events(connection, commit.events, after, at)
             if commit.version is not None:
