@@ -410,9 +410,11 @@ def test_addresses_that_change_hands_are_forgotten_with_the_switch(seed: int, re
         commands = machine.handle(Assigned(Assignment(other)), 2.0)
     forgotten: tuple[str, ...] = ()
     while commits := said(commands, Commit):
-        forgotten += commits[0].forget
+        forgotten += (*commits[0].forget, *commits[0].left)
+        assert not {*commits[0].left} & owners_of(other).keys()
+        assert {*commits[0].forget} <= owners_of(other).keys()
         commands = machine.handle(Committed(), 2.0)
-    assert forgotten == changed_hands(one, other)
+    assert sorted(forgotten) == list(changed_hands(one, other))
     assert forgotten
     assert said(commands, Forget) == []
     assert [each.owners for each in said(commands, Save)] == [tuple(sorted(owners_of(other).items()))]

@@ -212,7 +212,11 @@ class Enforcing:
             return Done((Commit(batch),))
         # Where it was in force already and is put right, connections were looked through when it came into force.
         ahead = None if intent is self.realised else intent
-        return Done((Commit(batch, moved(self._owners, intent), ahead),))
+        now = owners_of(intent)
+        addresses = moved(self._owners, intent)
+        given = tuple(each for each in addresses if each in now)
+        left = tuple(each for each in addresses if each not in now)
+        return Done((Commit(batch, given, left, ahead),))
 
     def _realised(self, intent: Intent) -> Done:
         before, self.realised = self.realised, intent

@@ -66,6 +66,8 @@ LOOK_ANYWAY = 30.0
 COUNT_EVERY = 5.0
 SETTLE = 0.5
 """Seconds after which what was saved is made to outlive a power cut."""
+SWEEP = 0.1
+"""Seconds after a change of rules before what it leaves of connections is swept; their packets are refused at once."""
 AGAIN, AGAIN_AT_MOST = 0.5, 15.0
 """Seconds before a part that failed is begun again; doubled each time that it fails soon after."""
 STARTING, MOMENT = 1.0, 0.01
@@ -124,7 +126,8 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._ahead = Ahead(kernel)
-        self._unsettled = False
+        self._unsettled = self._sweeping = False
+        self._saving: asyncio.Task[None] | None = None
         self._switched: Intent | None = None  # the newest intent that the kernel was given, as soon as it is
         self._since = ""
         self.machine = Machine(host, tuple(each.name for each in runtimes))
@@ -196,18 +199,20 @@ class Agent:
             case Observe():
                 self._background(self._ask_kernel(self._observe))
             case Commit():
-                self._background(self._ask_kernel(lambda: self._commit(command)))
+                self._background(self._commit_what_is_saved(command))
             case Forget(addresses=addresses):
                 self._background(self._end("not-forgotten", lambda: self._kernel.forget(addresses)))
             case Sweep(intent=intent):
                 self._switched = intent
-                self._background(self._sweep(intent))
+                if not self._sweeping:
+                    self._sweeping = True
+                    self._background(self._sweep_soon())
             case Introduce(introduction=introduction):
                 self._background(self._introduce(introduction))
             case Say():
                 self._background(self._say(command))
             case Save(assignment=assignment, owners=owners):
-                await self._save(Kept(assignment, owners))
+                self._saving = self._background(self._save(Kept(assignment, owners), self._saving))
             case KeepBirths(births=births, where=where):
                 self._background(self._keep_births(births, where))
             case SetTimer(timer=timer, seconds=seconds):
@@ -231,20 +236,29 @@ class Agent:
         self.errors += isinstance(happened, Failed)
         self._happen(happened)
 
+    async def _commit_what_is_saved(self, command: Commit) -> None:
+        """After a crash nothing older than what the kernel holds is found on disk."""
+        if self._saving is not None:
+            await asyncio.shield(self._saving)
+        await self._ask_kernel(lambda: self._commit(command))
+
     def _observe(self) -> Happening:
         self._ahead.doubt()
         return Observed(self._kernel.observe())
 
     def _commit(self, command: Commit) -> Happening:
-        """Entries of addresses that change hands go first, and once more after: their owner may have been talking."""
+        """Entries of addresses that get another owner go first, and once more after: the old one may have been talking.
+
+        What nobody has any more is judged as nobody's from the switch on; its entries go before somebody gets it.
+        """
         if command.ahead is not None:
             self._switched = command.ahead
             self._ahead.look(command.ahead)
         if command.forget:
             self._kernel.forget(command.forget)
         self._kernel.commit(command.batch)
-        if command.forget:
-            self._kernel.forget(command.forget)
+        if after := (*command.forget, *command.left):
+            self._kernel.forget(after)
         return Committed()
 
     async def _end(self, otherwise: str, job: Callable[[], int]) -> int:
@@ -254,6 +268,13 @@ class Agent:
             self.errors += 1
             log.warning(otherwise, detail=str(problem), kept="their packets are judged as policy says now")
             return 0
+
+    async def _sweep_soon(self) -> None:
+        """Once for all that comes into force within a moment: a birth need not wait for what the one before left."""
+        await asyncio.sleep(SWEEP)
+        self._sweeping = False
+        if self._switched is not None:
+            await self._sweep(self._switched)
 
     async def _sweep(self, intent: Intent) -> None:
         """Sweep slice by slice, so that a change need not wait for it, until the kernel is given another intent."""
@@ -273,8 +294,10 @@ class Agent:
             except OSError as problem:
                 log.debug("not-introduced", port=introduction.port, detail=str(problem))
 
-    async def _save(self, kept: Kept) -> None:
+    async def _save(self, kept: Kept, after: "asyncio.Task[None] | None") -> None:
         """A disk that is full costs the next start its head start, and nothing else."""
+        if after is not None:
+            await after
         try:
             await asyncio.to_thread(self._state.write, kept)
         except OSError as problem:
@@ -423,10 +446,11 @@ class Agent:
             pause = AGAIN if lasted > AGAIN_AT_MOST else min(pause * 2, AGAIN_AT_MOST)
             await asyncio.sleep(pause)
 
-    def _background(self, work: "Awaitable[object]") -> None:
-        task = asyncio.ensure_future(self._quietly(work))
+    def _background(self, work: "Awaitable[object]") -> "asyncio.Task[None]":
+        task = asyncio.create_task(self._quietly(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _quietly(self, work: "Awaitable[object]") -> None:
         try:

@@ -149,11 +149,13 @@ class Commit(msgspec.Struct, frozen=True):
     """Carry out one transaction; answer with ``Committed`` or ``Failed``.
 
     ``ahead``: this is the switch to that intent, and before it connections older than tracking are seen to.
-    ``forget``: addresses whose entries go right before and right after, because they change hands.
+    ``forget``: addresses whose entries go right before and right after, because they are another's from then on.
+    ``left``: addresses that are nobody's from then on, whose entries go right after.
     """
 
     batch: str
     forget: tuple[Address, ...] = ()
+    left: tuple[Address, ...] = ()
     ahead: Intent | None = None
 
 
