@@ -60,6 +60,17 @@ def test_who_has_no_place_yet_is_lent_one():
     assert merged["docker:web"].state is WorkloadState.RUNNING
 
 
+def test_who_has_a_place_and_no_address_yet_is_lent_one_that_has():
+    bare = replace(PLACE, addresses=())
+    early = seen("containerd:web", "container:w", "netns:5", endpoints=(bare,))
+    met = seen("gate:w", "container:w", "netns:5", endpoints=(PLACE,))
+    merged = merge(said(containerd=[early], namespaces=[seen("netns:5", "netns:5", endpoints=(bare,))], gate=[met]))
+    assert merged["containerd:web"].endpoints == (PLACE,)
+    moved = replace(met, sighting=replace(met.sighting, endpoints=(ELSEWHERE,)))
+    merged = merge(said(containerd=[BY_CONTAINERD], gate=[moved]))
+    assert merged["containerd:web"].endpoints == (PLACE,)
+
+
 def test_who_has_ended_and_who_shares_a_namespace_are_lent_none():
     stopped = seen("docker:web", "container:w", state=WorkloadState.STOPPED)
     guest = seen("docker:side", "container:s", owner=WorkloadId("docker:web"))

@@ -184,14 +184,31 @@ def _one_voice(group: list[Word]) -> Iterator[Sighting]:
 
 
 def _completed(sighting: Sighting, speaker: str, others: Iterable[Word]) -> Sighting:
-    """Name the sources; where the speaker knows of no place yet, and does not say that it has ended, take another's."""
+    """Name the sources, and put in what another source lends."""
     others = list(others)
     sources = (speaker, *dict.fromkeys(source for source, _ in others))
-    lent = next((seen.sighting for _, seen in others if _lends(seen.sighting)), None)
-    if lent is None or sighting.endpoints or sighting.owner is not None or sighting.state is WorkloadState.STOPPED:
+    lent = _lent(sighting, [seen.sighting for _, seen in others])
+    if lent is None:
         return msgspec.structs.replace(sighting, sources=sources)
     return msgspec.structs.replace(sighting, sources=sources, endpoints=lent.endpoints, state=lent.state)
 
 
+def _lent(sighting: Sighting, others: Iterable[Sighting]) -> Sighting | None:
+    """Return who knows where it is met, where it does not say so itself, nor that it has ended.
+
+    A link is there before its address: whoever looked at that moment knows of a place, and of nobody in it.
+    """
+    if _met(sighting) or sighting.owner is not None or sighting.state is WorkloadState.STOPPED:
+        return None
+    offered = sorted(filter(_lends, others), key=lambda each: not _met(each))
+    if not offered or (sighting.endpoints and not _met(offered[0])):
+        return None
+    return offered[0]
+
+
 def _lends(sighting: Sighting) -> bool:
     return bool(sighting.endpoints) and sighting.state is WorkloadState.RUNNING
+
+
+def _met(sighting: Sighting) -> bool:
+    return any(each.addresses for each in sighting.endpoints)
