@@ -43,13 +43,16 @@ def host_facts(
     uplinks: Iterable[str] = (),
     realms: Iterable[tuple[str, Realm]] = (),
     resolvers: Path = RESOLVERS,
+    links: LinksListed | None = None,
 ) -> HostFacts:
     """Look at a host: this one, or the one whose network namespace is ``namespace``.
+
+    ``links`` are its links where somebody follows them; otherwise they are listed.
 
     ``uplinks`` names interfaces that look like containers' ports (a veth that leads to another namespace) and are the
     host's own. Published ports and endpoints are not found here: a runtime knows them.
     """
-    links = list_links(namespace)
+    links = links or list_links(namespace)
     own = frozenset(uplinks)
     called, sessions = inside(namespace, lambda: (bridge_calls(), frozenset(ssh_sessions())))
     state = bridge_state(called, tracking=_tracked_here())

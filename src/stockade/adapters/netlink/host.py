@@ -18,6 +18,8 @@ from stockade.core.model.inventory import Attachment, Bridge, Endpoint, Facts, H
 
 SETTLE = 0.005
 """Seconds to wait after a change for the ones that come with it."""
+CALM = 0.2
+"""Seconds for which a port that nobody knows yet may be somebody's who is just being born: nothing depends on it."""
 LOOK_ANYWAY = 5.0
 """Seconds between looks when nothing was told: SSH sessions come and go without a word."""
 
@@ -47,16 +49,24 @@ class HostWatch:
         ``bridges`` is what container engines know of theirs; ``moved`` is set when that has changed.
         """
         self._watch = LinkWatch()
-        follower = asyncio.create_task(_follow(self._watch, moved, self._heard))
-        last = None
+        listed = asyncio.Event()
+        follower = asyncio.create_task(_follow(self._watch, moved, listed, self._heard))
+        clock = asyncio.get_running_loop().time
+        last: tuple[Host, Sighting] | None = None
+        strange_since: float | None = None
         try:
+            await _either(listed, follower, None)
             while True:
                 moved.clear()
-                look = await asyncio.to_thread(describe, self._host, bridges(), self._uplinks)
-                if look != last:
-                    last = look
+                look = await asyncio.to_thread(describe, self._host, bridges(), self._uplinks, self._watch.now)
+                if last is None or not _only_strangers(look, last):
+                    strange_since = None
+                elif strange_since is None:
+                    strange_since = clock()
+                if look != last and (strange_since is None or clock() - strange_since >= CALM):
+                    last, strange_since = look, None
                     yield look
-                await _changed(moved, follower)
+                await _changed(moved, follower, LOOK_ANYWAY if strange_since is None else CALM)
         finally:
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
@@ -64,11 +74,14 @@ class HostWatch:
 
 
 def describe(
-    host: HostId, known: Iterable[Bridge] = (), uplinks: frozenset[str] = frozenset()
+    host: HostId,
+    known: Iterable[Bridge] = (),
+    uplinks: frozenset[str] = frozenset(),
+    links: LinksListed | None = None,
 ) -> tuple[Host, Sighting]:
-    """Look once."""
+    """Look once, at these links, or at those that are listed now."""
     workload = WorkloadId(f"host:{host}")
-    facts = host_facts(host, workload, uplinks=uplinks)
+    facts = host_facts(host, workload, uplinks=uplinks, links=links)
     engines = {bridge.name: bridge for bridge in known}
     described = replace(
         facts.host,
@@ -78,20 +91,33 @@ def describe(
     return described, _itself(host, workload, facts.links, uplinks)
 
 
-async def _follow(watch: LinkWatch, moved: asyncio.Event, heard: Callable[[str], None]) -> None:
+def _only_strangers(look: tuple[Host, Sighting], last: tuple[Host, Sighting]) -> bool:
+    """Tell whether two looks differ in the ports that nobody knows, and in nothing else."""
+    (host, itself), (was, _) = look, last
+    return host.unknown != was.unknown and (replace(host, unknown=was.unknown), itself) == last
+
+
+async def _follow(watch: LinkWatch, moved: asyncio.Event, listed: asyncio.Event, heard: Callable[[str], None]) -> None:
     async for event in watch.events():
         moved.set()
+        if isinstance(event, LinksListed):
+            listed.set()
         if isinstance(event, LinkSeen | LinkGone):
             heard(event.name)
 
 
-async def _changed(moved: asyncio.Event, follower: "asyncio.Task[None]") -> None:
-    """Wait for a change, or a while. A follower that failed is not passed over."""
-    waiting = asyncio.create_task(moved.wait())
-    await asyncio.wait((waiting, follower), timeout=LOOK_ANYWAY, return_when=asyncio.FIRST_COMPLETED)
+async def _either(event: asyncio.Event, follower: "asyncio.Task[None]", timeout: float | None) -> None:
+    """Wait for an event, or a while. A follower that failed is not passed over."""
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait((waiting, follower), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     if follower.done():
         follower.result()
+
+
+async def _changed(moved: asyncio.Event, follower: "asyncio.Task[None]", timeout: float) -> None:
+    """Wait for a change and for what comes with it, or a while."""
+    await _either(moved, follower, timeout)
     if moved.is_set():
         await asyncio.sleep(SETTLE)
 

@@ -34,6 +34,7 @@ class LinkWatch:
         _widen(self._socket, buffer)
         self._socket.bind((0, wire.GROUPS))
         self._state = self._coming = _State()
+        self._listed: LinksListed | None = None
         self._listing = _Listing()
 
     async def events(self) -> AsyncIterator[LinkEvent]:
@@ -51,12 +52,15 @@ class LinkWatch:
                 self._list()
                 continue
             for event in self._heard(data):
+                self._listed = None
                 yield event
 
     @property
     def now(self) -> LinksListed:
         """Everything as it was when the last event was yielded."""
-        return self._state.listed()
+        if self._listed is None:
+            self._listed = self._state.listed()
+        return self._listed
 
     def close(self) -> None:
         """Stop following. May be called twice."""
