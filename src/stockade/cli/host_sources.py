@@ -9,6 +9,7 @@ from typing import NamedTuple
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
 from stockade.adapters.namespaces import MachinesRuntime, NamespacesRuntime
+from stockade.adapters.namespaces import Settings as CensusSettings
 from stockade.adapters.netlink import HostWatch, LinkPlaces, LinkTaps
 from stockade.adapters.podman import PodmanRuntime, program, used
 from stockade.adapters.qemu import QemuRuntime
@@ -48,12 +49,17 @@ class Sources:
         self._wanted = wanted
         self._clock = SystemClock()
         self._places = LinkPlaces(host)
-        self._namespaces = NamespacesRuntime(host, places=self._places, clock=self._clock, uplinks=wanted.uplinks)
-        self._watch = HostWatch(host, uplinks=wanted.uplinks, heard=self._namespaces.heed)
-        self.surveys = Surveyor(self._namespaces).surveys
         self._bridges: tuple[Bridge, ...] = ()
         self._moved = asyncio.Event()
-        self.runtimes: tuple[Runtime, ...] = tuple(self._runtimes())
+        engines = tuple(self._engines())
+        # Where no engine is about to tell of a namespace, and to know more of it, nothing is waited for.
+        census = CensusSettings() if engines else CensusSettings(patience=0.0)
+        self._namespaces = NamespacesRuntime(
+            host, places=self._places, clock=self._clock, uplinks=wanted.uplinks, settings=census
+        )
+        self._watch = HostWatch(host, uplinks=wanted.uplinks, heard=self._namespaces.heed)
+        self.surveys = Surveyor(self._namespaces).surveys
+        self.runtimes: tuple[Runtime, ...] = (*engines, *self._others())
 
     async def looks(self) -> AsyncIterator[HostObserved]:
         """Yield the host whenever something about it changed; the first time at once."""
@@ -65,12 +71,14 @@ class Sources:
         """Return how often the kernel dropped what it had to tell of links; each time all were listed again."""
         return (("links", self._watch.lost),)
 
-    def _runtimes(self) -> Iterator[Runtime]:
+    def _engines(self) -> Iterator[Runtime]:
         if self._wanted.lab is not None:
             yield LabRuntime(self._wanted.lab)
         yield from self._docker()
         yield from self._podman()
         yield from self._containerd()
+
+    def _others(self) -> Iterator[Runtime]:
         yield QemuRuntime(self._host, taps=LinkTaps(self._host), clock=self._clock)
         yield MachinesRuntime(self._host, places=self._places, clock=self._clock)
         yield self._namespaces
