@@ -249,6 +249,16 @@ def test_counters_of_both_tables_are_added_up(space: Room) -> None:
     assert space.kernel.counter("of nobody") is None
 
 
+def test_every_transaction_makes_another_generation(space: Room) -> None:
+    space.apply(shop())
+    before = space.kernel.generation()
+    assert space.kernel.generation() == before
+    assert space.nft("add", "table", "inet", "foreign") == ""
+    assert space.kernel.generation() == before + 1
+    assert space.apply(Ruleset()) == 1
+    assert space.kernel.generation() == before + 2
+
+
 # The helper itself
 
 

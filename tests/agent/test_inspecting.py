@@ -43,13 +43,15 @@ class Room:
     def __init__(self) -> None:
         self.pipe = Pipe()
         self.looks = 0
+        self.stirred: list[bool] = []
         self.fails = False
 
     def watches(self) -> tuple[Pipe, ...]:
         return (self.pipe,)
 
-    def look(self) -> Facts:
+    def look(self, *, stirred: bool = True) -> Facts:
         self.looks += 1
+        self.stirred.append(stirred)
         if self.fails:
             raise OSError("the kernel cannot be asked")
         return FACTS
@@ -72,6 +74,10 @@ def test_a_stir_is_looked_at_and_a_quiet_host_as_well(monkeypatch: pytest.Monkey
         assert await asyncio.wait_for(anext(looks), 30) is FACTS
         monkeypatch.setattr(module, "EVERY", 0.1)
         assert await asyncio.wait_for(anext(looks), 30) is FACTS
+        assert room.stirred == [True, True, False]
+        monkeypatch.setattr(module, "ANYWAY", 0.0)
+        await asyncio.wait_for(anext(looks), 30)
+        assert room.stirred[-1], "what watches tell of is looked at anyway, now and then"
         await looks.aclose()  # type: ignore[attr-defined]
         assert room.pipe.closed
 

@@ -17,6 +17,8 @@ from stockade.core.posture.host import Program, ProgramKind
 PROG_NEXT, PROG_FD, INFO, PROG_QUERY, LINK_FD, LINK_NEXT = 11, 13, 15, 16, 30, 31
 NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 NETFILTER_LINK = 10
+AT_LINKS = frozenset({3, 4, 6})
+"""SCHED_CLS (tc, tcx, netkit), SCHED_ACT, XDP."""
 BETWEEN_SOCKETS = {14: "SK_SKB", 16: "SK_MSG"}
 TCX_INGRESS, TCX_EGRESS = 46, 47
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
@@ -35,14 +37,13 @@ class Programs:
 
     def between_sockets(self) -> Iterator[Program]:
         """Yield programs that hand data from one socket to another, past the network."""
-        present = set(_ids(PROG_NEXT))
-        self._kinds = {id_: known for id_, known in self._kinds.items() if id_ in present}
-        for id_ in sorted(present):
-            if id_ not in self._kinds:
-                self._kinds[id_] = _kind(id_)
-            kind, name = self._kinds[id_]
+        for id_, (kind, name) in sorted(self._loaded().items()):
             if kind in BETWEEN_SOCKETS:
                 yield Program(ProgramKind.SOCKETS, id_, name, detail=BETWEEN_SOCKETS[kind])
+
+    def for_links(self) -> bool:
+        """Tell whether any program is loaded that could be at a link: nobody tells of its being put there."""
+        return any(kind in AT_LINKS for kind, _ in self._loaded().values())
 
     def at_netfilter(self) -> Iterator[Program]:
         """Yield programs at netfilter's hooks."""
@@ -70,6 +71,13 @@ class Programs:
             with contextlib.suppress(OSError):
                 self._kinds[program] = _kind(program)
         return self._kinds.get(program, (0, ""))[1]
+
+    def _loaded(self) -> dict[int, tuple[int, str]]:
+        """Return the kind and name of every program that is loaded, by id."""
+        present = set(_ids(PROG_NEXT))
+        known = {id_: found for id_, found in self._kinds.items() if id_ in present}
+        self._kinds = known | {id_: _kind(id_) for id_ in sorted(present - known.keys())}
+        return self._kinds
 
     def _query(self, index: int, attach: int) -> tuple[int, ...]:
         if not self._tcx:

@@ -6,6 +6,7 @@ that a finding is raised late.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from stockade.core.posture.host import Facts
 from stockade.seams.clock import Clock
@@ -13,6 +14,8 @@ from stockade.seams.inspection import Inspection, Watch
 
 EVERY = 4.0
 """Seconds between looks where nobody tells of a change."""
+ANYWAY = 60.0
+"""Seconds after which also what watches tell of is looked at again."""
 SOONEST = 0.2
 SHARE = 0.01
 """Of one core, at most, as far as ``EVERY`` allows."""
@@ -22,14 +25,18 @@ async def inspecting(inspection: Inspection, clock: Clock) -> AsyncIterator[Fact
     """Yield everything that there is to see, first at once. ``OSError`` where the kernel cannot be listened to."""
     loop = asyncio.get_running_loop()
     moved = asyncio.Event()
+    moved.set()
+    whole_at = clock.monotonic()
     watches = await asyncio.to_thread(inspection.watches)
     for each in watches:
         loop.add_reader(each.fileno(), _stirred, each, moved)
     try:
         while True:
-            moved.clear()
             began = clock.monotonic()
-            facts = await asyncio.to_thread(inspection.look)
+            stirred = moved.is_set() or began - whole_at >= ANYWAY
+            whole_at = began if stirred else whole_at
+            moved.clear()
+            facts = await asyncio.to_thread(partial(inspection.look, stirred=stirred))
             took = clock.monotonic() - began
             yield facts
             await asyncio.sleep(min(max(SOONEST, took / SHARE), EVERY))

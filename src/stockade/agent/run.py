@@ -127,6 +127,7 @@ class Agent:
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._ahead = Ahead(kernel)
         self._unsettled = self._sweeping = False
+        self._generation: int | None = None
         self._saving: asyncio.Task[None] | None = None
         self._switched: Intent | None = None  # the newest intent that the kernel was given, as soon as it is
         self._since = ""
@@ -242,9 +243,28 @@ class Agent:
             await asyncio.shield(self._saving)
         await self._ask_kernel(lambda: self._commit(command))
 
+    def _somebody_wrote(self) -> bool:
+        """Tell whether anybody but us may have written to the ruleset since our tables were read or written."""
+        try:
+            return self._generation is None or self._kernel.generation() != self._generation
+        except OSError:
+            return True
+
     def _observe(self) -> Happening:
         self._ahead.doubt()
-        return Observed(self._kernel.observe())
+        self._generation = None
+        generation = self._kernel.generation()
+        ruleset = self._kernel.observe()
+        self._generation = generation
+        return Observed(ruleset)
+
+    def _write(self, batch: str) -> None:
+        """Ours is one generation: where there were more, somebody else wrote too."""
+        before, self._generation = self._generation, None
+        ours = self._kernel.generation() == before
+        self._kernel.commit(batch)
+        after = self._kernel.generation()
+        self._generation = after if ours and before is not None and after == before + 1 else None
 
     def _commit(self, command: Commit) -> Happening:
         """Entries of addresses that get another owner go first, and once more after: the old one may have been talking.
@@ -256,7 +276,7 @@ class Agent:
             self._ahead.look(command.ahead)
         if command.forget:
             self._kernel.forget(command.forget)
-        self._kernel.commit(command.batch)
+        self._write(command.batch)
         if after := (*command.forget, *command.left):
             self._kernel.forget(after)
         return Committed()
@@ -368,7 +388,8 @@ class Agent:
     async def _look_again(self) -> None:
         while True:
             await asyncio.sleep(LOOK_AGAIN if self._changes is None else LOOK_ANYWAY)
-            self._happen(Drifted())
+            if await self._in_kernel(self._somebody_wrote):
+                self._happen(Drifted())
 
     async def _watch(self) -> None:
         if self._changes is not None:

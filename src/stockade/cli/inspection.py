@@ -6,7 +6,7 @@ A part that cannot be read is *not assessed* and says why; no part that fails ta
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from stockade.adapters.bpf import Programs
 from stockade.adapters.netlink.namespace import Namespace, inside
@@ -15,7 +15,16 @@ from stockade.adapters.nft.foreign import ForeignTables
 from stockade.adapters.nft.netlink import RulesetMoves
 from stockade.adapters.own_files import own_files
 from stockade.adapters.xtables import legacy_tables, unlisted_tables
-from stockade.core.posture.host import Facts, FileSeen, Program, Unread
+from stockade.core.posture.host import (
+    Facts,
+    FileSeen,
+    ForeignTable,
+    LocalRoute,
+    Program,
+    RoutingRule,
+    TrafficAct,
+    Unread,
+)
 from stockade.seams.inspection import Watch
 
 FILES_EVERY = 4.0
@@ -28,6 +37,16 @@ AS_ROOT = "run it as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN"
 Part = TypeVar("Part")
 
 
+class Told(NamedTuple):
+    """What watches tell of when it changes."""
+
+    links: LinkWords | Unread
+    tables: tuple[ForeignTable, ...] | Unread
+    traffic: tuple[TrafficAct, ...] | Unread
+    rules: tuple[RoutingRule, ...] | Unread
+    local: tuple[LocalRoute, ...] | Unread
+
+
 class HostInspection:
     """Implements ``seams.inspection.Inspection`` for this host, or for the one whose network namespace is given."""
 
@@ -38,34 +57,57 @@ class HostInspection:
         self._programs = Programs()
         self._files: tuple[FileSeen, ...] | Unread = ()
         self._files_at = float("-inf")
+        self._told: Told | None = None
 
-    def look(self) -> Facts:
-        """Collect everything."""
-        return inside(self._namespace, self._look)
+    def look(self, *, stirred: bool = True) -> Facts:
+        """Collect everything; what the watches tell of only where one of them has."""
+        return inside(self._namespace, lambda: self._look(stirred=stirred))
 
     def watches(self) -> Sequence[Watch]:
         """Listen for changes of anybody's tables, and of links, routes, rules and traffic control."""
         return (inside(self._namespace, RulesetMoves), Moves(self._namespace))
 
-    def _look(self) -> Facts:
+    def _look(self, *, stirred: bool) -> Facts:
+        told = self._told
+        if stirred or told is None or self._untold(told):
+            told = self._told = self._listed()
+        links = told.links
+        return Facts(
+            tables=told.tables,
+            legacy=_read(legacy_tables),
+            unlisted=unlisted_tables(),
+            traffic=told.traffic,
+            programs=self._running(links),
+            rules=told.rules,
+            local=told.local,
+            ports=links if isinstance(links, Unread) else links.ports,
+            bridges=links if isinstance(links, Unread) else links.bridges,
+            switches=_read(switches),
+            tracked=_read(tracked),
+            hooks=HOOKS,
+            files=self._own(),
+        )
+
+    def _untold(self, told: Told) -> bool:
+        """Tell whether something may have changed without a word: what failed, or a program at a link."""
+        if any(isinstance(part, Unread) for part in told) or (isinstance(told.links, LinkWords) and told.links.xdp):
+            return True
+        try:
+            return self._programs.for_links()
+        except OSError:
+            return False
+
+    def _listed(self) -> Told:
         around = Surroundings()
         try:
             links = _read(around.links)
             names = () if isinstance(links, Unread) else links.names
-            return Facts(
-                tables=_read(self._tables.read),
-                legacy=_read(legacy_tables),
-                unlisted=unlisted_tables(),
-                traffic=_read(lambda: around.traffic(names)),
-                programs=self._running(links),
-                rules=_read(around.rules),
-                local=_read(around.local_routes),
-                ports=links if isinstance(links, Unread) else links.ports,
-                bridges=links if isinstance(links, Unread) else links.bridges,
-                switches=_read(switches),
-                tracked=_read(tracked),
-                hooks=HOOKS,
-                files=self._own(),
+            return Told(
+                links,
+                _read(self._tables.read),
+                _read(lambda: around.traffic(names)),
+                _read(around.rules),
+                _read(around.local_routes),
             )
         finally:
             around.close()
@@ -76,7 +118,8 @@ class HostInspection:
 
         def listed() -> tuple[Program, ...]:
             found = [*self._programs.between_sockets(), *self._programs.at_netfilter()]
-            found += self._programs.at_links(links.names)
+            if self._programs.for_links():
+                found += self._programs.at_links(links.names)
             found += [self._named(each) for each in links.xdp]
             return tuple(sorted(found, key=lambda each: (each.kind.value, each.link, each.id)))
 

@@ -25,8 +25,11 @@ class Watch(Protocol):
 class Inspection(Protocol):
     """One host, looked at. Blocking; never called from two threads at once."""
 
-    def look(self) -> Facts:
-        """Collect everything. A part that cannot be collected says why."""
+    def look(self, *, stirred: bool = True) -> Facts:
+        """Collect everything. A part that cannot be collected says why.
+
+        Where no watch has ``stirred`` since the last look, what they tell of may be taken to be as it was.
+        """
         ...
 
     def watches(self) -> Sequence[Watch]:

@@ -80,3 +80,7 @@ class Kernel(Tracking, Protocol):
     def counter(self, name: str) -> int | None:
         """Return how many packets one counter of the tables counted, added up; None where there is none."""
         ...
+
+    def generation(self) -> int:
+        """Return the number of the ruleset: another one after every transaction, anybody's."""
+        ...

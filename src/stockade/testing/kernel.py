@@ -44,6 +44,7 @@ class FakeKernel:
         self._tables: dict[str, _Table] = {}
         self._tracked: dict[int, Connection] = {}
         self._next_id = 1
+        self._written = 0
         self._fuse: tuple[int, bool] | None = None
 
     # what the seam asks for
@@ -79,6 +80,11 @@ class FakeKernel:
         """Return the packets that one counter counted; None where there is none."""
         found = self.counters().get(name)
         return None if found is None else found[0]
+
+    def generation(self) -> int:
+        """Return how many transactions there were, anybody's."""
+        self._alive()
+        return self._written
 
     def connections(self, mark: int = 0, mask: int = 0) -> Iterable[Connection]:
         """Walk the tracked connections whose ``mark & mask == mark``."""
@@ -158,6 +164,7 @@ class FakeKernel:
         """Another process flushes the ruleset: owned tables are passed by."""
         if not self.owned or self.gone:
             self._tables.clear()
+        self._written += 1
 
     # within
 
@@ -171,6 +178,7 @@ class FakeKernel:
         except KernelRefused:
             self._tables = before
             raise
+        self._written += 1
 
     def _run(self, line: int, command: str) -> None:
         found = _COMMAND.fullmatch(command)

@@ -44,30 +44,45 @@ def host_facts(
     realms: Iterable[tuple[str, Realm]] = (),
     resolvers: Path = RESOLVERS,
     links: LinksListed | None = None,
+    passing: "Passing | None" = None,
 ) -> HostFacts:
     """Look at a host: this one, or the one whose network namespace is ``namespace``.
 
-    ``links`` are its links where somebody follows them; otherwise they are listed.
+    ``links`` are its links where somebody follows them, ``passing`` what was just read; otherwise both are read now.
 
     ``uplinks`` names interfaces that look like containers' ports (a veth that leads to another namespace) and are the
     host's own. Published ports and endpoints are not found here: a runtime knows them.
     """
     links = links or list_links(namespace)
     own = frozenset(uplinks)
-    called, sessions = inside(namespace, lambda: (bridge_calls(), frozenset(ssh_sessions())))
-    state = bridge_state(called, tracking=_tracked_here())
+    passing = passing or read_passing(namespace, resolvers)
+    state = bridge_state(passing.called, tracking=_tracked_here())
     return HostFacts(
         Host(
             host,
             workload,
             interfaces=tuple(sorted(each.name for each in links.links if is_own(each, own))),
             bridges=tuple(_bridges(links, own, dict(realms), state)),
-            resolvers=tuple(sorted(_resolvers(resolvers))),
-            failsafe=tuple(sorted(sessions)),
+            resolvers=passing.resolvers,
+            failsafe=passing.sessions,
         ),
         Endpoint(Attachment.HOST, tuple(sorted(_own_addresses(links)))),
         links,
     )
+
+
+class Passing(msgspec.Struct, frozen=True):
+    """What of a host changes without a word: whether bridges call, its resolvers, who is connected by SSH."""
+
+    called: tuple[bool, bool]
+    resolvers: tuple[Address, ...]
+    sessions: tuple[Failsafe, ...]
+
+
+def read_passing(namespace: Namespace | None = None, resolvers: Path = RESOLVERS) -> Passing:
+    """Read it in a network namespace, or in that of this thread."""
+    called, sessions = inside(namespace, lambda: (bridge_calls(), frozenset(ssh_sessions())))
+    return Passing(called, tuple(sorted(_resolvers(resolvers))), tuple(sorted(sessions)))
 
 
 # Bridges

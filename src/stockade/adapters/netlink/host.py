@@ -7,10 +7,11 @@ import asyncio
 import ipaddress
 import platform
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from stockade.adapters.netlink.facts import host_facts, is_own
+from stockade.adapters.netlink.facts import Passing, host_facts, is_own, read_passing
 from stockade.adapters.netlink.values import LinkGone, LinkSeen, LinksListed
 from stockade.adapters.netlink.watch import LinkWatch
 from stockade.core.model.ids import Address, HostId, Realm, WorkloadId
@@ -35,6 +36,7 @@ class HostWatch:
         self._uplinks = frozenset(uplinks)
         self._heard = heard
         self._watch: LinkWatch | None = None
+        self._described: Described | None = None
 
     @property
     def lost(self) -> int:
@@ -58,7 +60,7 @@ class HostWatch:
             await _either(listed, follower, None)
             while True:
                 moved.clear()
-                look = await asyncio.to_thread(describe, self._host, bridges(), self._uplinks, self._watch.now)
+                look = await asyncio.to_thread(self._look, bridges(), self._watch.now)
                 if last is None or not _only_strangers(look, last):
                     strange_since = None
                 elif strange_since is None:
@@ -72,16 +74,35 @@ class HostWatch:
             await asyncio.gather(follower, return_exceptions=True)
             self._watch.close()
 
+    def _look(self, bridges: tuple[Bridge, ...], links: LinksListed) -> tuple[Host, Sighting]:
+        """Describe the host, unless everything is as it was."""
+        passing = read_passing()
+        last = self._described
+        if last is None or last.links is not links or (last.bridges, last.passing) != (bridges, passing):
+            look = describe(self._host, bridges, self._uplinks, links, passing)
+            last = self._described = Described(links, bridges, passing, look)
+        return last.look
+
+
+class Described(NamedTuple):
+    """A look, and what it was made of."""
+
+    links: LinksListed
+    bridges: tuple[Bridge, ...]
+    passing: Passing
+    look: tuple[Host, Sighting]
+
 
 def describe(
     host: HostId,
     known: Iterable[Bridge] = (),
     uplinks: frozenset[str] = frozenset(),
     links: LinksListed | None = None,
+    passing: Passing | None = None,
 ) -> tuple[Host, Sighting]:
-    """Look once, at these links, or at those that are listed now."""
+    """Look once; at these links and at what was read, or at what there is now."""
     workload = WorkloadId(f"host:{host}")
-    facts = host_facts(host, workload, uplinks=uplinks, links=links)
+    facts = host_facts(host, workload, uplinks=uplinks, links=links, passing=passing)
     engines = {bridge.name: bridge for bridge in known}
     described = replace(
         facts.host,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stockade.adapters.nft.helper import Helper
 from stockade.adapters.nft.listing import Torn, parse
-from stockade.adapters.nft.netlink import Changes, read_counter, read_counters
+from stockade.adapters.nft.netlink import Changes, read_counter, read_counters, read_generation
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.model.ids import Address
 from stockade.seams.kernel import Connection, Fill, KernelRefused, Tracking
@@ -54,6 +54,10 @@ class NftKernel:
     def counter(self, name: str) -> int | None:
         """Return how many packets one counter counted, of the inet and bridge tables together; None: there is none."""
         return read_counter(name, self._netns)
+
+    def generation(self) -> int:
+        """Return the number of the namespace's ruleset, which every transaction changes."""
+        return read_generation(self._netns)
 
     def connections(self, mark: int = 0, mask: int = 0) -> Iterable[Connection]:
         """Walk the tracked connections whose ``mark & mask == mark``."""

@@ -17,7 +17,7 @@ from stockade.adapters.nft.namespace import open_socket
 from stockade.core.compile.nft.ruleset import TABLE
 
 SUBSYSTEM = 10
-GETOBJ, NEWOBJ, NEWGEN = 19, 18, 15
+GETOBJ, NEWOBJ, NEWGEN, GETGEN = 19, 18, 15, 16
 GROUP = 7
 """NFNLGRP_NFTABLES."""
 REQUEST, DUMP = 0x1, 0x300
@@ -25,7 +25,7 @@ ERROR, DONE, INTERRUPTED = 2, 3, 0x10
 OBJ_TABLE, OBJ_NAME, OBJ_TYPE, OBJ_DATA = 1, 2, 3, 4
 COUNTER = 1
 COUNTER_BYTES, COUNTER_PACKETS = 1, 2
-GEN_PID, GEN_NAME = 2, 3
+GEN_ID, GEN_PID, GEN_NAME = 1, 2, 3
 FAMILIES = {1: "inet", 7: "bridge"}
 ATTEMPTS = 10
 PATIENCE = 5.0
@@ -140,6 +140,18 @@ def read_counter(name: str, netns: str | None = None) -> int | None:
     return sum(there) if there else None
 
 
+def read_generation(netns: str | None = None) -> int:
+    """Return the number of a namespace's ruleset; every transaction changes it."""
+    with open_socket(netns) as link:
+        link.settimeout(PATIENCE)
+        link.sendto(_request(0, REQUEST, 1, b"", GETGEN), (0, 0))
+        ((kind, _, _, content),) = messages(link.recv(1 << 16))
+    if kind == ERROR:
+        number = -struct.unpack_from("=i", content, 16)[0]
+        raise OSError(number, os.strerror(number))
+    return int.from_bytes(attributes(content[20:])[GEN_ID], "big")
+
+
 def _one(link: socket.socket, family: int, name: str) -> int | None:
     body = attribute(OBJ_TABLE, TABLE.encode() + b"\0") + attribute(OBJ_NAME, name.encode() + b"\0")
     link.sendto(_request(family, REQUEST, 1, body + attribute(OBJ_TYPE, struct.pack(">I", COUNTER))), (0, 0))
@@ -152,8 +164,8 @@ def _one(link: socket.socket, family: int, name: str) -> int | None:
     raise OSError(number, os.strerror(number))
 
 
-def _request(family: int, flags: int, sequence: int, body: bytes) -> bytes:
-    head = struct.pack("=IHHII", 20 + len(body), SUBSYSTEM << 8 | GETOBJ, flags, sequence, 0)
+def _request(family: int, flags: int, sequence: int, body: bytes, kind: int = GETOBJ) -> bytes:
+    head = struct.pack("=IHHII", 20 + len(body), SUBSYSTEM << 8 | kind, flags, sequence, 0)
     return head + struct.pack(">BBH", family, 0, 0) + body
 
 
