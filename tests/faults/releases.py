@@ -25,7 +25,7 @@ EDITS = (
     ("src/stockade/core/compile/nft/inet.py", "hook {} priority -5;", "hook {} priority -6;"),
     ("src/stockade/core/compile/nft/bridge.py", "hook postrouting priority 300;", "hook postrouting priority 301;"),
     ("src/stockade/core/compile/text.py", "blake2b(data, ", 'blake2b(data, person=b"other", '),
-    ("src/stockade/nfthelper/__main__.py", "\nVERSION = 1\n", "\nVERSION = 1001\n"),
+    ("src/stockade/nfthelper/holding.py", "\nVERSION = 1\n", "\nVERSION = 1001\n"),
 )
 
 

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = Path(__file__).parents[2] / "nfthelper" / "__main__.py"
+SOURCE = PROGRAM.with_name("holding.py")
 LARGEST = 64 << 20
 SHORT = 3.0
 """Seconds in which a living helper that has nothing to do answers, or a new one starts."""
-ROUND = 0.02
+ROUND = 0.002
 
 
 class Helper:
@@ -112,7 +113,7 @@ class Helper:
         """Return the answer of the helper that lives, unless it is another version's: then it is asked to go."""
         self._connect()
         said = self._greet()
-        if said.get("source") == zlib.crc32(PROGRAM.read_bytes()):
+        if said.get("source") == zlib.crc32(SOURCE.read_bytes()):
             return said
         self._ask({"do": "release"}, self.deadline)
         self._close()
@@ -121,7 +122,7 @@ class Helper:
 
     def _start(self) -> dict[str, Any]:
         command = [sys.executable, "-IS", str(PROGRAM), str(self.path)]
-        command += ["--netns", self.netns] if self.netns else []
+        command += [self.netns] if self.netns else []
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
