@@ -15,9 +15,9 @@ from bench.stopwatch import Stopwatch
 from stockade.wire.api import BirthsReply, CompletenessReply
 
 LATE = 120.0
+"""Seconds within which a newborn must be let talk where it was starved, or one of many."""
 FREE = 5
 """Births without policy. Whoever scans asks for a link address once a second, so that one alone may go unmet."""
-"""Seconds within which a newborn must be let talk where it was starved, or one of many."""
 CENSUS = 35.0
 """Seconds until an agent has told again how soon its sources tell."""
 POLICY = f"""
@@ -53,7 +53,7 @@ async def engine_births(nursery: Nursery, count: int, many: int, starved: int) -
             first = count + 1
             if many:
                 found = await births_at_once(nursery, watch, program, many, first=first, patience=LATE)
-                for each in figures_of(f"{kind}, at once", found, watch.scans):
+                for each in _without_targets(figures_of(f"{kind}, at once", found, watch.scans)):
                     yield each
             first += many
             if starved:
@@ -107,7 +107,7 @@ async def _discovery(kind: str, up: Guarded) -> list[Figure]:
 
 
 def _without_targets(figures: Iterator[Figure]) -> Iterator[Figure]:
-    """Where everything starves slow is allowed, and open is not: times have no target, packets have."""
+    """Where everything starves, or comes at once, slow is allowed and open is not: packets alone have a target."""
     for each in figures:
         yield Figure(each.name, each.value, each.unit) if each.unit == "ms" else each
 

@@ -9,7 +9,7 @@ import pytest
 
 from stockade.core.model.inventory import Attachment, Endpoint, WorkloadKind, WorkloadState
 from stockade.seams.runtime import Gone, Listed, Seen
-from stockade.testing.engine import Engine, EngineError
+from stockade.testing.engine import Engine, EngineError, EngineOptions
 
 pytestmark = pytest.mark.docker
 
@@ -275,3 +275,41 @@ async def _met(wanted: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.05)
     pytest.fail("not within 30 s")
+
+
+SLOW = """#!/bin/sh
+case " $* " in *" start "*) sleep 3; {} ;; esac
+exec runc "$@"
+"""
+"""A runtime that makes everything and then takes its time before the first instruction."""
+
+
+@pytest.mark.parametrize("comes_to_life", [True, False])
+def test_who_is_being_started_is_met_before_its_first_instruction(tmp_path, follow, comes_to_life):
+    """The engine is silent about it until it runs, or never will."""
+    (tmp_path / "slow").write_text(SLOW.format(":" if comes_to_life else "exit 1"))
+    (tmp_path / "slow").chmod(0o755)
+
+    async def test() -> None:
+        async with (
+            Engine(EngineOptions(extra=("--add-runtime", f"slow={tmp_path / 'slow'}"))) as engine,
+            follow(engine) as told,
+        ):
+            await start(engine, "before")
+            await told.until(lambda told: bool(told["before"].endpoints))
+            await docker(engine, "network", "create", "back")
+            words = ("--runtime", "slow", "--network", "back")
+            starting = asyncio.create_task(start(engine, "web", *words))
+            await told.until(lambda told: told["web"].state is WorkloadState.RUNNING)
+            assert await docker(engine, "ps", "-a", "--filter", "name=web", "--format", "{{.State}}") == "created"
+            met = told["web"].endpoints
+            (raised,) = await asyncio.gather(starting, return_exceptions=True)
+            if comes_to_life:
+                await told.quiet()
+                assert told["web"].endpoints == met == truth(engine, "web")
+            else:
+                assert isinstance(raised, EngineError)
+                await told.until(lambda told: told["web"].state is not WorkloadState.RUNNING)
+                assert told["web"].endpoints == ()
+
+    run(test)
