@@ -190,8 +190,9 @@ class _Court:
             return says(False, Layer.OVERRIDE_DENY, closed.id, closed.where)
         if opened := self.rule(Action.ALLOW, direction, workload, other):
             return says(True, Layer.ALLOW, opened.id, opened.where)
-        # ``established: keep`` outlives the allow that admitted the connection, and yields to nothing weaker.
-        if self.packet.kept and self.packet.state in ESTABLISHED:
+        # ``established: keep`` outlives the allow that admitted the connection, and yields to nothing weaker. What was
+        # let in is a connection of those two: a frame that only pretends to come from one of them is not of it.
+        if self.packet.kept and self.packet.state in ESTABLISHED and not self.met.forged:
             return says(True, Layer.KEPT)
         if denied := self.rule(Action.DENY, direction, workload, other):
             return says(False, Layer.DENY, denied.id, denied.where)

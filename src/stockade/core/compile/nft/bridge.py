@@ -160,6 +160,10 @@ class _Wire:
     def _stranger_in(self) -> Iterator[str]:
         if self.intent.births is Births.HOLD:
             yield rule("counter name held drop")
+            return
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            own = f"ether type {ip} iifname . ether saddr . {ip} saddr @own{family}"
+            yield rule(f"{own} meta mark set meta mark | {MARKS.unlabelled:#010x} accept")
         yield rule(f"meta mark set meta mark | {MARKS.forged:#010x} accept")
 
     def _forward(self) -> Iterator[str]:
