@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from msgspec.structs import replace
+from plain_tables import IN_BRIDGES
 
 from stockade.core.fold import fold
 from stockade.core.model.event import Event, HostSeen, LabelsSet, PolicyActivated, WorkloadSeen
@@ -71,7 +72,7 @@ def world(ground: Ground, policy: PolicySet, *modes: EnforcementMode, unlabelled
 
 def on_the_ground(scenario: Callable[[Ground], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with Ground(topology()) as ground:
+        async with Ground(topology(bridge_nf=not IN_BRIDGES)) as ground:
             for door in ground.doors:
                 await ground.lab.listen(door.to, door.protocol, door.to_port)
             await scenario(ground)
@@ -89,7 +90,9 @@ def door(ground: Ground, source: str, protocol: Protocol, port: int, family: int
 def ways(ground: Ground, family: int) -> list[Probe]:
     """From neighbours on the bridge and beside it: straight, by translation and by a proxy."""
     straight = [Probe(name, "web-1", each, 80, family) for name in ("api-1", "vm-1") for each in (TCP, UDP)]
-    translated = [door(ground, "api-1", TCP, 18443, family), door(ground, "vm-1", UDP, 18054, family)]
+    translated = [door(ground, "vm-1", UDP, 18054, family)]
+    if not IN_BRIDGES:  # there the host does not see the answers of neighbours, to translate them back
+        translated.append(door(ground, "api-1", TCP, 18443, family))
     return [*straight, *translated, door(ground, "api-1", TCP, 18080, family)]
 
 
@@ -201,7 +204,9 @@ def test_a_proxy_reaches_a_workload_without_labels_though_its_host_refuses_stran
         by_proxy = [door(ground, "db-1", TCP, 18080, family), door(ground, "db-1", UDP, 18053, family)]
         for result in await ground.lab.probe(by_proxy, listen=False):
             assert result.reached, result
-        for result in await ground.lab.probe(to_itself, patience=QUIET):
-            assert not result.delivered, result
+        for rival in (False, True):
+            ground.apply(world(ground, allow(host), full(host), unlabelled=("web-1",), rival=rival))
+            for result in await ground.lab.probe(to_itself, patience=QUIET):
+                assert not result.delivered, (rival, result)
 
     on_the_ground(scenario)
