@@ -73,6 +73,10 @@ def test_a_hostile_container_gains_nothing_where_the_bridge_family_judges(guest:
     passing(guest, f"tests/kernel/test_adversary.py {HOSTILE}", bridges="bridge")
 
 
+def test_what_comes_by_any_port_is_judged_where_the_bridge_family_judges(guest: Guest) -> None:
+    passing(guest, "tests/kernel/test_any_port.py", bridges="bridge")
+
+
 def test_a_kernel_s_own_sctp_sockets_meet_the_policy(guest: Guest) -> None:
     guest.check("modprobe sctp")
     passing(guest, "tests/kernel/test_sctp_sockets.py", bridges="bridge")

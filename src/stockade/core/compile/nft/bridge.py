@@ -168,7 +168,10 @@ class _Wire:
 
     def _forward(self) -> Iterator[str]:
         if self.judged_here:
-            yield rule("iifname @judged_here ether type { ip, ip6 } jump bridged")
+            # No frame goes from bridge to bridge: what comes by an uplink, or by a port that nobody has reported, and
+            # goes to an endpoint of such a bridge is judged there as well.
+            for port in ("iifname", "oifname"):
+                yield rule(f"{port} @judged_here ether type {{ ip, ip6 }} jump bridged")
         yield rule("iifname @strict goto judged_only")
         yield rule("oifname @strict goto judged_only")
 
