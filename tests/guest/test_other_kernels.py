@@ -73,6 +73,10 @@ def test_a_hostile_container_gains_nothing_where_the_bridge_family_judges(guest:
     passing(guest, f"tests/kernel/test_adversary.py {HOSTILE}", bridges="bridge")
 
 
+def test_what_comes_by_any_port_is_judged_where_the_bridge_family_judges(guest: Guest) -> None:
+    passing(guest, "tests/kernel/test_any_port.py", bridges="bridge")
+
+
 def test_a_kernel_s_own_sctp_sockets_meet_the_policy(guest: Guest) -> None:
     guest.check("modprobe sctp")
     passing(guest, "tests/kernel/test_sctp_sockets.py", bridges="bridge")
@@ -99,7 +103,14 @@ def test_links_that_the_development_kernel_lacks_are_there(guest: Guest, kind: s
 
 if FULL:
 
+    def test_strangers_keep_what_they_had_and_gain_nothing_where_the_bridge_family_judges(guest: Guest) -> None:
+        passing(guest, "tests/kernel/test_from_before.py", bridges="bridge")
+
     def test_where_bridged_packets_are_shown_to_the_inet_family_all_holds_too(guest: Guest) -> None:
         guest.check("modprobe br_netfilter")
-        passing(guest, "tests/kernel/test_adversary.py tests/kernel/test_revocation.py tests/kernel/test_newborn.py")
+        passing(
+            guest,
+            "tests/kernel/test_adversary.py tests/kernel/test_revocation.py tests/kernel/test_newborn.py "
+            "tests/kernel/test_from_before.py",
+        )
         assert " 0 differ" in inside(guest, f"python -m stockade.testing.kernel_worlds 7100 {WORLDS}")

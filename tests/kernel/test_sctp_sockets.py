@@ -1,4 +1,4 @@
-"""SCTP by the kernel's own sockets, where the kernel has them: a handshake of four packets, none made by hand."""
+"""SCTP by the kernel's own sockets, where the kernel has them: handshake, data and heartbeats, not a packet by hand."""
 
 import socket
 import sys
@@ -49,7 +49,8 @@ SERVE = textwrap.dedent("""
     server.listen()
     while True:
         with server.accept()[0] as one:
-            one.sendall(one.recv(100))
+            while said := one.recv(1 << 16):
+                one.sendall(said)
 """)
 ASK = textwrap.dedent("""
     import socket, sys, time
@@ -63,6 +64,14 @@ ASK = textwrap.dedent("""
             break
         except ConnectionError:  # nobody listens there yet
             time.sleep(0.1)
+    for said in (b"diameter", b"again " * 1000):
+        client.sendall(said)
+        heard = b""
+        while len(heard) < len(said):
+            more = client.recv(1 << 16)
+            assert more, "the other end has closed"
+            heard += more
+        assert heard == said
 """)
 
 

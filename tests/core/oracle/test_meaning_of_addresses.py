@@ -20,6 +20,7 @@ from shopfloor import (
     packet,
     rule,
     shop,
+    with_policy,
 )
 
 from stockade.core.model.event import LabelsSet
@@ -41,6 +42,7 @@ from stockade.core.model.selector import ALL, Equal, Not
 from stockade.core.oracle import received
 from stockade.testing.scenarios import (
     CUT_WEB,
+    DEFAULT,
     FULL,
     HOLDING,
     OTHER,
@@ -52,6 +54,7 @@ from stockade.testing.scenarios import (
     host,
     host_itself,
     role,
+    unmanaged,
 )
 
 WEB_API = rule("web-api", role("web"), role("api"), TCP_80)
@@ -91,6 +94,19 @@ def test_an_address_that_two_claim_is_nobody_s() -> None:
     assert said.destination is None
     assert not said.allowed
     assert ask(shop(WEB_API, modes=(FULL, PASS_BIRTHS), more=(twin,)), "web6", "api6").allowed
+
+
+@pytest.mark.parametrize(
+    "closed", [{"modes": (DEFAULT, HOST_FULL, PASS_BIRTHS)}, {"quarantines": (Quarantine("h", role("host")),)}]
+)
+def test_a_host_hears_no_stranger_at_an_address_that_somebody_else_claims_too(closed: dict[str, object]) -> None:
+    more = (unmanaged("rival", "192.168.7.1"),)
+    snapshot = with_policy(shop(more=more, modes=()), **closed)
+    for name, interface in (("new", "veth15"), ("web", "veth99"), ("web", "eth0")):
+        assert not ask(snapshot, name, "host", 22, interface=interface).allowed, (name, interface)
+    assert not ask(snapshot, "host", "new", 22, state=PacketState.REPLY, interface="veth15").allowed
+    assert ask(snapshot, "web", "host", 22).allowed  # it is nobody's
+    assert ask(shop(more=more, modes=(PASS_BIRTHS,)), "new", "host", 22).allowed
 
 
 def test_one_workload_may_have_an_address_twice() -> None:

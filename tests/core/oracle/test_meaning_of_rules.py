@@ -55,6 +55,7 @@ from stockade.testing.scenarios import (
 WEB_API = rule("web-api", role("web"), role("api"), TCP_80)
 DENY, OVERRIDE = Action.DENY, Action.OVERRIDE_DENY
 VISIBLE = EnforcementMode("shop", Equal("app", "shop"), Mode.VISIBILITY)
+CUT_API = Quarantine("api", role("api"))
 
 
 # Selectors, and who is known
@@ -372,6 +373,28 @@ def test_kept_connections_outlive_default_deny_and_plain_deny_only() -> None:
     assert not ask(shop(quarantines=(CUT_WEB,)), "web", "api", **live).allowed
     assert not ask(shop(), "web", "api", state=PacketState.NEW, kept=True).allowed
     assert not ask(shop(), "web", "api", state=PacketState.ORIGINAL).allowed
+
+
+@pytest.mark.parametrize("state", [PacketState.ORIGINAL, PacketState.RELATED])
+def test_a_kept_connection_outlives_the_labels_of_its_other_end_as_long_as_that_is_itself(state: PacketState) -> None:
+    live = {"state": state, "kept": True, "sender_address": "10.0.0.15"}
+    passing = shop(modes=(FULL, PASS_BIRTHS))
+    assert layers(ask(passing, "new", "api", **live)) == [Layer.KEPT]
+    assert ask(passing, "web", "new", **{**live, "state": PacketState.REPLY}, interface="veth15").allowed
+    assert not ask(passing, "new", "api", **{**live, "kept": False}).allowed
+    assert not ask(shop(modes=(FULL, PASS_BIRTHS), quarantines=(CUT_API,)), "new", "api", **live).allowed
+    for lie in ({"sender_mac": "02:00:00:00:00:0d"}, {"interface": "veth99"}, {"sender_address": "10.0.0.14"}):
+        assert not ask(passing, "new", "api", **{**live, **lie}).allowed, lie
+    assert layers(ask(shop(), "new", "api", **live)) == [Layer.HELD]
+
+
+def test_what_only_pretends_to_be_of_a_kept_connection_is_not() -> None:
+    live = {"state": PacketState.ORIGINAL, "kept": True}
+    lax = shop(modes=(replace(FULL, select=role("api")),))
+    assert ask(lax, "web", "api", **live).allowed
+    assert layers(ask(lax, "web", "api", **live, sender_mac="02:00:00:00:00:0d")) == [Layer.MODE]
+    assert not ask(lax, "web", "api", **live, sender_mac="02:00:00:00:00:0d").allowed
+    assert not ask(lax, "web", "api", **live, interface="eth0").allowed
 
 
 @pytest.mark.parametrize("action", [DENY, OVERRIDE])

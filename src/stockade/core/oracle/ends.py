@@ -25,8 +25,8 @@ class End(NamedTuple):
     """One end of a packet.
 
     ``workload`` is whose address it is, labelled or not. ``claimed``: it is somebody's in the inventory, be it
-    unclear whose. ``here``: an endpoint on this host. ``own``: the host's own address. ``vouched`` is False where a
-    frame only said that it comes from there.
+    unclear whose. ``here``: an endpoint on this host. ``own``: the host's own address; ``contested``: so it would be,
+    did not somebody else claim it as well. ``vouched`` is False where a frame only said that it comes from there.
     """
 
     address: Address
@@ -35,6 +35,7 @@ class End(NamedTuple):
     claimed: bool = False
     here: bool = False
     own: bool = False
+    contested: bool = False
     vouched: bool = True
 
     @property
@@ -170,7 +171,7 @@ def _at(snapshot: Snapshot, host: Host, address: Address) -> End:
     claims.sort(key=lambda claim: not _here(host, *claim))
     here = bool(claims) and _here(host, *claims[0])
     if len({workload.id for workload, _ in claims}) > 1:
-        return End(address, claimed=True)  # claimed by two: nobody's
+        return End(address, claimed=True, contested=_own(snapshot, host, address))  # claimed by two: nobody's
     if claims:
         own = _own(snapshot, host, address)
         return End(address, *claims[0], claimed=True, here=here, own=own)

@@ -97,7 +97,7 @@ class _Court:
 
     def verdict(self) -> Verdict:
         source, destination = self.met.source, self.met.destination
-        at_the_port = self.forged() or self.held() or self.astray()
+        at_the_port = self.forged() or self.held() or self.astray() or self.estranged()
         ends = (
             (at_the_port,)
             if at_the_port
@@ -146,6 +146,19 @@ class _Court:
             return None
         return Judgement(self.receiving_end(), leaving.known.id, False, Layer.FORGED)
 
+    def estranged(self) -> Judgement | None:
+        """A host that refuses strangers hears none at any address of its own, be it claimed by others as well."""
+        entered, answered = self.met.entered, self.packet.state is PacketState.REPLY
+        receiver = self.met.source if answered else self.met.destination
+        stranger = self.met.forged or (entered is not None and entered.known is None)
+        itself = self.snapshot.workloads.get(self.host.workload)
+        if not (stranger and receiver.contested and itself) or self.essential():
+            return None
+        if quarantines(self.snapshot, itself):
+            return Judgement(self.receiving_end(), itself.id, False, Layer.QUARANTINE)
+        refuses = mode(self.snapshot, itself) is Mode.FULL
+        return Judgement(self.receiving_end(), itself.id, False, Layer.MODE) if refuses else None
+
     def receiving_end(self) -> Direction:
         return Direction.EGRESS if self.packet.state is PacketState.REPLY else Direction.INGRESS
 
@@ -190,8 +203,9 @@ class _Court:
             return says(False, Layer.OVERRIDE_DENY, closed.id, closed.where)
         if opened := self.rule(Action.ALLOW, direction, workload, other):
             return says(True, Layer.ALLOW, opened.id, opened.where)
-        # ``established: keep`` outlives the allow that admitted the connection, and yields to nothing weaker.
-        if self.packet.kept and self.packet.state in ESTABLISHED:
+        # ``established: keep`` outlives the allow that admitted the connection, and yields to nothing weaker. What was
+        # let in is a connection of those two: a frame that only pretends to come from one of them is not of it.
+        if self.packet.kept and self.packet.state in ESTABLISHED and not self.met.forged:
             return says(True, Layer.KEPT)
         if denied := self.rule(Action.DENY, direction, workload, other):
             return says(False, Layer.DENY, denied.id, denied.where)

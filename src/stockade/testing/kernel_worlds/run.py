@@ -141,9 +141,10 @@ class Runner:
     # Connections
 
     async def _try(self, snapshot: Snapshot, chosen: list[Trial]) -> None:
-        """The host's own first: what others do at a proxy may open a way for the host as well."""
+        """The host's own first, by proxies last: what is done at a proxy may open a way for the host as well."""
         itself = self.ground.lab.host_name
-        await self._compare(snapshot, [each for each in chosen if each.probe.source == itself])
+        await self._compare(snapshot, [each for each in chosen if each.probe.source == itself and not each.loopback])
+        await self._compare(snapshot, [each for each in chosen if each.probe.source == itself and each.loopback])
         await self._compare(snapshot, [each for each in chosen if each.probe.source != itself])
 
     async def _compare(self, snapshot: Snapshot, trials: list[Trial]) -> None:

@@ -290,7 +290,6 @@ class Trials:
         arrives = passes and verdict(self.snapshot, replace(judged, leaving=destination.port)).allowed
         returns = arrives and verdict(self.snapshot, back).allowed and not self._goes_astray(path, door)
         strangers = path is not Path.BRIDGED and self.estranged((source, sender), (destination, real))
-        strangers = strangers or (through_proxy and self._refuses_strangers and not self._known(destination))
         return Trial(path, probe, judged, back, cell, door, passes, returns, strangers)
 
     def _goes_astray(self, path: Path, door: Door | None) -> bool:
@@ -307,10 +306,6 @@ class Trials:
         itself = self.snapshot.workloads.get(self.snapshot.hosts[self.host].workload)
         full = itself is not None and itself.known and mode(self.snapshot, itself) is Mode.FULL
         return full or bool(quarantines(self.snapshot, itself if itself and itself.known else None))
-
-    def _known(self, spot: Spot) -> bool:
-        found = workload_of(self.ground, self.snapshot, spot.name)
-        return found is not None and self.snapshot.workloads[found].known
 
     def _belongs(self, spot: Spot, address: str) -> bool:
         """Tell whether a place's address is its workload's own, as was reported; the host's and the outside's are."""

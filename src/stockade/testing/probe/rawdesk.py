@@ -1,13 +1,15 @@
 """ICMP queries and SCTP associations, made by hand over raw sockets: kernels may lack SCTP, and policy must not.
 
 One raw socket a family serves all questions of a namespace. An SCTP association is set up with all four packets
-(RFC 9260, 5.1) and then asked with HEARTBEATs, which its other end must answer.
+(RFC 9260, 5.1) and then asked with HEARTBEATs, which its other end must answer. Where the kernel speaks SCTP itself
+it refuses what nobody listens for, and knows its own sockets, which nobody here does: nothing is refused by hand.
 """
 
 import errno
 import functools
 import socket
 import struct
+from pathlib import Path
 from typing import NamedTuple
 
 from stockade.testing.probe import packets
@@ -20,6 +22,8 @@ IPV6_UNICAST_HOPS = 16
 REPLIES = {packets.ICMP: (0, 14, 18), packets.ICMP6: (129,)}
 ERRORS = {packets.ICMP: (3, 11, 12), packets.ICMP6: (1, 2, 3, 4)}
 STATE_COOKIE = 7
+KERNELS_OWN = Path("/proc/self/net/sctp")
+"""There as soon as the kernel speaks SCTP in this namespace."""
 
 
 class Arrived(NamedTuple):
@@ -207,6 +211,8 @@ class Desk:
     def _answer_init(self, raw: RawSocket, arrived: Arrived, sport: int, port: int, value: bytes) -> None:
         peer_tag = int.from_bytes(value[:4], "big")
         if {(port, ""), (port, arrived.destination)}.isdisjoint(self._listening):
+            if KERNELS_OWN.exists():
+                return
             answer = packets.sctp(port, sport, peer_tag, packets.chunk(packets.ABORT))
         else:
             tag = packets.crc32c(f"{arrived.source} {sport} {port} {peer_tag}".encode()) or 1

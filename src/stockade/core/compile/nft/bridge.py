@@ -160,11 +160,18 @@ class _Wire:
     def _stranger_in(self) -> Iterator[str]:
         if self.intent.births is Births.HOLD:
             yield rule("counter name held drop")
+            return
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            own = f"ether type {ip} iifname . ether saddr . {ip} saddr @own{family}"
+            yield rule(f"{own} meta mark set meta mark | {MARKS.unlabelled:#010x} accept")
         yield rule(f"meta mark set meta mark | {MARKS.forged:#010x} accept")
 
     def _forward(self) -> Iterator[str]:
         if self.judged_here:
-            yield rule("iifname @judged_here ether type { ip, ip6 } jump bridged")
+            # No frame goes from bridge to bridge: what comes by an uplink, or by a port that nobody has reported, and
+            # goes to an endpoint of such a bridge is judged there as well.
+            for port in ("iifname", "oifname"):
+                yield rule(f"{port} @judged_here ether type {{ ip, ip6 }} jump bridged")
         yield rule("iifname @strict goto judged_only")
         yield rule("oifname @strict goto judged_only")
 

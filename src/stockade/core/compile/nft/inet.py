@@ -96,6 +96,10 @@ class _Gate:
         yield rule(f"{MEMBERSHIP} iifname . ether saddr . ip saddr @own4 accept")
         if self.intent.births is Births.HOLD:
             yield rule("counter name held drop")
+            return
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            own = f"iifname . ether saddr . {ip} saddr @own{family}"
+            yield rule(f"{own} meta mark set meta mark | {MARKS.unlabelled:#010x} return")
         yield rule(f"meta mark set meta mark | {MARKS.forged:#010x}")
 
     def _held(self) -> Iterator[str]:
@@ -127,9 +131,9 @@ class _Gate:
         yield rule("udp sport 68 udp dport 67 accept")
         yield rule("udp sport 546 udp dport 547 accept")
         yield rule("ip daddr @asking4 udp sport 67 udp dport 68 accept")
-        yield from self._hook(leaves=True)
+        yield from self._hook(leaves=True, sent_here=True)
 
-    def _hook(self, *, leaves: bool) -> Iterator[str]:
+    def _hook(self, *, leaves: bool, sent_here: bool = False) -> Iterator[str]:
         """Lead a packet to its judgement. Should none be given, what may be policed is dropped."""
         if leaves and self.intent.births is Births.HOLD:
             yield rule("oifname != @interfaces goto held")
@@ -138,6 +142,8 @@ class _Gate:
         yield rule("ct state invalid goto strange")
         yield rule(f"meta mark & {MARKS.forged:#010x} != 0 goto forged_in")
         yield rule("ct state untracked goto judge_p")
+        if sent_here:
+            yield from self.judging.begins_second_leg()
         yield rule("jump judge_c")
         if any(self.judging.enforced(end) for end in self.intent.ends):
             yield rule("drop")

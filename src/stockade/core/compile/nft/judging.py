@@ -27,6 +27,7 @@ from stockade.core.model.policy import Mode
 MET = "met"
 """Counts connections met in the middle, once each: who saw none lately need not look for them."""
 COUNTERS = (REFUSED, WOULD_REFUSE, "invalid", "midstream", "forged", "held", "unjudged", MET)
+SYN = "tcp flags & (fin|syn|rst|ack) == syn"
 NOT_SYN = "tcp flags & (fin|syn|rst|ack) != syn"
 DISCOVERY = "icmpv6 type { 133, 134, 135, 136 } ip6 hoplimit 255"
 """Neighbour discovery, which no router passes on: with any other hop limit it has crossed one (RFC 4861, 7.1)."""
@@ -96,6 +97,7 @@ class Judging:
             found[f"pass_{view.letter}"] = _chain(self._pass(view))
         found["midstream"] = _chain(self._midstream())
         found["strange"] = _chain(self._strange())
+        found["lasting"] = _chain(self._lasting())
         found["forged_in"] = _chain(self._forged_in())
         found["forged_up"] = _chain(self._forged_up())
         for port, name in self.published:
@@ -255,16 +257,28 @@ class Judging:
         yield rule(f"goto pass_{view.letter}")
 
     def _second_leg(self) -> Iterator[str]:
-        """A proxy's second leg passes where its first was just judged.
+        """A proxy's second leg, once begun, goes on as long as its first leg does.
 
-        Once begun it goes on as long as its first leg does; under the workload's quarantine only while that is spared.
+        Under the workload's quarantine only while that is spared.
         """
+        begun = f"ct mark & {MARKS.proxied:#010x} != 0"
         for protocol in sorted({leg.protocol for leg in self.legs}):
             for family in FAMILIES:
-                at, name = CONNECTION.at("destination", family), NAMES[protocol]
-                to = f"{CONNECTION.at('source', family)} @host{family} meta l4proto {name} {at}"
-                yield rule(f"{to} != @cut{family} ct mark & {MARKS.proxied:#010x} != 0 goto pass_c")
-                yield rule(f"{to} . {CONNECTION.port} vmap @legs_{name}{family}")
+                to = f"meta l4proto {NAMES[protocol]} {CONNECTION.at('destination', family)}"
+                yield rule(f"{to} != @cut{family} {begun} goto pass_c")
+                yield rule(f"{begun} {to} . {CONNECTION.port} vmap @legs_{NAMES[protocol]}{family}")
+
+    def begins_second_leg(self) -> Iterator[str]:
+        """A proxy's second leg begins where its first was just judged.
+
+        For what this host sends alone: whose addresses it speaks from is then no question, be they claimed by others
+        too. A proxy connects to the workload itself; what is translated on its way there is no proxy's.
+        """
+        for protocol in sorted({leg.protocol for leg in self.legs}):
+            beginning = f"ct state new {SYN}" if protocol is Protocol.TCP else "ct state new"
+            for family, ip in ((4, "ip"), (6, "ip6")):
+                to = f"meta l4proto {NAMES[protocol]} ct original {ip} daddr . ct original proto-dst"
+                yield rule(f"{beginning} {to} vmap @legs_{NAMES[protocol]}{family}")
 
     def _leg(self, leg: "Leg", name: str) -> Iterator[str]:
         """Whether a first leg was let pass lately, in this very program's time."""
@@ -326,6 +340,7 @@ class Judging:
 
     def _forged_in(self) -> Iterator[str]:
         """The sender counts as unknown: ends that refuse strangers drop it."""
+        yield from self._unless_it_lasts()
         yield from self._forged_at_doors()
         for family, ip in ((4, "ip"), (6, "ip6")):
             yield rule(f"{ip} daddr @closed{family} counter name forged drop")
@@ -334,8 +349,23 @@ class Judging:
 
     def _forged_up(self) -> Iterator[str]:
         """The same at a host that refuses strangers: what it publishes is for the workload behind to refuse."""
+        yield from self._unless_it_lasts()
         yield from self._forged_at_doors()
         yield rule("counter name forged drop")
+
+    def _unless_it_lasts(self) -> Iterator[str]:
+        """An endpoint that nobody has labelled any more, as itself, along a connection from before or a proxy's."""
+        yield rule(
+            f"meta mark & {MARKS.itself:#010x} != 0 ct state != new ct mark & {MARKS.lasting:#010x} != 0 goto lasting"
+        )
+
+    def _lasting(self) -> Iterator[str]:
+        """Judged as any other connection, save that nothing is essential: no session of such an endpoint is."""
+        yield from self._lookups(CONNECTION, "published")
+        yield from self._second_leg()
+        yield rule("jump egress_c")
+        yield rule("jump ingress_c")
+        yield rule("goto pass_c")
 
     def _forged_at_doors(self) -> Iterator[str]:
         for protocol in sorted({port.protocol for port, _ in self.published}):

@@ -7,7 +7,9 @@ import msgspec
 
 
 class Marks(msgspec.Struct, frozen=True):
-    """Single bits. ``judged``, ``forged``, ``keeping`` and ``nowhere`` live on packets, the others on connections."""
+    """Single bits. ``judged``, ``forged``, ``keeping``, ``nowhere`` and ``itself`` live on packets, the others on
+    connections.
+    """
 
     judged: int = 0x1000_0000
     """The inet family let it pass: bridge forward drops what comes without."""
@@ -17,6 +19,9 @@ class Marks(msgspec.Struct, frozen=True):
     """An allow with ``established: keep`` spoke of it; its connection is kept if the other end lets it pass too."""
     nowhere: int = 0x8000_0000
     """Nobody known was at the address it goes to when it was judged: it is not for who may be there by now."""
+    itself: int = 0x0800_0000
+    """Beside ``forged``: it is its endpoint's own, but nobody has labelled that. Nothing begins by it; what was kept
+    before, and what a local proxy brings to it, goes on."""
     admitted: int = 0x0100_0000
     """The connection was let pass when a packet of it was last judged: ICMP errors about it may pass."""
     kept: int = 0x0200_0000
@@ -31,12 +36,22 @@ class Marks(msgspec.Struct, frozen=True):
     @property
     def packet(self) -> int:
         """All bits used of a packet's mark."""
-        return self.judged | self.forged | self.keeping | self.nowhere
+        return self.judged | self.forged | self.keeping | self.nowhere | self.itself
 
     @property
     def living(self) -> int:
         """Connection bits that let a connection live on where no allow admits it now."""
         return self.kept | self.reverse
+
+    @property
+    def unlabelled(self) -> int:
+        """Packet bits of what an endpoint that nobody has labelled sends as itself."""
+        return self.forged | self.itself
+
+    @property
+    def lasting(self) -> int:
+        """Connection bits of what goes on with such an endpoint."""
+        return self.kept | self.proxied
 
 
 MARKS = Marks()
