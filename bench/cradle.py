@@ -45,17 +45,18 @@ async def births(
     first: int = 1,
     pause: float = 0.25,
     patience: float = PATIENCE,
+    alive: int = ALIVE,
 ) -> list[Born]:
-    """Bear so many, at least ``pause`` seconds apart; return what came of each, in order."""
-    room = asyncio.Semaphore(ALIVE)
+    """Bear so many, at most ``alive`` at a time and ``pause`` seconds apart; return what came of each."""
+    room = asyncio.Semaphore(alive)
     lives: list[asyncio.Task[Born]] = []
     try:
         for number in range(first, first + count):
             await room.acquire()
+            await asyncio.sleep(pause)
             watch.expect(number, cradle.address(number))
             await cradle.bear(number, watch.argv(program, number))
             lives.append(asyncio.create_task(_life(cradle, watch, number, room, patience)))
-            await asyncio.sleep(pause)
             _fail_early(lives)
         return list(await asyncio.gather(*lives))
     finally:
@@ -110,6 +111,11 @@ def _fail_early(lives: Sequence["asyncio.Task[Born]"]) -> None:
             life.result()
 
 
+def calm_of(count: int) -> int:
+    """Return how many of so many births come one after the other: by them it is told how long one takes."""
+    return max(min(count, 20), count // 10)
+
+
 def figures_of(kind: str, found: Sequence[Born], scans: int) -> Iterator[Figure]:
     """Yield what packets said."""
     dead = [each.dead for each in found]
@@ -144,3 +150,9 @@ def control(kind: str, found: Sequence[Born]) -> Iterator[Figure]:
     name = f"{len(found):,} births, {kind}, without policy" if len(found) > 1 else f"a birth, {kind}, without policy"
     yield at_least(f"{name}: packets passed", passed, "packets", 1, "the control")
     yield at_least(f"{name}: packets that reached it", reached, "packets", 1, "the control")
+
+
+def without_targets(figures: Iterator[Figure]) -> Iterator[Figure]:
+    """Where many come together, or everything starves, slow is allowed and open is not: packets alone have a target."""
+    for each in figures:
+        yield Figure(each.name, each.value, each.unit) if each.unit == "ms" else each

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-from bench.cradle import births, births_at_once, control, figures_of, figures_of_records
+from bench.cradle import births, births_at_once, calm_of, control, figures_of, figures_of_records, without_targets
 from bench.figures import Figure, at_most, percentile
 from bench.guarded import Guarded, guarded
 from bench.newborns import DENIED, TCP, UDP
@@ -18,6 +18,8 @@ LATE = 120.0
 """Seconds within which a newborn must be let talk where it was starved, or one of many."""
 FREE = 5
 """Births without policy. Whoever scans asks for a link address once a second, so that one alone may go unmet."""
+CALM = 0.5
+"""Seconds between the end of one newborn and the beginning of the next, where it is told how long a birth takes."""
 CENSUS = 35.0
 """Seconds until an agent has told again how soon its sources tell."""
 POLICY = f"""
@@ -45,21 +47,25 @@ async def engine_births(nursery: Nursery, count: int, many: int, starved: int) -
     async with nursery.host, guarded(nursery.host, nursery.follow) as up:
         stopwatch = await _ready(nursery, up)
         with await asyncio.to_thread(nursery.watch) as watch:
-            found = await births(nursery, watch, program, count, pause=0.1, patience=LATE)
-            for each in (*figures_of(kind, found, watch.scans), *_recorded(kind, up, count)):
+            calm = calm_of(count)
+            found = await births(nursery, watch, program, calm, pause=CALM, patience=LATE, alive=1)
+            for each in (*figures_of(kind, found, watch.scans), *_recorded(kind, up, calm)):
                 yield each
             for each in (*_gate(kind, stopwatch), *await _discovery(kind, up)):
+                yield each
+            crowd = await births(nursery, watch, program, count - calm, first=calm + 1, pause=0.1, patience=LATE)
+            for each in without_targets(figures_of(f"{kind}, several alive", crowd, watch.scans)):
                 yield each
             first = count + 1
             if many:
                 found = await births_at_once(nursery, watch, program, many, first=first, patience=LATE)
-                for each in _without_targets(figures_of(f"{kind}, at once", found, watch.scans)):
+                for each in without_targets(figures_of(f"{kind}, at once", found, watch.scans)):
                     yield each
             first += many
             if starved:
                 with starving(up.pid):
                     found = await births(nursery, watch, program, starved, first=first, patience=LATE)
-                for each in _without_targets(figures_of(f"{kind}, starved", found, watch.scans)):
+                for each in without_targets(figures_of(f"{kind}, starved", found, watch.scans)):
                     yield each
             first += starved
             await up.opened()
@@ -104,12 +110,6 @@ async def _discovery(kind: str, up: Guarded) -> list[Figure]:
         for share, value in (("p50", each.p50), ("p99", each.p99))
         if value is not None
     ]
-
-
-def _without_targets(figures: Iterator[Figure]) -> Iterator[Figure]:
-    """Where everything starves, or comes at once, slow is allowed and open is not: packets alone have a target."""
-    for each in figures:
-        yield Figure(each.name, each.value, each.unit) if each.unit == "ms" else each
 
 
 async def gate_cost(make: Callable[..., Nursery], count: int) -> AsyncIterator[Figure]:

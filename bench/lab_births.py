@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.cradle import ADDRESSES, births, control, figures_of, figures_of_records
+from bench.cradle import ADDRESSES, births, calm_of, control, figures_of, figures_of_records, without_targets
 from bench.figures import Figure
 from bench.newborns import DENIED, Place, Watch
 from bench.relabelling import applied
@@ -36,10 +36,13 @@ async def lab_births(program: Path, count: int) -> list[Figure]:
         await applied(on, FORGED_WAY)
         cradle = LabCradle(on)
         with _watch(on) as watch:
-            found = await births(cradle, watch, str(program), count)
+            calm = calm_of(count)
+            found = await births(cradle, watch, str(program), calm, alive=1, pause=0.5)
             figures = [*figures_of(KIND, found, watch.scans)]
-            records = await asyncio.to_thread(on.client.call, "births", BirthsReply, last=count)
+            records = await asyncio.to_thread(on.client.call, "births", BirthsReply, last=calm)
             figures += figures_of_records(KIND, records.births)
+            crowd = await births(cradle, watch, str(program), count - calm, first=calm + 1)
+            figures += without_targets(figures_of(f"{KIND}, several alive", crowd, watch.scans))
             request = RollbackRequest(version=Version(0), note="the benchmark ends")
             back = await asyncio.to_thread(on.client.call, "rollback", VersionReply, request)
             await on.settled(back.version.number, 0)

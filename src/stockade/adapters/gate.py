@@ -28,6 +28,8 @@ PATIENCE = 2.0
 """Seconds in which a question must have arrived."""
 REMEMBERED = 30.0
 """Seconds for which a birth is told of: by then its own runtime has."""
+PAUSES = tuple(0.01 * 1.4**number for number in range(12))
+"""Seconds between looks at a namespace that has no address yet: somewhat over a second in all."""
 LONGEST = 8192
 
 
@@ -101,15 +103,25 @@ class GateSocket:
 
     async def _tell(self, knock: Knock, namespace: int, at: float) -> None:
         """Tell where it is met. One in the host's own namespace, or gone already, is nobody's birth."""
+        name = WorkloadId(f"gate:{self._host}:{knock.container}")
+        last = None
         try:
-            place = await asyncio.to_thread(self._places, f"/proc/self/fd/{namespace}")
+            for pause in PAUSES:
+                place = await asyncio.to_thread(self._places, f"/proc/self/fd/{namespace}")
+                if place != last:
+                    last = place
+                    born = Sighting(
+                        name, knock.container[:12], WorkloadKind.CONTAINER, self._host, endpoints=place.endpoints
+                    )
+                    self._told.put_nowait(Seen(born, at, marks=(f"container:{knock.container}", place.mark)))
+                if any(each.addresses for each in place.endpoints):
+                    break  # where the network is made after the knock, it is there before the first instruction
+                await asyncio.sleep(pause)
         except OSError:
-            return
+            if last is None:
+                return
         finally:
             os.close(namespace)
-        name = WorkloadId(f"gate:{self._host}:{knock.container}")
-        born = Sighting(name, knock.container[:12], WorkloadKind.CONTAINER, self._host, endpoints=place.endpoints)
-        self._told.put_nowait(Seen(born, at, marks=(f"container:{knock.container}", place.mark)))
         await asyncio.sleep(REMEMBERED)
         self._told.put_nowait(Gone(name, self._clock.now()))
 

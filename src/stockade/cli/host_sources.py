@@ -53,7 +53,7 @@ class Sources:
         self._moved = asyncio.Event()
         engines = tuple(self._engines())
         # Where no engine is about to tell of a namespace, and to know more of it, nothing is waited for.
-        census = CensusSettings() if engines else CensusSettings(patience=0.0)
+        census = CensusSettings() if engines else CensusSettings(together=0.01, patience=0.0)
         self._namespaces = NamespacesRuntime(
             host, places=self._places, clock=self._clock, uplinks=wanted.uplinks, settings=census
         )

@@ -69,6 +69,7 @@ async def _live(
     from stockade.adapters.neighbours import LinkNeighbours
     from stockade.adapters.netlink import LinkPlaces
     from stockade.adapters.nft import NftKernel
+    from stockade.adapters.priority import go_first
     from stockade.agent.run import Agent
     from stockade.agent.state import AssignmentFile
     from stockade.cli.host_sources import Sources, doctor
@@ -82,6 +83,7 @@ async def _live(
     from stockade.wire.api import Setting
 
     keep_little()
+    go_first()
     log_to()
     ended = _until_told()
     name = HostId(host or socket.gethostname())

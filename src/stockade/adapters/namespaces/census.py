@@ -49,8 +49,13 @@ class Settings(msgspec.Struct, frozen=True):
     """Between looks that ask every process."""
     young: float = 3.0
     """How long a process counts as new: it may enter another namespace after it has begun."""
-    patience: float = 0.5
-    """How long a namespace waits to be told of. Whoever makes it is about to tell of it, and knows more."""
+    together: float = 0.3
+    """How long to wait, once woken, for what comes with it: whoever makes a namespace is about to tell of it, knows
+    more, and needs the processor now."""
+    patience: float = 0.2
+    """How long a namespace that was found waits to be told of, for the same reason."""
+    again: float = 0.5
+    """How long until what is inside a namespace is looked at again, at first."""
     seldom: float = 300.0
     """At most this long until what is inside a namespace is looked at again; while it is young, oftener."""
 
@@ -219,14 +224,14 @@ class Census:
             home.place = self._places(f"{PROC}/self/fd/{fd}")
             home.since = self._began(home, now)
             home.ours = self._belongs(home, within)
-            home.due = now + self._settings.patience
+            home.due = now + self._settings.again
             self.homes[inode] = home
         if inode not in self.homes:
             self._touched.add(inode)  # it could not be looked into just now
 
     def _look_within(self, home: Home, now: float) -> None:
         """Look into a namespace again; after twice its age, and not too seldom."""
-        home.due = now + min(max(now - home.found, self._settings.patience), self._settings.seldom)
+        home.due = now + min(max(now - home.found, self._settings.again), self._settings.seldom)
         with self._apart(), contextlib.suppress(OSError), _opened(home.path, home.inode) as fd:
             place = self._places(f"{PROC}/self/fd/{fd}")
             if place.mark == home.place.mark:

@@ -22,7 +22,7 @@ from stockade.seams.places import Places
 from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
 
 TOGETHER = 0.01
-"""Seconds to wait, once woken, for what comes with it."""
+"""Seconds between looks, at least."""
 NO_LINK, NESTED = "none", "nested"
 """The fact ``network`` of a namespace without an endpoint here: it has no link, or its links end elsewhere."""
 
@@ -141,7 +141,7 @@ class NamespacesRuntime:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(self._waits(), self._apart(thorough=False))):
                 await self._woken.wait()
-                await asyncio.sleep(TOGETHER)
+                await asyncio.sleep(self._settings.together)
         self._woken.clear()
 
     def _waits(self) -> float:
