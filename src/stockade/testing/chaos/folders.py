@@ -38,6 +38,25 @@ async def disk_hangs(on: Ground, _dice: Random) -> AsyncIterator[None]:
     await asyncio.to_thread(_disk(on).thaw)
 
 
+@fault("everything that is written down takes longer", missing=no_disk)
+async def disk_slow(on: Ground, dice: Random) -> AsyncIterator[None]:
+    """The disk is slow: it falters again and again."""
+    over = asyncio.Event()
+    faltering = asyncio.create_task(_falter(_disk(on), dice, over))
+    await asyncio.sleep(2)
+    yield
+    over.set()
+    await faltering
+
+
+async def _falter(disk: Disk, dice: Random, over: asyncio.Event) -> None:
+    while not over.is_set():
+        await asyncio.to_thread(disk.freeze)
+        await asyncio.sleep(dice.uniform(0.02, 0.2))
+        await asyncio.to_thread(disk.thaw)
+        await asyncio.sleep(dice.uniform(0.01, 0.05))
+
+
 @fault("`assignment-not-kept` in the log; the next start has nothing older", refuses=True, missing=no_disk)
 async def state_read_only(on: Ground, _dice: Random) -> AsyncIterator[None]:
     """Nothing can be made or renamed in the state folder, and `up` is killed."""

@@ -1,6 +1,7 @@
 """Faults of the kernel's network: rules, switches, links, addresses and tracking changed by somebody else."""
 
 import asyncio
+import os
 import platform
 import signal
 from collections.abc import AsyncIterator
@@ -47,9 +48,17 @@ WITHOUT = "delete table ip nat; delete table ip filter; delete table inet firewa
 BURST = 30_000
 
 
-def nowhere(_on: Ground) -> str:
-    """Say that the limit of tracked connections is the whole machine's."""
-    return "nf_conntrack_max belongs to the whole machine; no namespace may set it, and others would suffer"
+OWN_MACHINE = "STOCKADE_OWN_MACHINE"
+"""Set where the whole machine is the tests' own, as a guest is."""
+FIRST_NAMESPACE = ("nsenter", "--net=/proc/1/ns/net", "sh", "-c")
+LIMIT = "/proc/sys/net/netfilter/nf_conntrack_max"
+
+
+def shared(_on: Ground) -> str:
+    """Say that the limit of tracked connections is the whole machine's, unless all of that is ours."""
+    if os.environ.get(OWN_MACHINE):
+        return ""
+    return f"nf_conntrack_max belongs to the whole machine, and others would suffer; {OWN_MACHINE}=1 in a guest of ours"
 
 
 def owned(_on: Ground) -> str:
@@ -150,10 +159,22 @@ async def address_removed(on: Ground, _dice: Random) -> AsyncIterator[None]:
     await on.must("ip", "address", "add", "10.20.0.1/24", "dev", "shop")
 
 
-@fault("`doctor` and a finding say so", missing=nowhere)
-async def tracking_full(_on: Ground, _dice: Random) -> AsyncIterator[None]:
-    """The table of tracked connections is full."""
+@fault("`doctor` and a finding say so; what was begun goes on", cuts=WIRE, counts="tracking", missing=shared)
+async def tracking_full(on: Ground, _dice: Random) -> AsyncIterator[None]:
+    """The table of tracked connections is full: the kernel drops whatever begins."""
+    limit = await _first(f"cat {LIMIT}")
+    entries = await on.must("cat", "/proc/sys/net/netfilter/nf_conntrack_count")
+    await _first(f"echo {int(entries)} > {LIMIT}")
     yield
+    await _first(f"echo {int(limit)} > {LIMIT}")
+
+
+async def _first(script: str) -> str:
+    """Run a script in the machine's first network namespace: it alone may set what belongs to all."""
+    process = await asyncio.create_subprocess_exec(*FIRST_NAMESPACE, script, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode == 0, script
+    return said.decode()
 
 
 @fault(
