@@ -113,7 +113,7 @@ def _fail_early(lives: Sequence["asyncio.Task[Born]"]) -> None:
 
 def calm_of(count: int) -> int:
     """Return how many of so many births come one after the other: by them it is told how long one takes."""
-    return max(min(count, 20), count // 10)
+    return max(min((count + 1) // 2, 20), count // 10)
 
 
 def figures_of(kind: str, found: Sequence[Born], scans: int) -> Iterator[Figure]:

@@ -69,7 +69,7 @@ def test_nothing_leaks_and_it_would_have_shown(kind, program):
     figures = asyncio.run(measured(kind, program))
     leaks = [each for each in figures if each.name.endswith(LEAKS)]
     controls = [each for each in figures if each.name.endswith(CONTROLS)]
-    assert len(leaks) == 3 * len(LEAKS), "one by one, at once, and starved"
+    assert len(leaks) == 4 * len(LEAKS), "one by one, several alive, at once, and starved"
     assert [each for each in leaks if each.value] == []
     assert len(controls) == len(CONTROLS)
     assert [each for each in controls if not each.value] == []

@@ -1,0 +1,8 @@
+"""NetFlow 5 and 9 and IPFIX: what devices without an agent export of the flows that they saw, datagram by datagram.
+
+Bytes in, values out; what is nonsense is counted and costs nothing else. Whoever listens decides from whom.
+"""
+
+from stockade.adapters.netflow.decode import Collector, Exported, Losses
+
+__all__ = ["Collector", "Exported", "Losses"]
