@@ -27,7 +27,7 @@ from stockade.core.posture.host import (
 )
 from stockade.seams.inspection import Watch
 
-FILES_EVERY = 4.0
+FILES_EVERY = 10.0
 """Seconds between looks at our files: there are hundreds, and nobody tells of changes to them."""
 HOOKS = Unread(
     "the hooks of this network namespace are not listed: a module or program of higher priority would go unseen",
@@ -82,7 +82,7 @@ class HostInspection:
             local=told.local,
             ports=links if isinstance(links, Unread) else links.ports,
             bridges=links if isinstance(links, Unread) else links.bridges,
-            switches=_read(switches),
+            switches=_read(lambda: switches(_of_bridges(links))),
             tracked=_read(tracked),
             hooks=HOOKS,
             files=self._own(),
@@ -133,6 +133,13 @@ class HostInspection:
         if now - self._files_at >= FILES_EVERY:
             self._files, self._files_at = _read(lambda: own_files(self._state, self._socket)), now
         return self._files
+
+
+def _of_bridges(links: LinkWords | Unread) -> frozenset[str]:
+    if isinstance(links, Unread):
+        return frozenset()
+    bridges = {each.name for each in links.bridges}
+    return frozenset(port.name for port in links.ports if port.bridge in bridges)
 
 
 def _read(part: Callable[[], Part]) -> Part | Unread:

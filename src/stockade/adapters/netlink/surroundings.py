@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -168,11 +168,14 @@ class Surroundings:
                 found.append(message.body)
 
 
-def switches(root: Path = Path("/proc/sys")) -> tuple[tuple[str, int], ...]:
-    """Return settings that our judgement rests on, by path under /proc/sys; those that are not there are left out."""
+def switches(ports: Collection[str] = (), root: Path = Path("/proc/sys")) -> tuple[tuple[str, int], ...]:
+    """Return settings that our judgement rests on, by path under /proc/sys; those that are not there are left out.
+
+    ``ports`` are ports of bridges: what the host takes in by one it takes in by the bridge, whose setting counts.
+    """
     paths = [f"net/bridge/{name}" for name in ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")]
     with contextlib.suppress(OSError):
-        links = sorted(os.listdir(root / "net/ipv4/conf"))  # noqa: PTH208 - quicker
+        links = sorted(set(os.listdir(root / "net/ipv4/conf")).difference(ports))  # noqa: PTH208 - quicker
         paths += [f"net/ipv4/conf/{name}/route_localnet" for name in links]
     found = []
     for path in paths:
