@@ -114,9 +114,3 @@ if FULL:
             "tests/kernel/test_from_before.py",
         )
         assert " 0 differ" in inside(guest, f"python -m stockade.testing.kernel_worlds 7100 {WORLDS}")
-
-    def test_faults_that_only_a_machine_of_its_own_or_an_older_kernel_has(guest: Guest, old: bool) -> None:
-        wanted = ["tracking-full", *(["plain-tables-changed"] if old else ["owned-tables-changed"])]
-        said = inside(guest, f"STOCKADE_OWN_MACHINE=1 python tests/faults/chaos.py --only {','.join(wanted)} 2>&1")
-        for name in wanted:
-            assert re.search(rf"^{name} +[1-9]\d*  I1 I2 I3 I4 I5 I6$", said, re.MULTILINE), said
