@@ -5,7 +5,6 @@ author.
 """
 
 import contextlib
-import errno
 import os
 import socket
 import struct
@@ -144,24 +143,27 @@ def read_generation(netns: str | None = None) -> int:
     """Return the number of a namespace's ruleset; every transaction changes it."""
     with open_socket(netns) as link:
         link.settimeout(PATIENCE)
-        link.sendto(_request(0, REQUEST, 1, b"", GETGEN), (0, 0))
-        ((kind, _, _, content),) = messages(link.recv(1 << 16))
-    if kind == ERROR:
-        number = -struct.unpack_from("=i", content, 16)[0]
-        raise OSError(number, os.strerror(number))
+        content = _answer(link, _request(0, REQUEST, 1, b"", GETGEN))
     return int.from_bytes(attributes(content[20:])[GEN_ID], "big")
 
 
 def _one(link: socket.socket, family: int, name: str) -> int | None:
     body = attribute(OBJ_TABLE, TABLE.encode() + b"\0") + attribute(OBJ_NAME, name.encode() + b"\0")
-    link.sendto(_request(family, REQUEST, 1, body + attribute(OBJ_TYPE, struct.pack(">I", COUNTER))), (0, 0))
-    ((kind, _, _, content),) = messages(link.recv(1 << 16))
-    if kind != ERROR:
-        return _counter(content)[1]
-    number = -struct.unpack_from("=i", content, 16)[0]
-    if number == errno.ENOENT:
+    asked = _request(family, REQUEST, 1, body + attribute(OBJ_TYPE, struct.pack(">I", COUNTER)))
+    try:
+        return _counter(_answer(link, asked))[1]
+    except FileNotFoundError:
         return None
-    raise OSError(number, os.strerror(number))
+
+
+def _answer(link: socket.socket, asked: bytes) -> bytes:
+    """Return the one message that answers a request. ``OSError`` where the kernel refuses it."""
+    link.sendto(asked, (0, 0))
+    ((kind, _, _, content),) = messages(link.recv(1 << 16))
+    if kind == ERROR:
+        number = -struct.unpack_from("=i", content, 16)[0]
+        raise OSError(number, os.strerror(number))
+    return content
 
 
 def _request(family: int, flags: int, sequence: int, body: bytes, kind: int = GETOBJ) -> bytes:
