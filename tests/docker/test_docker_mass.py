@@ -1,4 +1,4 @@
-"""Two hundred containers at once: each told once, and as the engine and the kernel say."""
+"""Two hundred containers at once: each told of without a detour, and as the engine and the kernel say."""
 
 import asyncio
 import json
@@ -62,9 +62,13 @@ def test_two_hundred_at_once(engine, follow):
             assert all(isinstance(event, Seen) for event in later)
             for seen in told.now.values():
                 assert seen.sighting.facts.labels == (("stockade.n", seen.sighting.name.removeprefix("many-")),)
-                states = [event.sighting.state for event in later if event.sighting.id == seen.sighting.id]
-                assert states.count(WorkloadState.CREATED) <= 1, "told once"
-                assert states.count(WorkloadState.RUNNING) == 1, "told once"
+                mine = [event.sighting for event in later if event.sighting.id == seen.sighting.id]
+                running = [each for each in mine if each.state is WorkloadState.RUNNING]
+                assert mine[len(mine) - len(running) :] == running, "nothing that runs is told to be anything else"
+                assert len(mine) - len(running) <= 1, "told once"
+                # An engine under load may say the rest only after the container was met on its network.
+                assert len(running) <= 2, "told once where it is, and once more what it is"
+                assert {each.endpoints for each in running} == {seen.sighting.endpoints}, "it is met where it stays"
             async with follow(engine) as again:
                 assert {s.sighting for s in again.now.values()} == {s.sighting for s in told.now.values()}
             await asyncio.to_thread(engine.clear)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ import msgspec
 
 from stockade.adapters.netlink.facts import bridge_state, bridges_are_tracked
 from stockade.core.model.event import LabelsSet
+from stockade.core.model.ids import Address
 from stockade.core.model.inventory import BridgeState, Host, Published, Sighting
 from stockade.core.model.net import Protocol, is_v6
 from stockade.testing.lab import facts, wiring
@@ -97,17 +99,22 @@ class Lab:
             _sort(held, order)
 
     async def remove(self, *names: str) -> None:
-        """End nodes and everything in them. When this returns their links are gone from the host."""
+        """End nodes and everything in them. When this returns their links are gone from the host.
+
+        A node is none of the lab's as soon as this is called: whoever is cancelled here leaves no half of one behind.
+        """
         for name in names:
             end = self._end(name)
             if name == self.host_name:
                 raise LabError("the lab's host cannot be removed", remedy="close the lab")
             plugs = self.layout.unplug(name)
-            await self._send(self.host_name, [wiring.delete_link(plug.port_index) for plug in plugs])
-            await self._namespaces.clear(end)
-            await end.close()
             del self._ends[name], self.nodes[name]
             self._prober.forget(name)
+            try:
+                await self._send(self.host_name, [wiring.delete_link(plug.port_index) for plug in plugs])
+                await self._namespaces.clear(end)
+            finally:
+                await end.close()
 
     async def move(self, name: str, link: Link, place: int = 0) -> None:
         """Plug a node's link in anew: another bridge, other addresses, another MAC. What runs in it runs on."""
@@ -348,16 +355,21 @@ class Lab:
         await self._send(name, wiring.node_end(self.layout, plugs))
 
     async def _carrying(self, plugs: Sequence[Plug]) -> None:
-        """Wait until links carry packets. The kernel sets a link to work some time after both its ends are up."""
-        wanted: dict[str, set[str]] = {self.host_name: set()}
+        """Wait until links carry packets: the kernel has them and their addresses work some time after they are up."""
+        links: dict[str, set[str]] = {self.host_name: set()}
+        addresses: dict[str, set[str]] = {self.host_name: set()}
         for plug in plugs:
-            wanted[self.host_name] |= {plug.port, plug.bridge} - {""}
-            wanted.setdefault(plug.node, set()).add(plug.interface)
+            links[self.host_name] |= {plug.port, plug.bridge} - {""}
+            links.setdefault(plug.node, set()).add(plug.interface)
+            if not self.topology.dad:  # else they take longer than anybody waits
+                addresses[self.host_name] |= _hex6(self.layout.opposite(plug))
+                addresses.setdefault(plug.node, set()).update(_hex6(plug.bare))
         deadline = asyncio.get_running_loop().time() + SLOWEST_LINK
-        for name, links in wanted.items():
-            while down := await self._end(name).ask("down", links=sorted(links)):
+        for name, each in links.items():
+            wanted = {"links": sorted(each), "addresses": sorted(addresses.get(name, ()))}
+            while unready := await self._end(name).ask("unready", **wanted):
                 if asyncio.get_running_loop().time() > deadline:
-                    raise LabError(f"links of {name} do not come up: {', '.join(down)}")
+                    raise LabError(f"links of {name} do not come up: {', '.join(unready)}")
                 await asyncio.sleep(0.001)
         # Whoever changes a link waits for everybody who was at it before: the last of them is through now.
         await self._send(self.host_name, [wiring.link_up(wiring.LOOPBACK)])
@@ -400,6 +412,11 @@ class Lab:
     def _bridge_state(self) -> BridgeState:
         shown = self.topology.bridge_nf and not any(path.startswith("net/bridge/") for path in self.absent)
         return bridge_state((shown, shown), tracking=bridges_are_tracked())
+
+
+def _hex6(addresses: Iterable[Address]) -> set[str]:
+    """Return the IPv6 addresses among these as ``/proc/net`` writes them."""
+    return {ip_address(each).packed.hex() for each in addresses if is_v6(each)}
 
 
 def _host_settings(topology: Topology) -> list[Setting]:

@@ -87,12 +87,18 @@ class Layout:
     def host_addresses(self) -> tuple[Address, ...]:
         """Return every address that is the host's own, sorted."""
         found = {*self.topology.addresses}
-        for bridge in self.bridges.values():
-            found |= {gateway(subnet) for subnet in bridge.subnets} | {link_local(bridge_mac(bridge.name))}
+        for name in self.bridges:
+            found |= self._bridge_addresses(name)
         for plug in self.all_plugs():
-            if not plug.bridge:
-                found.add(link_local(plug.port_mac))
+            found |= self.opposite(plug)
         return tuple(sorted(found))
+
+    def opposite(self, plug: Plug) -> set[Address]:
+        """Return the host's own addresses at the other end of a node's link, or on its bridge."""
+        return self._bridge_addresses(plug.bridge) if plug.bridge else {link_local(plug.port_mac)}
+
+    def _bridge_addresses(self, name: str) -> set[Address]:
+        return {*map(gateway, self.bridges[name].subnets), link_local(bridge_mac(name))}
 
     def all_plugs(self) -> Iterator[Plug]:
         """Yield the links of all nodes."""

@@ -4,7 +4,6 @@ Requests and answers are JSON, each after its length as four bytes, big end firs
 ``op``; its answer has the same ``id`` and either ``ok`` or ``error``. Nothing is ever sent that was not asked for.
 """
 
-import fcntl
 import json
 import os
 import socket
@@ -22,7 +21,9 @@ from stockade.testing.probe.rawdesk import Association, Desk
 from stockade.testing.probe.talk import NOT_SENT, Ask, Waiting
 
 NLMSG_ERROR = 2
-SIOCGIFFLAGS, RUNNING = 0x8913, 0x40
+RTM_GETLINK, NLM_F_REQUEST = 18, 1
+IFLA_IFNAME, IFLA_OPERSTATE, UP = 3, 16, 6
+ROUTES6, RTF_LOCAL = Path("/proc/self/net/ipv6_route"), 0x8000_0000
 
 Item = dict[str, Any]
 Open = Dial | Association | None
@@ -45,7 +46,7 @@ class Server:
         self._ops: dict[str, Callable[[Item], object]] = {
             "sysctl": self._sysctl, "netlink": self._netlink, "listen": self._listen, "unlisten": self._unlisten,
             "close": self._close, "inject": self._inject, "seen": self._seen, "clear": self._clear,
-            "sync": self._sync, "finish": self._finish, "down": self._down,
+            "sync": self._sync, "finish": self._finish, "unready": self._unready,
         }  # fmt: skip
         control.setblocking(False)
         self.loop.watch(control.fileno(), self._ready)
@@ -123,10 +124,20 @@ class Server:
                     refused.append([number, code])
         return refused
 
-    def _down(self, request: Item) -> object:
-        """Return which of these interfaces do not carry packets yet."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            return [name for name in request["links"] if not _flags(any_socket, name) & RUNNING]
+    def _unready(self, request: Item) -> object:
+        """Return which of these interfaces do not carry packets yet, and which IPv6 addresses (in hex) take none.
+
+        Only a state of "up" says that an interface does. One whose state the kernel has not looked at since it was made
+        is "unknown", which counts as running, and may have no queue yet: what it is given is dropped. An IPv6 address
+        is shown as soon as it is set, and gets its route only some time later.
+        """
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
+            found = [name for name in request["links"] if _state(link, name) != UP]
+        if wanted := request["addresses"]:
+            rows = [row.split() for row in ROUTES6.read_text(encoding="ascii").splitlines()]
+            local = {row[0] for row in rows if int(row[8], 16) & RTF_LOCAL}
+            found += [each for each in wanted if each not in local]
+        return found
 
     def _listen(self, request: Item) -> object:
         for protocol, port, address in request["ports"]:
@@ -272,9 +283,23 @@ class Batch:
         self.server.still_waiting(self.id, self.left)
 
 
-def _flags(any_socket: socket.socket, name: str) -> int:
-    answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16sH14x", name.encode(), 0))
-    return int(struct.unpack_from("=H", answer, 16)[0])
+def _state(link: socket.socket, name: str) -> int:
+    """Return an interface's operational state (RFC 2863, as in ``linux/if.h``)."""
+    wanted = name.encode() + b"\0"
+    attribute = struct.pack("=HH", 4 + len(wanted), IFLA_IFNAME) + wanted + bytes(-len(wanted) % 4)
+    body = bytes(16) + attribute
+    link.send(struct.pack("=IHHII", 16 + len(body), RTM_GETLINK, NLM_F_REQUEST, 1, 0) + body)
+    answer = link.recv(65536)
+    if struct.unpack_from("=H", answer, 4)[0] == NLMSG_ERROR:
+        number = -int(struct.unpack_from("=i", answer, 16)[0])
+        raise OSError(number, os.strerror(number), name)
+    at = 32
+    while at + 4 <= len(answer):
+        length, kind = struct.unpack_from("=HH", answer, at)
+        if kind == IFLA_OPERSTATE:
+            return answer[at + 4]
+        at += max(length + 3 & ~3, 4)
+    return 0
 
 
 def _acknowledged(link: socket.socket) -> int:
