@@ -1,0 +1,135 @@
+"""Flows: connections as an enforcement point saw them, aggregated on it, and as they are stored.
+
+One connection is judged at each of its ends that a point enforces, and told of once for each of them: a flow says at
+which ``end``. What it carried is told when it ends, by conntrack, which knows of no rule: ``Verdict.CARRIED``.
+"""
+
+import enum
+
+import msgspec
+
+from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
+from stockade.core.model.net import Protocol
+from stockade.core.model.packet import Direction
+
+
+class Verdict(str, enum.Enum):
+    """What became of connections."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    WOULD_DENY = "would be denied"
+    """Nothing is enforced at that end; with ``mode: full`` it would not have passed."""
+    CARRIED = "carried"
+    """No verdict: what ended connections carried. Counts ``ended``, bytes, packets and duration, no connections."""
+
+
+class Via(str, enum.Enum):
+    """How a connection came to its destination."""
+
+    DIRECT = "direct"
+    TRANSLATED = "translated"
+    """Its destination was translated: ``service`` is what it was opened to."""
+    PROXY = "proxy"
+    """A local proxy carries it: it is one connection from the real source to the workload behind ``service``."""
+
+
+class FlowKey(msgspec.Struct, frozen=True, order=True, gc=False):
+    """What flows are aggregated by on a point.
+
+    ``source`` and ``destination`` are the connection's real ends; ``port`` is the destination's (ICMP:
+    ``type * 256 + code``; 0 where a protocol has none). ``end`` is which end judged. ``rule`` is ``policy/rule``, or
+    what Stockade itself decides by: ``default``, ``held``, ``forged``, ``midstream``, ``invalid``; empty where carried.
+    ``source_workload`` and ``destination_workload`` are the point's own ends, None where an end is elsewhere.
+    ``process`` is the program at the judging end, its unit with it; empty where it is not known.
+    """
+
+    source: Address
+    destination: Address
+    protocol: Protocol | int
+    port: int
+    end: Direction
+    verdict: Verdict
+    rule: RuleId = RuleId("")
+    source_workload: WorkloadId | None = None
+    destination_workload: WorkloadId | None = None
+    via: Via = Via.DIRECT
+    service: str = ""
+    """``address:port`` that the connection was opened to, where that is not its destination."""
+    process: str = ""
+
+
+class Tally(msgspec.Struct, frozen=True, gc=False):
+    """What was seen of one key. Bytes and packets of the IP layer; seconds since the epoch.
+
+    ``connections`` were judged in this time: a repeated SYN is the same one. ``packets`` were judged by NFLOG's word
+    where there is a verdict, or carried either way. ``seconds`` is the sum of how long ended ones lived.
+    """
+
+    first: float
+    last: float
+    connections: int = 0
+    packets: int = 0
+    bytes_out: int = 0
+    """From the source."""
+    bytes_in: int = 0
+    """To the source."""
+    ended: int = 0
+    seconds: float = 0.0
+
+
+class Flow(msgspec.Struct, frozen=True, gc=False):
+    """One key's tally in one batch."""
+
+    key: FlowKey
+    tally: Tally
+
+
+class FlowLoss(msgspec.Struct, frozen=True, order=True, gc=False):
+    """Something that was not recorded: where (``nflog``, ``conntrack``, ``table``, ``disk``) and how many of what."""
+
+    where: str
+    what: str
+    count: int
+
+
+class FlowBatch(msgspec.Struct, frozen=True):
+    """What one point saw in one stretch of time. (host, stream, number) names it for ever: stored twice, it counts once.
+
+    ``stream`` changes when a point cannot know its last number; ``number`` grows by one within it. ``lost`` is what was
+    lost since the batch before. All flows lie within ``since`` and ``until`` by the point's clock, which is ``at`` when
+    it is sent, so that the receiver can tell how far that clock is from its own.
+    """
+
+    host: HostId
+    stream: str
+    number: int
+    since: float
+    until: float
+    at: float
+    flows: tuple[Flow, ...] = ()
+    lost: tuple[FlowLoss, ...] = ()
+
+
+class FlowEnd(msgspec.Struct, frozen=True, gc=False):
+    """One end of a stored flow, as it was known when the flow was stored.
+
+    ``workload`` is None where nobody known has the address; ``labels`` are in force then, sorted by key, each
+    ``(key, value)``, the workload's ``name`` among them; ``network`` is the narrowest network set that an unknown
+    address lies in, empty where there is none.
+    """
+
+    address: Address
+    workload: WorkloadId | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    network: str = ""
+
+
+class StoredFlow(msgspec.Struct, frozen=True, gc=False):
+    """A flow as it is kept: with both ends' labels as they were at the time."""
+
+    host: HostId
+    source: FlowEnd
+    destination: FlowEnd
+    key: FlowKey
+    tally: Tally
