@@ -9,7 +9,6 @@ import enum
 import msgspec
 
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
-from stockade.core.model.net import Protocol
 from stockade.core.model.packet import Direction
 
 
@@ -37,16 +36,17 @@ class Via(str, enum.Enum):
 class FlowKey(msgspec.Struct, frozen=True, order=True, gc=False):
     """What flows are aggregated by on a point.
 
-    ``source`` and ``destination`` are the connection's real ends; ``port`` is the destination's (ICMP:
-    ``type * 256 + code``; 0 where a protocol has none). ``end`` is which end judged. ``rule`` is ``policy/rule``, or
-    what Stockade itself decides by: ``default``, ``held``, ``forged``, ``midstream``, ``invalid``; empty where carried.
+    ``source`` and ``destination`` are the connection's real ends; ``protocol`` is IANA's number; ``port`` is the
+    destination's (ICMP: ``type * 256 + code``; 0 where a protocol has none). ``end`` is which end judged. ``rule`` is
+    ``policy/rule``, or what Stockade itself decides by: ``default``, ``held``, ``forged``, ``midstream``, ``invalid``;
+    empty where carried.
     ``source_workload`` and ``destination_workload`` are the point's own ends, None where an end is elsewhere.
     ``process`` is the program at the judging end, its unit with it; empty where it is not known.
     """
 
     source: Address
     destination: Address
-    protocol: Protocol | int
+    protocol: int
     port: int
     end: Direction
     verdict: Verdict
@@ -94,7 +94,7 @@ class FlowLoss(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 class FlowBatch(msgspec.Struct, frozen=True):
-    """What one point saw in one stretch of time. (host, stream, number) names it for ever: stored twice, it counts once.
+    """What one point saw for a while; (host, stream, number) names it for ever: stored twice, it counts once.
 
     ``stream`` changes when a point cannot know its last number; ``number`` grows by one within it. ``lost`` is what was
     lost since the batch before. All flows lie within ``since`` and ``until`` by the point's clock, which is ``at`` when
