@@ -37,7 +37,7 @@ async def _controller(state: Path) -> None:
 
 
 async def _agent(state: Path, name: str, *uplinks: str) -> None:
-    from stockade.adapters.conntrack import Conntrack
+    from stockade.adapters.netfilter.conntrack import Conntrack
     from stockade.adapters.gate import GateSocket
     from stockade.adapters.memory import keep_little
     from stockade.adapters.neighbours import LinkNeighbours

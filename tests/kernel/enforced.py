@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 
-from stockade.adapters.conntrack import Conntrack
+from stockade.adapters.netfilter.conntrack import Conntrack
 from stockade.agent.sweep import look_ahead
 from stockade.core.compile.compiler import compile_snapshot
 from stockade.core.compile.nft.render import render

@@ -63,10 +63,10 @@ def _able() -> None:
 async def _live(
     settings: Settings, wanted: "Wanted", *, host: str | None, readers: Sequence[str], appliers: Sequence[str]
 ) -> Exit:
-    from stockade.adapters.conntrack import Conntrack
     from stockade.adapters.gate import GateSocket
     from stockade.adapters.memory import keep_little
     from stockade.adapters.neighbours import LinkNeighbours
+    from stockade.adapters.netfilter.conntrack import Conntrack
     from stockade.adapters.netlink import LinkPlaces
     from stockade.adapters.nft import NftKernel
     from stockade.adapters.priority import go_first
