@@ -165,7 +165,7 @@ class Conntrack:
 
 # Entries, as the kernel sends them
 
-_TUPLES: dict[tuple[int, int], struct.Struct] = {
+TUPLES: dict[tuple[int, int], struct.Struct] = {
     # By family and length of one tuple: address, address, protocol, then two ports, or id, type and code, or nothing.
     (socket.AF_INET, 52): struct.Struct(">" + "12x4s4x4s8xB7xH6xH2x" * 2),
     (socket.AF_INET6, 76): struct.Struct(">" + "12x16s4x16s8xB7xH6xH2x" * 2),
@@ -188,7 +188,7 @@ def decode(data: bytes) -> Iterator[Connection]:
     for content in entries(data):
         family = content[16]
         (length,) = _LENGTH.unpack_from(content, 20)
-        layout = _TUPLES.get((family, length))
+        layout = TUPLES.get((family, length))
         mark, number, zone = _told(content, 20 + 2 * length)
         if layout is None or zone:
             continue

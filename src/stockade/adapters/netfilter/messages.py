@@ -16,6 +16,7 @@ NESTED = 0x8000
 KIND = 0x3FFF
 """The bits of an attribute's type that are its kind."""
 CLONE_NEWNET = 0x40000000
+SO_RCVBUFFORCE = 33
 SOL_NETLINK, ADD_MEMBERSHIP, NO_ENOBUFS = 270, 1, 5
 
 MESSAGE = struct.Struct("=IHHII")
@@ -70,6 +71,14 @@ def open_socket(netns: str | None = None) -> socket.socket:
     return within(
         netns, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
     )
+
+
+def widen(link: socket.socket, room: int) -> None:
+    """Give a socket so many bytes for what waits; without the right to go beyond the machine's limit, up to that."""
+    try:
+        link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, room)
+    except PermissionError:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
 
 
 def within(netns: str | None, job: Callable[[], T]) -> T:
