@@ -11,16 +11,22 @@ from stockade.core.model.policy import METADATA_SET, PER_HOST_SET, NetworkSet
 from stockade.core.model.snapshot import Snapshot
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Networks = list[tuple[_Network, tuple[_Network, ...], str]]
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Whose:
-    """What one snapshot knows of addresses. An address that two workloads claim is nobody's."""
+    """What one snapshot knows of addresses. An address that two workloads claim is nobody's.
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    ``before``: what an earlier snapshot knew. Who has which address is then taken from there, and not looked up anew;
+    labels and networks are always this snapshot's.
+    """
+
+    def __init__(self, snapshot: Snapshot, before: "Whose | None" = None) -> None:
         self.snapshot = snapshot
-        self._met = _met_everywhere(snapshot.workloads)
-        self._networks = _networks(snapshot.policy.network_sets)
+        self._met: dict[Address, WorkloadId] = before._met if before else _met_everywhere(snapshot.workloads)
+        same = before is not None and before.snapshot.policy is snapshot.policy
+        self._networks: _Networks = before._networks if before and same else _networks(snapshot.policy.network_sets)
         self._ends: dict[tuple[Address, WorkloadId | None], FlowEnd] = {}
 
     def stored(self, host: HostId, flow: Flow) -> StoredFlow:
@@ -70,7 +76,7 @@ def _met_everywhere(workloads: Mapping[WorkloadId, Workload]) -> dict[Address, W
     return {address: id_ for address, id_ in found.items() if address not in contested}
 
 
-def _networks(sets: tuple[NetworkSet, ...]) -> list[tuple[_Network, tuple[_Network, ...], str]]:
+def _networks(sets: tuple[NetworkSet, ...]) -> _Networks:
     """Return each prefix of each set, the narrowest first, less what the set excepts."""
     found = []
     for each in sets:
