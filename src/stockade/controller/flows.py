@@ -44,6 +44,11 @@ class FlowIntake:
         )
         self.taken += put.flows
 
+    def trim(self) -> None:
+        """Forget what is older or more than is kept. Nothing is done until something was stored."""
+        if self.taken:
+            self.store.trim(self._clock.now())
+
     def _known(self, snapshot: Snapshot) -> Whose:
         """Return who is where under a snapshot."""
         now, known = self._clock.monotonic(), self._whose
