@@ -19,7 +19,7 @@ from stockade.seams.flow_store import (
     Test,
 )
 
-PLAIN: Final = {
+OF_KIND: Final = {
     Of.PROTOCOL: "protocol",
     Of.PORT: "port",
     Of.VERDICT: "verdict",
@@ -29,8 +29,6 @@ PLAIN: Final = {
     Of.END: "end",
     Of.VIA: "via",
     Of.SERVICE: "service",
-    Of.MINUTE: "minute",
-    Of.HOUR: "hour",
 }
 OF_END: Final = {
     Of.SOURCE_LABEL: ("source", ""),
@@ -42,7 +40,7 @@ OF_END: Final = {
     Of.DESTINATION_ADDRESS: ("destination", "address"),
     Of.DESTINATION_NETWORK: ("destination", "network"),
 }
-OF_TIME: Final = {Of.MINUTE: "toUnixTimestamp(toStartOfMinute({}))", Of.HOUR: "toUnixTimestamp(toStartOfHour({}))"}
+OF_TIME: Final = {Of.MINUTE: "toUnixTimestamp(toStartOfMinute(at))", Of.HOUR: "toUnixTimestamp(toStartOfHour(at))"}
 MEASURES: Final = {
     Measure.CONNECTIONS: "connections",
     Measure.PACKETS: "packets",
@@ -54,9 +52,6 @@ MEASURES: Final = {
     Measure.FIRST: "first",
     Measure.LAST: "last",
 }
-DIMENSIONS_SHOWN: Final = (
-    "source", "destination", "protocol", "port", "end", "verdict", "rule", "via", "service", "process",
-)  # fmt: skip
 SUMS: Final = (*COUNTS, "first", "last")
 
 
@@ -76,63 +71,78 @@ class Bound:
 def groups_sql(query: FlowQuery, segments: Sequence[Segment], bound: Bound) -> str:
     """Return the statement that sums up; columns: the dimensions, the sums, the number of all groups."""
     names = [f"d{place}" for place in range(len(query.by))]
-    sums = ", ".join([f"sum(f.{name}) AS {name}" for name in COUNTS])
-    inner = _segments(query, segments, bound)
-    joins = _joins(query.by, bound)
     chosen = [f"{_column(each, place)} AS d{place}" for place, each in enumerate(query.by)]
+    sums = [*(f"sum(f.{name}) AS {name}" for name in COUNTS), "min(f.first) AS first", "max(f.last) AS last"]
     grouped = f"GROUP BY {', '.join(names)}" if names else "HAVING count() > 0"
+    shown = [*names, *COUNTS, "toUnixTimestamp64Micro(first)", "toUnixTimestamp64Micro(last)", "count() OVER ()"]
     return (
-        f"SELECT {''.join(each + ', ' for each in chosen)}{sums}, toUnixTimestamp64Micro(min(f.first)) AS first, "
-        f"toUnixTimestamp64Micro(max(f.last)) AS last, count() OVER () AS groups "
-        f"FROM ({inner}) AS f {joins} {grouped} ORDER BY {_order(query, names)} LIMIT {bound(query.limit, 'UInt64')}"
+        f"SELECT {', '.join(shown)} FROM (SELECT {', '.join([*chosen, *sums])} "
+        f"FROM ({_read(query, segments, bound)}) AS f {_joins(query.by, bound)} {grouped}) "
+        f"ORDER BY {_order(query, names)} LIMIT {bound(query.limit, 'UInt64')}"
     )
 
 
-def rows_sql(where: FlowFilter, segment: Segment, limit: int, after: Sequence[Any], bound: Bound) -> str:
+def rows_sql(where: FlowFilter, segment: Segment, limit: int, after: Sequence[int | str], bound: Bound) -> str:
     """Return the statement for single flows, newest first; ``after``: the place in that order to go on from."""
-    place = "(toUnixTimestamp64Micro(first), host, stream, number, seq)"
     later = ""
     if after:
-        kinds = ("Int64", "String", "String", "UInt64", "UInt32")
-        last = ", ".join(bound(value, kind) for value, kind in zip(after, kinds, strict=True))
-        later = f" AND {place} < ({last})"
-    columns = ", ".join(["host", "stream", "number", "seq", *DIMENSIONS_SHOWN, *COUNTS])
+        last = ", ".join(bound(value, kind) for value, kind in zip(after, PLACE.values(), strict=True))
+        later = f" AND ({', '.join(PLACE)}) < ({last})"
+    newest = ", ".join(f"{name} DESC" for name in PLACE)
     return (
-        f"SELECT toUnixTimestamp64Micro(first) AS began, toUnixTimestamp64Micro(last) AS ceased, {columns} "
-        f"FROM {TABLES[Resolution.RAW]} WHERE {_conditions(where, segment, bound)}{later} "
-        f"ORDER BY {place.replace('(', '', 1)[:-1].replace(',', ' DESC,')} DESC LIMIT {bound(limit, 'UInt64')}"
+        f"SELECT toUnixTimestamp64Micro(first) AS began, toUnixTimestamp64Micro(last) AS ceased, stream, number, seq, "
+        f"kind, source, destination, {', '.join(COUNTS)} FROM {TABLES[segment.resolution]} "
+        f"WHERE {_conditions(where, segment, bound)}{later} ORDER BY {newest} LIMIT {bound(limit, 'UInt64')}"
     )
 
 
-def _segments(query: FlowQuery, segments: Sequence[Segment], bound: Bound) -> str:
+PLACE: Final = {"began": "Int64", "stream": "String", "number": "UInt64", "seq": "UInt32", "kind": "UInt64"}
+"""The order of single flows: no two have the same place."""
+
+
+def _read(query: FlowQuery, segments: Sequence[Segment], bound: Bound) -> str:
     """Return what is read of each segment: the columns that the groups need, and no others."""
-    needed = list(dict.fromkeys(_needed(each) for each in query.by if each.of not in OF_TIME))
-    times = [f"{OF_TIME[of].format('at')} AS {PLAIN[of]}" for of in OF_TIME if any(each.of is of for each in query.by)]
+    needed = sorted({_needed(each) for each in query.by if each.of not in OF_TIME})
+    times = [f"{OF_TIME[of]} AS {of.value}" for of in OF_TIME if any(each.of is of for each in query.by)]
     columns = ", ".join([*needed, *times, *SUMS])
-    return " UNION ALL ".join(
+    whole = " UNION ALL ".join(
         f"SELECT {columns} FROM {TABLES[each.resolution]} WHERE {_conditions(query.where, each, bound)}"
         for each in segments
     )
+    if "source" in needed and "destination" in needed:
+        return whole
+    return _summed(whole, [*needed, *(of.value for of in OF_TIME if any(each.of is of for each in query.by))])
+
+
+def _summed(read: str, ids: Sequence[str]) -> str:
+    """Sum up by the ids before they are looked up: a kind, or an end, is that of many flows."""
+    if not ids:
+        return read
+    sums = ", ".join([*(f"sum(r.{name}) AS {name}" for name in COUNTS), "min(r.first) AS first", "max(r.last) AS last"])
+    return f"SELECT {', '.join(ids)}, {sums} FROM ({read}) AS r GROUP BY {', '.join(ids)}"
 
 
 def _needed(each: Dimension) -> str:
-    return OF_END[each.of][0] if each.of in OF_END else PLAIN[each.of]
+    return OF_END[each.of][0] if each.of in OF_END else "kind"
 
 
 def _joins(by: Sequence[Dimension], bound: Bound) -> str:
-    """Return the joins that find what the ends were. ``ANY``: an end is written again while it is in use."""
+    """Return the joins that find what ids stand for. ``ANY``: that is written again while it is in use."""
     joins = []
-    for end in ("source", "destination"):
+    for name, table in (("source", "ends"), ("destination", "ends"), ("kind", "kinds")):
         wanted = [
-            f"{_of_end(each, bound)} AS {end}{place}"
+            f"{_looked_up(each, bound)} AS {name}{place}"
             for place, each in enumerate(by)
-            if each.of in OF_END and OF_END[each.of][0] == end
+            if each.of not in OF_TIME and _needed(each) == name
         ]
         if wanted:
-            joins.append(
-                f"ANY LEFT JOIN (SELECT id, {', '.join(wanted)} FROM ends) AS {end}_end ON f.{end} = {end}_end.id"
-            )
+            found = f"(SELECT id, {', '.join(wanted)} FROM {table}) AS the_{name}"
+            joins.append(f"ANY LEFT JOIN {found} ON f.{name} = the_{name}.id")
     return " ".join(joins)
+
+
+def _looked_up(each: Dimension, bound: Bound) -> str:
+    return OF_KIND[each.of] if each.of in OF_KIND else _of_end(each, bound)
 
 
 def _of_end(each: Dimension, bound: Bound) -> str:
@@ -144,10 +154,7 @@ def _of_end(each: Dimension, bound: Bound) -> str:
 
 
 def _column(each: Dimension, place: int) -> str:
-    if each.of in OF_END:
-        end = OF_END[each.of][0]
-        return f"{end}_end.{end}{place}"
-    return f"f.{PLAIN[each.of]}"
+    return f"f.{each.of.value}" if each.of in OF_TIME else f"the_{_needed(each)}.{_needed(each)}{place}"
 
 
 def _order(query: FlowQuery, names: Sequence[str]) -> str:
@@ -166,15 +173,22 @@ def _conditions(where: FlowFilter, segment: Segment, bound: Bound) -> str:
             *_within(segment),
             *_end("source", where.source, bound),
             *_end("destination", where.destination, bound),
-            *_services(where.services, bound),
-            *_one_of("verdict", [each.value for each in where.verdicts], bound),
-            *_one_of("rule", where.rules, bound),
-            *_one_of("host", where.hosts, bound),
-            *_one_of("end", [each.value for each in where.ends], bound),
-            *_one_of("via", [each.value for each in where.vias], bound),
-            *_one_of("process", where.processes, bound),
+            *_kind(where, bound),
         ]
     )
+
+
+def _kind(where: FlowFilter, bound: Bound) -> list[str]:
+    conditions = [
+        *_services(where.services, bound),
+        *_one_of("verdict", [each.value for each in where.verdicts], bound),
+        *_one_of("rule", where.rules, bound),
+        *_one_of("host", where.hosts, bound),
+        *_one_of("end", [each.value for each in where.ends], bound),
+        *_one_of("via", [each.value for each in where.vias], bound),
+        *_one_of("process", where.processes, bound),
+    ]
+    return [f"kind IN (SELECT id FROM kinds WHERE {' AND '.join(conditions)})"] if conditions else []
 
 
 def _within(segment: Segment) -> list[str]:

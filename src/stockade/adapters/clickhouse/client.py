@@ -24,6 +24,8 @@ ONE_PART: dict[str, int | str] = {
     "max_insert_threads": 1,
     "max_partitions_per_insert_block": 0,
     "async_insert": 0,
+    "parallel_view_processing": 1,
+    "optimize_on_insert": 1,
 }
 """What is inserted at once becomes one part in each partition, there whole or not at all (``putting``)."""
 

@@ -9,12 +9,13 @@ is in ``batches`` is never put again.
 
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from clickhouse_connect.driver.client import Client
 
 from stockade.adapters.clickhouse.client import ONE_PART
-from stockade.adapters.clickhouse.columns import End, Naming, columns, end_rows, packed
+from stockade.adapters.clickhouse.columns import Naming, columns, end_rows, kind_rows, packed
 from stockade.adapters.clickhouse.faults import told
 from stockade.adapters.clickhouse.journal import Begun, Entered, Journal, entered
 from stockade.adapters.clickhouse.schema import TABLES, filling
@@ -25,12 +26,13 @@ from stockade.seams.flow_store import FlowStoreFailed, Put, Resolution, StoredBa
 AT_ONCE = 500_000
 """Flows of one insert; a batch that is larger has one of its own."""
 DAY = 86_400
-KNOWN_ENDS = 1_000_000
+KNOWN = 300_000
 UNWRITTEN = (
     "Of this put each batch is stored whole or not at all, which the next call settles; put them again, and those that "
     "are stored are left as they are. What was stored before is as it was."
 )
 
+T = TypeVar("T")
 Name = tuple[HostId, str, int]
 
 
@@ -41,7 +43,7 @@ class Putter:
         self._client = client
         self._journal = journal
         self._naming = Naming(key)
-        self._ends: dict[int, int] = {}
+        self._known: dict[int, int] = {}
         self._unsettled = True
         self._lock = threading.Lock()
 
@@ -80,7 +82,9 @@ class Putter:
     def _put(self, batches: Sequence[StoredBatch]) -> None:
         put = secrets.randbits(63) | 1
         flows = columns(batches, put, self._naming)
-        self._know(flows.ends, max((flow.tally.first for each in batches for flow in each.flows), default=0))
+        day = max(flows.hours, default=0) // DAY
+        self._know("ends", flows.ends, day, end_rows)
+        self._know("kinds", flows.kinds, day, kind_rows)
         begun = Begun(put, flows.hours, tuple(entered(each) for each in batches), packed(flows.table))
         self._unsettled = True
         self._journal.begin(begun)
@@ -89,16 +93,15 @@ class Putter:
         self._enter(begun)
         self._unsettled = False
 
-    def _know(self, ends: dict[int, End], newest: float) -> None:
-        """Have the ends in their table, as of the newest flow's day, so that they outlive it there."""
-        day = int(newest) // DAY
-        missing = {name: end for name, end in ends.items() if self._ends.get(name, -1) < day}
+    def _know(self, table: str, named: dict[int, T], day: int, rows: Callable[[dict[int, T], int], Any]) -> None:
+        """Have what ids stand for in its table, as of the newest flow's day, so that it outlives the flow there."""
+        missing = {name: what for name, what in named.items() if self._known.get(name, -1) < day}
         if not missing:
             return
-        if len(self._ends) >= KNOWN_ENDS:
-            self._ends.clear()
-        self._client.insert_arrow("ends", end_rows(missing, day), settings=ONE_PART)
-        self._ends.update(dict.fromkeys(missing, day))
+        if len(self._known) >= KNOWN:
+            self._known.clear()
+        self._client.insert_arrow(table, rows(missing, day), settings=ONE_PART)
+        self._known.update(dict.fromkeys(missing, day))
 
     def _enter(self, begun: Begun) -> None:
         _insert_losses(self._client, begun.batches)
@@ -139,7 +142,7 @@ class Putter:
     def _fill_hours(self, resolution: Resolution, hours: list[int]) -> None:
         only = "(SELECT * FROM unsettled WHERE toUnixTimestamp(toStartOfHour(first)) IN {hours:Array(UInt32)})"
         self._client.command(
-            f"INSERT INTO {TABLES[resolution]} ({named(resolution)}) {filling(resolution, only)}",
+            f"INSERT INTO {TABLES[resolution]} (at, {named(resolution)}) {filling(resolution, only)}",
             parameters={"hours": hours},
             settings=ONE_PART,
         )
@@ -178,7 +181,8 @@ def _stored(client: Client, names: Sequence[Name]) -> set[Name]:
         return set()
     rows = client.query(
         "SELECT DISTINCT host, stream, number FROM batches WHERE host IN {hosts:Array(String)} "
-        "AND (host, stream, number) IN arrayZip({hosts:Array(String)}, {streams:Array(String)}, {numbers:Array(UInt64)})",
+        "AND (host, stream, number) IN "
+        "arrayZip({hosts:Array(String)}, {streams:Array(String)}, {numbers:Array(UInt64)})",
         parameters={
             "hosts": [name[0] for name in names],
             "streams": [name[1] for name in names],

@@ -1,9 +1,9 @@
 """The tables, one schema for both kinds of ClickHouse, and how an older one becomes the newest.
 
 Flows enter by ``flows_in``, which keeps nothing: views of it fill ``flows_raw``, ``flows_minute`` and ``flows_hour``.
-All three have the same columns; a row with ``put`` other than 0 is no flow, but the mark that a put has reached the
-partition (``putting``). What an end was (labels included) is in ``ends`` under the keyed hash of it: as it was, for as
-long as a flow names it.
+All three have the same columns, all of them numbers; a row with ``put`` other than 0 is no flow, but the mark that a
+put has reached the partition (``putting``). What an end was (labels included) is in ``ends`` and what else a flow was
+in ``kinds``, each under the keyed hash of it: as it was, for as long as a flow names it.
 """
 
 import secrets
@@ -31,9 +31,8 @@ BUCKETS: Final = {
     Resolution.MINUTE: "toStartOfMinute(first)",
     Resolution.HOUR: "toStartOfHour(first)",
 }
-DIMENSIONS: Final = (
-    "destination", "source", "protocol", "port", "end", "verdict", "rule", "via", "host", "service", "process",
-)  # fmt: skip
+KIND: Final = ("host", "protocol", "port", "end", "verdict", "rule", "via", "service", "process")
+"""What a flow is beside its ends and its time."""
 COUNTS: Final = ("connections", "packets", "bytes_out", "bytes_in", "ended", "lived")
 SLACK: Final = {Resolution.RAW: 1, Resolution.MINUTE: 2, Resolution.HOUR: 32}
 """Days that a table keeps beyond its retention: ``trimming`` forgets whole partitions and has it on record; the tables
@@ -43,50 +42,62 @@ LONGEST = 10_000
 TIME = "DateTime64(6, 'UTC')"
 LOW = "LowCardinality(String)"
 
-_ENDS_AND_WORDS = f"""
-  source UInt64, destination UInt64, protocol UInt8, port UInt16, end {LOW}, verdict {LOW}, rule {LOW}, via {LOW},
-  host {LOW}, service {LOW}, process {LOW}, put UInt64 CODEC(ZSTD(1))"""
-_BATCH = "stream LowCardinality(String), number UInt64 CODEC(ZSTD(1)), seq UInt32 CODEC(ZSTD(1))"
-_RAW_SUMS = ",\n  ".join(
-    [
-        f"first {TIME} CODEC(ZSTD(1))",
-        f"last {TIME} CODEC(ZSTD(1))",
-        *(f"{name} UInt64 CODEC(T64, LZ4)" for name in COUNTS),
-    ]
+_IDS = "source UInt64, destination UInt64, kind UInt64, put UInt64 CODEC(ZSTD(1))"
+_BATCH = f"stream {LOW}, number UInt64 CODEC(ZSTD(1)), seq UInt32 CODEC(ZSTD(1))"
+_RAW_SUMS = ", ".join(
+    [f"{name} {TIME} CODEC(ZSTD(1))" for name in ("first", "last")]
+    + [f"{name} UInt64 CODEC(T64, LZ4)" for name in COUNTS]
 )
-_SUMS = ",\n  ".join(
+_SUMS = ", ".join(
     [
-        f"first SimpleAggregateFunction(min, {TIME}) CODEC(ZSTD(1))",
-        f"last SimpleAggregateFunction(max, {TIME}) CODEC(ZSTD(1))",
-        *(f"{name} SimpleAggregateFunction(sum, UInt64) CODEC(T64, LZ4)" for name in COUNTS),
+        f"{name} SimpleAggregateFunction({how}, {TIME}) CODEC(ZSTD(1))"
+        for name, how in (("first", "min"), ("last", "max"))
     ]
+    + [f"{name} SimpleAggregateFunction(sum, UInt64) CODEC(T64, LZ4)" for name in COUNTS]
 )
-_KEY = ", ".join(("at", *DIMENSIONS, "put"))
+_KEY = "at, destination, source, kind, put"
 _AT = "at DateTime('UTC') CODEC(Delta, ZSTD(1))"
 _WHOLE_PARTS = "SETTINGS ttl_only_drop_parts = 1"
-_REPLACED = f"{LOW}, stream String, number UInt64"
+_NAME = f"host {LOW}, stream String, number UInt64"
+
+
+def filling(resolution: Resolution, source: str) -> str:
+    """Return the query that makes a resolution's rows of what enters; the views' own, and recovery's.
+
+    The tables themselves sum up what is equal by their key, as they take it in.
+    """
+    return f"SELECT {BUCKETS[resolution]} AS at, {columns(resolution)} FROM {source}"
+
+
+def columns(resolution: Resolution) -> str:
+    """Return a resolution's columns beside ``at``."""
+    batch = "stream, number, seq, " if resolution is Resolution.RAW else ""
+    return f"source, destination, kind, put, {batch}first, last, {', '.join(COUNTS)}"
+
 
 _FIRST_SCHEMA = (
-    f"""CREATE TABLE flows_in ({_ENDS_AND_WORDS}, {_BATCH},
-  {_RAW_SUMS}) ENGINE = Null""",
-    f"""CREATE TABLE flows_raw ({_AT}, {_ENDS_AND_WORDS}, {_BATCH},
-  {_RAW_SUMS}) ENGINE = MergeTree PARTITION BY {PARTITIONS[Resolution.RAW]}
-  ORDER BY ({_KEY}) {_WHOLE_PARTS}""",
+    f"CREATE TABLE flows_in ({_IDS}, {_BATCH}, {_RAW_SUMS}) ENGINE = Null",
+    f"""CREATE TABLE flows_raw ({_AT}, {_IDS}, {_BATCH}, {_RAW_SUMS}) ENGINE = MergeTree
+  PARTITION BY {PARTITIONS[Resolution.RAW]} ORDER BY ({_KEY}) {_WHOLE_PARTS}""",
     *(
-        f"""CREATE TABLE {TABLES[each]} ({_AT}, {_ENDS_AND_WORDS},
-  {_SUMS}) ENGINE = AggregatingMergeTree PARTITION BY {PARTITIONS[each]}
-  ORDER BY ({_KEY}) {_WHOLE_PARTS}"""
+        f"""CREATE TABLE {TABLES[each]} ({_AT}, {_IDS}, {_SUMS}) ENGINE = AggregatingMergeTree
+  PARTITION BY {PARTITIONS[each]} ORDER BY ({_KEY}) {_WHOLE_PARTS}"""
         for each in (Resolution.MINUTE, Resolution.HOUR)
     ),
     f"""CREATE TABLE ends (id UInt64, day Date, address String, workload Nullable(String),
   labels Map({LOW}, {LOW}), network {LOW}, told_address String, told_workload Nullable(String))
   ENGINE = ReplacingMergeTree(day) ORDER BY id""",
-    f"""CREATE TABLE batches (host {_REPLACED}, newest DateTime('UTC'), flows UInt64)
+    f"""CREATE TABLE kinds (id UInt64, day Date, host {LOW}, protocol UInt8, port UInt16, end {LOW}, verdict {LOW},
+  rule {LOW}, via {LOW}, service {LOW}, process {LOW}) ENGINE = ReplacingMergeTree(day) ORDER BY id""",
+    f"""CREATE TABLE batches ({_NAME}, newest DateTime('UTC'), flows UInt64)
   ENGINE = ReplacingMergeTree ORDER BY (host, stream, number)""",
-    f"""CREATE TABLE losses (at {TIME}, host {_REPLACED}, seq UInt32, place String, what String, count UInt64)
+    f"""CREATE TABLE losses (at {TIME}, {_NAME}, seq UInt32, place String, what String, count UInt64)
   ENGINE = ReplacingMergeTree ORDER BY (at, host, stream, number, seq)""",
     "CREATE TABLE floors (resolution String, at DateTime('UTC')) ENGINE = ReplacingMergeTree ORDER BY (resolution, at)",
-    *(f"CREATE MATERIALIZED VIEW to_{TABLES[each]} TO {TABLES[each]} AS {{{each.value}}}" for each in TABLES),
+    *(
+        f"CREATE MATERIALIZED VIEW to_{TABLES[each]} TO {TABLES[each]} AS {filling(each, 'flows_in')}"
+        for each in TABLES
+    ),
 )
 
 
@@ -98,35 +109,7 @@ class Step(msgspec.Struct, frozen=True):
     statements: tuple[str, ...]
 
 
-def filling(resolution: Resolution, source: str) -> str:
-    """Return the query that makes a resolution's rows of what enters; the views' own, and recovery's."""
-    bucket = BUCKETS[resolution]
-    words = ", ".join(DIMENSIONS)
-    if resolution is Resolution.RAW:
-        counts = ", ".join(COUNTS)
-        return f"SELECT {bucket} AS at, {words}, put, stream, number, seq, first, last, {counts} FROM {source}"
-    sums = ", ".join(f"sum(entered.{name}) AS {name}" for name in COUNTS)
-    times = "min(entered.first) AS first, max(entered.last) AS last"
-    bucket = bucket.replace("first", "entered.first")
-    return f"SELECT {bucket} AS at, {words}, put, {times}, {sums} FROM {source} AS entered GROUP BY at, {words}, put"
-
-
-def columns(resolution: Resolution) -> str:
-    """Return the columns that ``filling`` gives, in its order."""
-    batch = "stream, number, seq, " if resolution is Resolution.RAW else ""
-    return f"at, {', '.join(DIMENSIONS)}, put, {batch}first, last, {', '.join(COUNTS)}"
-
-
-STEPS: Final = (
-    Step(
-        1,
-        "flows",
-        tuple(
-            each.format(**{one.value: filling(one, "flows_in") for one in TABLES}) if "VIEW" in each else each
-            for each in _FIRST_SCHEMA
-        ),
-    ),
-)
+STEPS: Final = (Step(1, "flows", _FIRST_SCHEMA),)
 
 
 def migrate(place: Place, steps: tuple[Step, ...] = STEPS) -> int:
@@ -202,6 +185,7 @@ def keep(client: Client, retention: Retention) -> None:
         _ttl(client, table, "at", days[each] + SLACK[each])
     longest = max(days.values()) + SLACK[Resolution.HOUR]
     _ttl(client, "ends", "day", longest)
+    _ttl(client, "kinds", "day", longest)
     _ttl(client, "batches", "newest", longest)
     _ttl(client, "losses", "toDateTime(at)", longest)
     remember(client, "retention", said)

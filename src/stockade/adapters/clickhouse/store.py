@@ -11,15 +11,15 @@ import msgspec
 
 from stockade.adapters.clickhouse.asking import Bound, groups_sql, rows_sql
 from stockade.adapters.clickhouse.client import UNOPENED, Place, connect
+from stockade.adapters.clickhouse.columns import End, Kind
 from stockade.adapters.clickhouse.faults import told
 from stockade.adapters.clickhouse.journal import Journal
 from stockade.adapters.clickhouse.putting import Putter
 from stockade.adapters.clickhouse.ranges import ENDLESS, Ranges, Segment, ranges
-from stockade.adapters.clickhouse.schema import COUNTS, keep, migrate, secret
+from stockade.adapters.clickhouse.schema import COUNTS, KIND, keep, migrate, secret
 from stockade.adapters.clickhouse.trimming import floors, held, trimmed
-from stockade.core.model.flow import FlowEnd, FlowKey, FlowLoss, StoredFlow, Tally, Verdict, Via
-from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
-from stockade.core.model.packet import Direction
+from stockade.core.model.flow import FlowEnd, FlowKey, FlowLoss, StoredFlow, Tally
+from stockade.core.model.ids import HostId, RuleId
 from stockade.seams.flow_store import (
     FlowFilter,
     FlowGroup,
@@ -70,26 +70,28 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
 
     began: int
     ceased: int
-    host: str
     stream: str
     number: int
     seq: int
+    kind: int
     source: int
     destination: int
-    protocol: int
-    port: int
-    end: str
-    verdict: str
-    rule: str
-    via: str
-    service: str
-    process: str
     connections: int
     packets: int
     bytes_out: int
     bytes_in: int
     ended: int
     lived: int
+
+
+class _After(msgspec.Struct, frozen=True, array_like=True):
+    """Where a page ended, as ``asking.PLACE`` has it."""
+
+    began: int
+    stream: str
+    number: int
+    seq: int
+    kind: int
 
 
 class ClickHouseFlowStore:
@@ -180,19 +182,21 @@ class ClickHouseFlowStore:
         return ranges(since, until, floors(self._client), hours=hours)
 
     def _whole(self, rows: Sequence[_Row]) -> tuple[StoredFlow, ...]:
-        ids = sorted({each.source for each in rows} | {each.destination for each in rows})
-        ends = self._ends(ids)
-        return tuple(_flow(each, ends) for each in rows)
+        ends = self._ends({each.source for each in rows} | {each.destination for each in rows})
+        kinds = self._kinds({each.kind for each in rows})
+        return tuple(_flow(each, ends, kinds) for each in rows)
 
-    def _ends(self, ids: Sequence[int]) -> dict[int, tuple[FlowEnd, Address, WorkloadId | None]]:
-        found = self._client.query(
-            "SELECT id, address, workload, labels, network, told_address, told_workload FROM ends "
-            "WHERE id IN {ids:Array(UInt64)}",
-            parameters={"ids": list(ids)},
+    def _ends(self, ids: set[int]) -> dict[int, End]:
+        columns = "address, workload, labels, network, told_address, told_workload"
+        return {row[0]: _end(row[1:]) for row in self._named("ends", columns, ids)}
+
+    def _kinds(self, ids: set[int]) -> dict[int, Kind]:
+        return {row[0]: msgspec.convert(row[1:], Kind) for row in self._named("kinds", ", ".join(KIND), ids)}
+
+    def _named(self, table: str, columns: str, ids: set[int]) -> Sequence[Sequence[Any]]:
+        return self._client.query(
+            f"SELECT id, {columns} FROM {table} WHERE id IN {{ids:Array(UInt64)}}", parameters={"ids": sorted(ids)}
         ).result_rows
-        return {
-            row[0]: (FlowEnd(row[1], row[2], tuple(sorted(row[3].items())), row[4]), row[5], row[6]) for row in found
-        }
 
 
 def _check(where: FlowFilter) -> None:
@@ -244,41 +248,34 @@ def _tally(counts: dict[str, int]) -> Tally:
     )
 
 
-def _flow(row: _Row, ends: dict[int, tuple[FlowEnd, Address, WorkloadId | None]]) -> StoredFlow:
-    source, source_address, source_workload = ends[row.source]
-    destination, destination_address, destination_workload = ends[row.destination]
+def _end(row: Sequence[Any]) -> End:
+    address, workload, labels, network, told_address, told_workload = row
+    return End(FlowEnd(address, workload, tuple(sorted(labels.items())), network), told_address, told_workload)
+
+
+def _flow(row: _Row, ends: dict[int, End], kinds: dict[int, Kind]) -> StoredFlow:
+    source, destination, kind = ends[row.source], ends[row.destination], kinds[row.kind]
     key = FlowKey(
-        source=source_address,
-        destination=destination_address,
-        protocol=row.protocol,
-        port=row.port,
-        end=Direction(row.end),
-        verdict=Verdict(row.verdict),
-        rule=RuleId(row.rule),
-        source_workload=source_workload,
-        destination_workload=destination_workload,
-        via=Via(row.via),
-        service=row.service,
-        process=row.process,
+        source=source.told_address,
+        destination=destination.told_address,
+        protocol=kind.protocol,
+        port=kind.port,
+        end=kind.end,
+        verdict=kind.verdict,
+        rule=RuleId(kind.rule),
+        source_workload=source.told_workload,
+        destination_workload=destination.told_workload,
+        via=kind.via,
+        service=kind.service,
+        process=kind.process,
     )
     counts = {name: getattr(row, name) for name in COUNTS}
-    return StoredFlow(
-        HostId(row.host), source, destination, key, _tally({**counts, "first": row.began, "last": row.ceased})
-    )
-
-
-class _After(msgspec.Struct, frozen=True, array_like=True):
-    """Where a page ended."""
-
-    began: int
-    host: str
-    stream: str
-    number: int
-    seq: int
+    tally = _tally({**counts, "first": row.began, "last": row.ceased})
+    return StoredFlow(kind.host, source.end, destination.end, key, tally)
 
 
 def _cursor(row: _Row) -> str:
-    text = msgspec.msgpack.encode(_After(row.began, row.host, row.stream, row.number, row.seq))
+    text = msgspec.msgpack.encode(_After(row.began, row.stream, row.number, row.seq, row.kind))
     return base64.urlsafe_b64encode(text).decode()
 
 

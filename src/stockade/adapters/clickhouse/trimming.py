@@ -96,14 +96,13 @@ def _partitions(client: Client) -> list[Partition]:
             f"SELECT _partition_id, toUnixTimestamp(min(at)), toUnixTimestamp(max(at)) FROM {table} "
             "GROUP BY _partition_id"
         ).result_rows
-        sizes: dict[str, int] = {
-            name: size
-            for name, size in client.query(
+        sizes: dict[str, int] = dict(
+            client.query(  # type: ignore[arg-type] # rows of two
                 "SELECT partition_id, sum(bytes_on_disk) FROM system.parts WHERE active "
                 "AND database = currentDatabase() AND table = {table:String} GROUP BY partition_id",
                 parameters={"table": table},
             ).result_rows
-        }
+        )
         found += [Partition(each, name, sizes.get(name, 0), since, until + 1) for name, since, until in rows]
     return sorted(found, key=lambda one: (one.resolution.value, one.since))
 
@@ -111,8 +110,10 @@ def _partitions(client: Client) -> list[Partition]:
 def _counted(client: Client, partition: Partition, now: float) -> list[HostLoss]:
     """Have what a partition holds on record as lost, before it is."""
     rows = client.query(
-        f"SELECT host, count() FROM {TABLES[partition.resolution]} WHERE _partition_id = {{id:String}} AND put = 0 "
-        "GROUP BY host ORDER BY host",
+        f"SELECT host, sum(found) FROM "
+        f"(SELECT kind, count() AS found FROM {TABLES[partition.resolution]} "
+        "WHERE _partition_id = {id:String} AND put = 0 GROUP BY kind) AS f "
+        "ANY LEFT JOIN (SELECT id, host FROM kinds) AS the_kind ON f.kind = the_kind.id GROUP BY host ORDER BY host",
         parameters={"id": partition.id},
     ).result_rows
     lost = [HostLoss(now, HostId(host), FlowLoss(DISK, WHAT[partition.resolution], count)) for host, count in rows]
