@@ -1,11 +1,13 @@
 """Batches of flows from hosts → the flow store: each end becomes whoever it is now, each time the controller's."""
 
 import threading
+from collections.abc import Callable
 
 import msgspec
 
 from stockade.controller.whose import Whose
-from stockade.core.model.flow import Flow, FlowBatch, Tally
+from stockade.core.model.flow import Flow, FlowBatch, StoredFlow, Tally
+from stockade.core.model.ids import HostId
 from stockade.core.model.snapshot import Snapshot
 from stockade.seams.clock import Clock
 from stockade.seams.flow_store import FlowStore, StoredBatch
@@ -23,12 +25,13 @@ class FlowIntake:
         self.store = store
         self._clock = clock
         self._lock = threading.Lock()
+        self._listeners: list[Callable[[tuple[StoredFlow, ...]], None]] = []
         self._whose: Whose | None = None
         self._looked_up: Snapshot | None = None
         self._since = 0.0
         self.taken = 0
         """Flows stored since the start."""
-        self.skews: dict[str, float] = {}
+        self.skews: dict[HostId, float] = {}
         """Seconds by which each host's clock is behind this one's, where that is more than nothing."""
 
     def take(self, batch: FlowBatch, snapshot: Snapshot) -> None:
@@ -42,7 +45,18 @@ class FlowIntake:
         put = self.store.put(
             [StoredBatch(batch.host, batch.stream, batch.number, batch.until + behind, flows, batch.lost)]
         )
-        self.taken += put.flows
+        if put.flows:
+            self.taken += put.flows
+            self._tell(flows)
+
+    def listen(self, told: Callable[[tuple[StoredFlow, ...]], None]) -> Callable[[], None]:
+        """Have each batch told as soon as it is stored, from whichever thread stored it; return what ends that."""
+        self._listeners.append(told)
+        return lambda: self._listeners.remove(told)
+
+    def _tell(self, flows: tuple[StoredFlow, ...]) -> None:
+        for told in tuple(self._listeners):
+            told(flows)
 
     def trim(self) -> None:
         """Forget what is older or more than is kept. Nothing is done until something was stored."""
