@@ -62,7 +62,7 @@ def _written(pages: Iterator[tuple[FlowView, ...]], form: Export, out: Any) -> i
         if form is Export.JSON:
             out.writelines(msgspec.json.encode(each) + b"\n" for each in page)
         else:
-            out.write(_csv(page, head=not count).encode())
+            out.write(spreadsheet(page, head=not count).encode())
         count += len(page)
     return count
 
@@ -85,7 +85,7 @@ def flat(each: FlowView) -> dict[str, str | int | float]:
     return row
 
 
-def _csv(page: tuple[FlowView, ...], *, head: bool) -> str:
+def spreadsheet(page: tuple[FlowView, ...], *, head: bool) -> str:
     """What a spreadsheet would take for a formula is written as text."""
     text = io.StringIO()
     rows = [flat(each) for each in page]
