@@ -147,14 +147,11 @@ def dimension(text: str) -> Dimension:
 
     ``source.label.address`` is the label ``address``. ``FlowStoreFailed`` where there is none of that name.
     """
-    for of in LABELS:
-        if text.startswith(of.value + "."):
-            return Dimension(of, text[len(of.value) + 1 :])
+    end, _, key = text.partition(".")
     if text in {of.value for of in Of if of not in LABELS}:
         return Dimension(Of(text))
-    end, _, key = text.partition(".")
-    if end in ("source", "destination") and key:
-        return Dimension(Of(f"{end}.label"), key)
+    if end in ("source", "destination") and key not in ("", "label", "label."):
+        return Dimension(Of(f"{end}.label"), key.removeprefix("label."))
     names = ", ".join(sorted(of.value for of in Of if of not in LABELS))
     raise FlowStoreFailed(
         f"flows cannot be grouped by {text!r}",

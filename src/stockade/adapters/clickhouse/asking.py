@@ -64,6 +64,8 @@ class Bound:
 
     def __call__(self, value: Any, kind: str) -> str:
         """Bind a value of a ClickHouse type; return its placeholder."""
+        for each in value if isinstance(value, list) else [value]:
+            str(each).encode()  # half a character is refused before ClickHouse sees it
         name = f"p{len(self.values)}"
         self.values[name] = value
         return f"{{{name}:{kind}}}"

@@ -4,9 +4,11 @@ A process holds one embedded ClickHouse at a time, a folder is held by one proce
 open must not go on in a fork of itself.
 """
 
+import fcntl
 import os
 import re
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
 import clickhouse_connect
@@ -16,6 +18,7 @@ from stockade.seams.flow_store import FlowStoreFailed
 
 UNOPENED = "Nothing was changed."
 DATABASE = "stockade"
+LOCK = "lock"
 NAMES = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 ONE_PART: dict[str, int | str] = {
     "min_insert_block_size_rows": 1_000_000_000,
@@ -31,12 +34,19 @@ ONE_PART: dict[str, int | str] = {
 
 
 class Place:
-    """A connection, the database in it, and what to call it."""
+    """A connection, the database in it, what to call it, and the lock on its folder."""
 
-    def __init__(self, client: Client, database: str, name: str) -> None:
+    def __init__(self, client: Client, database: str, name: str, lock: BinaryIO | None = None) -> None:
         self.client = client
         self.database = database
         self.name = name
+        self._lock = lock
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.client.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def connect(where: str | Path) -> Place:
@@ -48,8 +58,28 @@ def connect(where: str | Path) -> Place:
 def _embedded(folder: Path) -> Place:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(folder, 0o700)  # noqa: PTH101 - beside mkdir
-    client = clickhouse_connect.get_client(interface="chdb", path=str(folder))
-    return Place(client, DATABASE, "embedded")
+    lock = _locked(folder)
+    try:
+        client = clickhouse_connect.get_client(interface="chdb", path=str(folder))
+    except BaseException:
+        lock.close()
+        raise
+    return Place(client, DATABASE, "embedded", lock)
+
+
+def _locked(folder: Path) -> BinaryIO:
+    """Hold the folder before ClickHouse looks into it: what it says of another holder goes to standard error alone."""
+    lock = (folder / LOCK).open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as problem:
+        lock.close()
+        raise FlowStoreFailed(
+            f"another process has the flow store {folder} open",
+            kept=UNOPENED,
+            remedy=f"End that process (`fuser {folder / LOCK}` names it), or name another folder.",
+        ) from problem
+    return lock
 
 
 def _server(url: str) -> Place:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from stockade.seams.flow_store import FlowStoreFailed
@@ -11,8 +12,8 @@ FULL = ("NOT_ENOUGH_SPACE", "No space left", "CANNOT_WRITE_TO_FILE")
 DENIED = ("AUTHENTICATION_FAILED", "ACCESS_DENIED", "REQUIRED_PASSWORD")
 LOCKED_MESSAGE = "another process has the flow store open"
 LOCKED = ("Cannot lock file", "already running")
+UNREADABLE = ("Error initializing EmbeddedServer",)
 ELSEWHERE = ("already initialized with path",)
-NO_DAMAGE = ("UNKNOWN_TABLE", "UNKNOWN_DATABASE")
 SHOWN = 400
 
 
@@ -23,14 +24,14 @@ def told(kept: str) -> Iterator[None]:
         yield
     except FlowStoreFailed:
         raise
-    except (ClickHouseError, OSError, RuntimeError) as problem:
-        raise _failure(str(problem), kept) from problem
-    except UnicodeEncodeError as problem:
+    except UnicodeError as problem:
         raise FlowStoreFailed(
             "a text holds half a character (a lone surrogate), which no flow store can keep or look for",
             kept=kept,
             remedy="Ask again without it.",
         ) from problem
+    except (ClickHouseError, OSError, RuntimeError, msgspec.MsgspecError) as problem:
+        raise _failure(str(problem), kept) from problem
 
 
 def _failure(text: str, kept: str) -> FlowStoreFailed:
@@ -42,6 +43,11 @@ def _failure(text: str, kept: str) -> FlowStoreFailed:
         ),
         (LOCKED, LOCKED_MESSAGE, "End that process, or name another folder."),
         (ELSEWHERE, "this process has another flow store open", "Close that one first: a process can hold one."),
+        (
+            UNREADABLE,
+            "the flow store's folder is damaged, or none of ours (standard error has ClickHouse's own words)",
+            "Put the folder back from a backup, or move it away: a new one is made.",
+        ),
         (DENIED, "the ClickHouse server refuses us", "Check the user and password in its URL, and the user's grants."),
     ):
         if any(mark in text for mark in marks):

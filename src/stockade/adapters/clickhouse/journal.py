@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from stockade.core.model.ids import HostId
-from stockade.seams.flow_store import StoredBatch
+from stockade.seams.flow_store import FlowStoreFailed, StoredBatch
 
 SUFFIX = ".put"
 
@@ -79,9 +79,7 @@ class Journal:
         """Return the puts that have begun; remove what was cut short before it began."""
         for each in self._folder.glob("*.partial"):
             each.unlink(missing_ok=True)
-        return [
-            msgspec.msgpack.decode(path.read_bytes(), type=Begun) for path in sorted(self._folder.glob(f"*{SUFFIX}"))
-        ]
+        return [_read(path) for path in sorted(self._folder.glob(f"*{SUFFIX}"))]
 
     def _path(self, put: int) -> Path:
         return self._folder / f"{put:016x}{SUFFIX}"
@@ -92,3 +90,14 @@ class Journal:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _read(path: Path) -> Begun:
+    try:
+        return msgspec.msgpack.decode(path.read_bytes(), type=Begun)
+    except msgspec.MsgspecError as problem:
+        raise FlowStoreFailed(
+            f"a put in progress cannot be read: {path}: {problem}",
+            kept="Nothing was changed. Flows of that put may be stored in part.",
+            remedy="Move the file away to go on: what of its flows is not stored is then lost.",
+        ) from problem

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from clickhouse_connect.driver.client import Client
 
 from stockade.adapters.clickhouse.client import ONE_PART
-from stockade.adapters.clickhouse.columns import Naming, columns, end_rows, kind_rows, packed
+from stockade.adapters.clickhouse.columns import LATEST, Naming, columns, end_rows, kind_rows, packed
 from stockade.adapters.clickhouse.faults import told
 from stockade.adapters.clickhouse.journal import Begun, Entered, Journal, entered
 from stockade.adapters.clickhouse.schema import TABLES, filling
@@ -153,6 +153,13 @@ def _name(batch: Entered) -> Name:
 
 
 def _check(batch: StoredBatch) -> None:
+    f"{batch.host}{batch.stream}".encode()  # half a character is refused
+    if not (0 <= batch.number < 1 << 64 and 0 <= batch.until < LATEST):
+        raise FlowStoreFailed(
+            f"a batch of {batch.host} has number {batch.number} and ended at {batch.until}, which cannot be kept",
+            kept="Nothing of this put was stored; what was stored before is as it was.",
+            remedy="Drop the batch: its point is broken or not one of ours.",
+        )
     if all(flow.host == batch.host for flow in batch.flows):
         return
     raise FlowStoreFailed(

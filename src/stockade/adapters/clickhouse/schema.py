@@ -58,6 +58,10 @@ _SUMS = ", ".join(
 _KEY = "at, destination, source, kind, put"
 _AT = "at DateTime('UTC') CODEC(Delta, ZSTD(1))"
 _WHOLE_PARTS = "SETTINGS ttl_only_drop_parts = 1"
+_ON_THE_DISK = (
+    "SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_compressed_bytes_to_fsync_after_merge = 1"
+)
+"""For what all else is read by: a power cut must not take it."""
 _NAME = f"host {LOW}, stream String, number UInt64"
 
 
@@ -86,11 +90,11 @@ _FIRST_SCHEMA = (
     ),
     f"""CREATE TABLE ends (id UInt64, day Date, address String, workload Nullable(String),
   labels Map({LOW}, {LOW}), network {LOW}, told_address String, told_workload Nullable(String))
-  ENGINE = ReplacingMergeTree(day) ORDER BY id""",
+  ENGINE = ReplacingMergeTree(day) ORDER BY id {_ON_THE_DISK}""",
     f"""CREATE TABLE kinds (id UInt64, day Date, host {LOW}, protocol UInt8, port UInt16, end {LOW}, verdict {LOW},
-  rule {LOW}, via {LOW}, service {LOW}, process {LOW}) ENGINE = ReplacingMergeTree(day) ORDER BY id""",
+  rule {LOW}, via {LOW}, service {LOW}, process {LOW}) ENGINE = ReplacingMergeTree(day) ORDER BY id {_ON_THE_DISK}""",
     f"""CREATE TABLE batches ({_NAME}, newest DateTime('UTC'), flows UInt64)
-  ENGINE = ReplacingMergeTree ORDER BY (host, stream, number)""",
+  ENGINE = ReplacingMergeTree ORDER BY (host, stream, number) {_ON_THE_DISK}""",
     f"""CREATE TABLE losses (at {TIME}, {_NAME}, seq UInt32, place String, what String, count UInt64)
   ENGINE = ReplacingMergeTree ORDER BY (at, host, stream, number, seq)""",
     "CREATE TABLE floors (resolution String, at DateTime('UTC')) ENGINE = ReplacingMergeTree ORDER BY (resolution, at)",

@@ -17,7 +17,7 @@ from stockade.adapters.clickhouse.journal import Journal
 from stockade.adapters.clickhouse.putting import Putter
 from stockade.adapters.clickhouse.ranges import ENDLESS, Ranges, Segment, ranges
 from stockade.adapters.clickhouse.schema import COUNTS, KIND, keep, migrate, secret
-from stockade.adapters.clickhouse.trimming import floors, held, trimmed
+from stockade.adapters.clickhouse.trimming import floors, held, note_broken, trimmed
 from stockade.core.model.flow import FlowEnd, FlowKey, FlowLoss, StoredFlow, Tally
 from stockade.core.model.ids import HostId, RuleId
 from stockade.seams.flow_store import (
@@ -56,11 +56,12 @@ def open_flow_store(
             migrate(place)
             kept = Retention() if retention is None else retention
             keep(place.client, kept)
+            note_broken(place.client)
             begun = Journal(Path(where) / JOURNAL if journal is None else journal)
             store = ClickHouseFlowStore(place, begun, kept)
             store.settle()
         except BaseException:
-            place.client.close()
+            place.close()
             raise
         return store
 
@@ -175,7 +176,7 @@ class ClickHouseFlowStore:
     def close(self) -> None:
         """Let go of it."""
         with told("What was stored is stored."):
-            self._client.close()
+            self._place.close()
 
     def _ranges(self, where: FlowFilter, *, hours: bool) -> Ranges:
         since, until = _asked(where)
@@ -194,9 +195,16 @@ class ClickHouseFlowStore:
         return {row[0]: msgspec.convert(row[1:], Kind) for row in self._named("kinds", ", ".join(KIND), ids)}
 
     def _named(self, table: str, columns: str, ids: set[int]) -> Sequence[Sequence[Any]]:
-        return self._client.query(
+        found = self._client.query(
             f"SELECT id, {columns} FROM {table} WHERE id IN {{ids:Array(UInt64)}}", parameters={"ids": sorted(ids)}
         ).result_rows
+        if len({row[0] for row in found}) < len(ids):
+            raise FlowStoreFailed(
+                f"the flow store does not know any more what some of its flows were: `{table}` is not whole",
+                kept="The flows' numbers are kept, and sums that do not ask for it are right.",
+                remedy="Put the store back from a backup, or move it away: a new one is made.",
+            )
+        return found
 
 
 def _check(where: FlowFilter) -> None:

@@ -5,6 +5,7 @@ ends is not. Raw flows go first, then minutes, then hours: what goes is detail, 
 """
 
 import secrets
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -15,7 +16,7 @@ from stockade.adapters.clickhouse.ranges import Floors
 from stockade.adapters.clickhouse.schema import PARTITIONS, TABLES
 from stockade.core.model.flow import FlowLoss
 from stockade.core.model.ids import HostId
-from stockade.seams.flow_store import HostLoss, Kept, Resolution, Retention
+from stockade.seams.flow_store import FlowStoreFailed, HostLoss, Kept, Resolution, Retention
 
 DAY = 86_400
 MICRO = 1_000_000
@@ -23,6 +24,7 @@ SPANS = {Resolution.RAW: 3600, Resolution.MINUTE: DAY, Resolution.HOUR: 31 * DAY
 """Seconds that a partition reaches from where it begins, at most."""
 WHAT = {Resolution.RAW: "flows", Resolution.MINUTE: "minutes of flows", Resolution.HOUR: "hours of flows"}
 DISK = "disk"
+NEEDED = {"batches", "ends", "kinds", "settings"}
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -72,16 +74,46 @@ def trimmed(client: Client, retention: Retention, now: float) -> tuple[HostLoss,
     return () if retention.bytes is None else _bounded(client, retention.bytes, now)
 
 
+def note_broken(client: Client) -> None:
+    """Have on record what ClickHouse found damaged when it started and put aside, as lost.
+
+    ``FlowStoreFailed`` where that is what all else is read by.
+    """
+    known = {row[0] for row in client.query("SELECT DISTINCT stream FROM losses WHERE number = 0").result_rows}
+    broken = client.query(
+        "SELECT table, name FROM system.detached_parts WHERE database = currentDatabase() AND reason LIKE 'broken%' "
+        "ORDER BY table, name"
+    ).result_rows
+    tables = sorted({table for table, _ in broken} & NEEDED)
+    if tables:
+        raise FlowStoreFailed(
+            f"the flow store is damaged: parts of {', '.join(tables)} cannot be read",
+            kept="ClickHouse has put them aside, in `detached`; nothing was removed.",
+            remedy="Put the store back from a backup, or move its folder away: a new one is made.",
+        )
+    now = time.time_ns() // 1000
+    fresh = [(table, name) for table, name in broken if f"{table} {name}" not in known]
+    if fresh:
+        insert_losses(
+            client, [[now, "", f"{table} {name}", 0, 0, DISK, f"parts of {table}", 1] for table, name in fresh]
+        )
+
+
 def _bounded(client: Client, limit: int, now: float) -> tuple[HostLoss, ...]:
     lost: list[HostLoss] = []
-    _, size = held(client)
     for each in _by_worth(_partitions(client)):
-        if size <= limit:
+        if _size(client) <= limit:
             break
         lost += _counted(client, each, now)
         _drop(client, each)
-        size -= each.bytes
     return tuple(lost)
+
+
+def _size(client: Client) -> int:
+    rows = client.query(
+        "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()"
+    ).result_rows
+    return int(rows[0][0])
 
 
 def _by_worth(partitions: Sequence[Partition]) -> list[Partition]:
