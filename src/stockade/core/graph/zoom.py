@@ -1,0 +1,119 @@
+"""Traffic → edges between nodes, at any order of label dimensions, with what was observed between them.
+
+A zoom is a list of dimensions: labels' keys, and at its end ``workload`` and ``process``. The process of a source is
+the program that was seen there; of a destination it is that, or else the service. Where several programs were seen at
+one end, they stand together: flows do not say whose each connection was.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+
+from stockade.core.graph.services import Services, protocol_of
+from stockade.core.graph.values import (
+    ELSEWHERE,
+    INTERNET,
+    NETWORK,
+    PROCESS,
+    WORKLOAD,
+    Edge,
+    Node,
+    NodeKind,
+    Observed,
+    PortUse,
+    Said,
+    Traffic,
+    total,
+)
+from stockade.core.model.flow import FlowEnd
+from stockade.core.model.labels import NAME
+from stockade.core.model.net import Ports
+from stockade.core.model.packet import Direction
+from stockade.core.model.policy import PolicySet
+from stockade.core.plan.portset import range_text
+
+Zoom = tuple[str, ...]
+Pair = tuple[Node, Node]
+
+
+def edges(traffic: Iterable[Traffic], by: Zoom, policy: PolicySet) -> tuple[Edge, ...]:
+    """Return every edge between two nodes of a zoom that something was seen on, sorted."""
+    services = Services(policy)
+    return tuple(
+        Edge(source, destination, observed(found, services))
+        for (source, destination), found in sorted(grouped(traffic, by, services).items())
+    )
+
+
+def grouped(traffic: Iterable[Traffic], by: Zoom, services: Services) -> Mapping[Pair, list[Traffic]]:
+    """Return traffic by the two nodes that it lies between."""
+    found: dict[Pair, list[Traffic]] = {}
+    for each in traffic:
+        ends = (
+            node_of(each.source, by, lambda each=each: _process(each, Direction.EGRESS, "")),
+            node_of(
+                each.destination, by, lambda each=each: _process(each, Direction.INGRESS, _service(each, services))
+            ),
+        )
+        found.setdefault(ends, []).append(each)
+    return found
+
+
+def node_of(end: FlowEnd, by: Zoom, process: Callable[[], str] = lambda: "") -> Node:
+    """Return the node that an end belongs to."""
+    if end.workload is None:
+        return network_node(end)
+    labels = dict(end.labels)
+    kind = NodeKind.WORKLOADS if labels.keys() - {NAME} else NodeKind.UNKNOWN
+    known_by = by if kind is NodeKind.WORKLOADS else [each for each in by if each in (WORKLOAD, NAME, PROCESS)]
+    return Node(kind, tuple((key, _value(labels, key, process)) for key in known_by))
+
+
+def network_node(end: FlowEnd) -> Node:
+    """Return the node of an address outside the inventory."""
+    everybodys = ipaddress.ip_address(end.address).is_global
+    return Node(NodeKind.NETWORK, ((NETWORK, end.network or (INTERNET if everybodys else ELSEWHERE)),))
+
+
+def observed(found: list[Traffic], services: Services) -> Observed:
+    """Return what some traffic comes to, as one strand."""
+    ports: dict[tuple[int, int], list[Traffic]] = {}
+    said: dict[tuple[object, ...], int] = {}
+    for each in found:
+        ports.setdefault((each.protocol, each.port), []).append(each)
+        for one in each.said:
+            by = (one.end, one.verdict, one.rule)
+            said[by] = said.get(by, 0) + one.connections
+    return Observed(
+        seen=total(each.seen for each in found),
+        ports=tuple(PortUse(*at, services.name(*at), total(each.seen for each in ports[at])) for at in sorted(ports)),
+        said=tuple(sorted(Said(*by, count) for by, count in said.items())),  # type: ignore[arg-type]
+        processes=tuple(sorted({pair for each in found for pair in each.processes})),
+        via=tuple(sorted({via for each in found for via in each.via})),
+        pairs=len(
+            {
+                (each.source.address, each.source.workload, each.destination.address, each.destination.workload)
+                for each in found
+            }
+        ),
+    )
+
+
+def _value(labels: Mapping[str, str], key: str, process: Callable[[], str]) -> str:
+    if key == PROCESS:
+        return process()
+    return labels.get(NAME if key == WORKLOAD else key, "")
+
+
+def _process(traffic: Traffic, end: Direction, otherwise: str) -> str:
+    return ", ".join(name for at, name in traffic.processes if at is end) or otherwise
+
+
+def _service(traffic: Traffic, services: Services) -> str:
+    name = services.name(traffic.protocol, traffic.port)
+    return name or port_text(traffic.protocol, traffic.port)
+
+
+def port_text(protocol: int, port: int) -> str:
+    """Return a port as policy writes it, or the number of a protocol that policy has no word for."""
+    named = protocol_of(protocol)
+    return range_text(Ports(named, port, port)) if named else f"protocol {protocol}"
