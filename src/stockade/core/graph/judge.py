@@ -13,7 +13,7 @@ from stockade.core.compile.population import program_for
 from stockade.core.graph.services import protocol_of
 from stockade.core.graph.values import Traffic
 from stockade.core.model.flow import FlowEnd
-from stockade.core.model.ids import RuleId, WorkloadId
+from stockade.core.model.ids import Address, RuleId, WorkloadId
 from stockade.core.model.inventory import Attachment, Sighting, Workload, WorkloadKind
 from stockade.core.model.labels import NAME, Label, Labels
 from stockade.core.model.packet import Direction
@@ -106,7 +106,7 @@ class Judge:
             lambda: Party(text, (holder,), program(holder.id) if judged(self.snapshot.hosts, holder) else None),
         )
 
-    def party_at(self, address: str) -> Party:
+    def party_at(self, address: Address) -> Party:
         """Return the party of an address that was nobody's: whom a document declares there, or its networks."""
         if address in self._declared:
             return self.party_of(self._declared[address])

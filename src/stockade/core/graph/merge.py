@@ -20,7 +20,7 @@ from stockade.core.compile.population import mode_of
 from stockade.core.compile.rulebook import rulebook
 from stockade.core.graph.values import Said, Seen, Traffic
 from stockade.core.model.flow import FlowEnd, StoredFlow, Tally, Verdict, Via
-from stockade.core.model.ids import HostId, WorkloadId
+from stockade.core.model.ids import HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
 from stockade.core.model.snapshot import Snapshot
@@ -127,7 +127,7 @@ class _Sum:
         self.counts = dict.fromkeys(JUDGED, 0)
         self.missing = self.ended = self.packets = self.bytes_out = self.bytes_in = 0
         self.seconds = 0.0
-        self.said: dict[tuple[Direction, Verdict, str], int] = {}
+        self.said: dict[tuple[Direction, Verdict, RuleId], int] = {}
         self.processes: set[tuple[Direction, str]] = set()
         self.via: set[Via] = set()
         self.services: set[str] = set()
@@ -183,7 +183,7 @@ class _Sum:
             protocol,
             port,
             seen,
-            said=tuple(sorted(Said(*by, connections) for by, connections in self.said.items())),  # type: ignore[arg-type]
+            said=tuple(sorted(Said(*by, connections) for by, connections in self.said.items())),
             processes=tuple(sorted(self.processes)),
             via=tuple(sorted(self.via)),
             services=tuple(sorted(self.services)),

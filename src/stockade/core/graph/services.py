@@ -1,9 +1,9 @@
 """Policy's names for ports."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from stockade.core.model.net import PORTED, Ports, Protocol
-from stockade.core.model.policy import PolicySet, Service
+from stockade.core.model.policy import PolicySet, Service, ServiceRef
 
 NAMED = frozenset(int(each) for each in Protocol if each is not Protocol.ANY)
 
@@ -14,6 +14,13 @@ class Services:
     def __init__(self, policy: PolicySet) -> None:
         free = [each for each in policy.services if each.process is None and each.unit is None]
         self._by_size = sorted(free, key=lambda each: (size(each.ports), len(each.ports), each.name))
+
+        self._ports = {each.name: each.ports for each in free}
+
+    def written(self, on: Iterable[ServiceRef]) -> Iterator[Ports]:
+        """Yield the ports that services and ports mean."""
+        for each in on:
+            yield from (each,) if isinstance(each, Ports) else self._ports.get(each, ())
 
     def name(self, protocol: int, port: int) -> str:
         """Return the name of the narrowest service that means a port; empty where there is none."""

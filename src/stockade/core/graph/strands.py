@@ -19,9 +19,6 @@ from stockade.core.plan.parties import Party
 from stockade.core.plan.permitted import permitted
 from stockade.core.plan.portset import NOTHING
 
-Sizes = Mapping[int, tuple[Party, int]]
-"""Parties by identity, and how many ends each has in a node."""
-
 
 def stranded(
     traffic: Sequence[Traffic], by: Zoom, snapshot: Snapshot, draft: Snapshot | None = None, *, unobserved: bool = False
@@ -82,11 +79,11 @@ class Strand:
 
     def __init__(self, snapshot: Snapshot, by: Zoom, traffic: Iterable[Traffic] = ()) -> None:
         self.judge = Judge(snapshot)
-        self._by = by
+        by = tuple(each for each in by if each != PROCESS)
         self.nodes: dict[Node, dict[int, tuple[Party, int]]] = {}
         for _, each in sorted(snapshot.workloads.items()):
             if each.seen.owner is None:
-                self._add(node_of(end_of(each), self._policys(by)), self.judge.party_of(each))
+                self._add(node_of(end_of(each), by), self.judge.party_of(each))
         outside = {end for each in traffic for end in (each.source, each.destination) if end.workload is None}
         for end in sorted(outside, key=lambda each: (each.address, each.network)):
             self._add(node_of(end, ()), self.judge.party(end))
@@ -97,7 +94,7 @@ class Strand:
         on, pairs, of, rules = NOTHING, 0, 0, set[RuleId]()
         for one, count in ones.values():
             for other, more in others.values():
-                number = count * more - (count if one is other else 0)
+                number = count * more - (count if one is other and source == destination else 0)
                 found = self.judge.runs(one, other) if number else ()
                 ports = permitted(found)
                 of += number
@@ -113,10 +110,6 @@ class Strand:
     def _plain(self, node: Node) -> Node:
         """Return a node less its process."""
         return Node(node.kind, tuple(each for each in node.values if each[0] != PROCESS))
-
-    @staticmethod
-    def _policys(by: Zoom) -> Zoom:
-        return tuple(each for each in by if each != PROCESS)
 
 
 def end_of(workload: Workload) -> FlowEnd:

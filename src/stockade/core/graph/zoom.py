@@ -6,11 +6,10 @@ one end, they stand together: flows do not say whose each connection was.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from stockade.core.graph.services import Services, protocol_of
 from stockade.core.graph.values import (
-    ELSEWHERE,
     INTERNET,
     NETWORK,
     PROCESS,
@@ -24,11 +23,13 @@ from stockade.core.graph.values import (
     Traffic,
     total,
 )
-from stockade.core.model.flow import FlowEnd
+from stockade.core.model.flow import FlowEnd, Verdict
+from stockade.core.model.ids import RuleId
 from stockade.core.model.labels import NAME
 from stockade.core.model.net import Ports
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import PolicySet
+from stockade.core.plan.parties import ELSEWHERE
 from stockade.core.plan.portset import range_text
 
 Zoom = tuple[str, ...]
@@ -48,24 +49,27 @@ def grouped(traffic: Iterable[Traffic], by: Zoom, services: Services) -> Mapping
     """Return traffic by the two nodes that it lies between."""
     found: dict[Pair, list[Traffic]] = {}
     for each in traffic:
-        ends = (
-            node_of(each.source, by, lambda each=each: _process(each, Direction.EGRESS, "")),
-            node_of(
-                each.destination, by, lambda each=each: _process(each, Direction.INGRESS, _service(each, services))
-            ),
-        )
-        found.setdefault(ends, []).append(each)
+        found.setdefault(nodes_of(each, by, services), []).append(each)
     return found
 
 
-def node_of(end: FlowEnd, by: Zoom, process: Callable[[], str] = lambda: "") -> Node:
+def nodes_of(traffic: Traffic, by: Zoom, services: Services) -> Pair:
+    """Return the two nodes that some traffic lies between."""
+    if PROCESS not in by:
+        return node_of(traffic.source, by), node_of(traffic.destination, by)
+    client = _process(traffic, Direction.EGRESS)
+    server = _process(traffic, Direction.INGRESS) or _service(traffic, services)
+    return node_of(traffic.source, by, client), node_of(traffic.destination, by, server)
+
+
+def node_of(end: FlowEnd, by: Zoom, process: str = "") -> Node:
     """Return the node that an end belongs to."""
     if end.workload is None:
         return network_node(end)
     labels = dict(end.labels)
     kind = NodeKind.WORKLOADS if labels.keys() - {NAME} else NodeKind.UNKNOWN
     known_by = by if kind is NodeKind.WORKLOADS else [each for each in by if each in (WORKLOAD, NAME, PROCESS)]
-    return Node(kind, tuple((key, _value(labels, key, process)) for key in known_by))
+    return Node(kind, tuple((key, process if key == PROCESS else _value(labels, key)) for key in known_by))
 
 
 def network_node(end: FlowEnd) -> Node:
@@ -77,7 +81,7 @@ def network_node(end: FlowEnd) -> Node:
 def observed(found: list[Traffic], services: Services) -> Observed:
     """Return what some traffic comes to, as one strand."""
     ports: dict[tuple[int, int], list[Traffic]] = {}
-    said: dict[tuple[object, ...], int] = {}
+    said: dict[tuple[Direction, Verdict, RuleId], int] = {}
     for each in found:
         ports.setdefault((each.protocol, each.port), []).append(each)
         for one in each.said:
@@ -86,7 +90,7 @@ def observed(found: list[Traffic], services: Services) -> Observed:
     return Observed(
         seen=total(each.seen for each in found),
         ports=tuple(PortUse(*at, services.name(*at), total(each.seen for each in ports[at])) for at in sorted(ports)),
-        said=tuple(sorted(Said(*by, count) for by, count in said.items())),  # type: ignore[arg-type]
+        said=tuple(sorted(Said(*by, count) for by, count in said.items())),
         processes=tuple(sorted({pair for each in found for pair in each.processes})),
         via=tuple(sorted({via for each in found for via in each.via})),
         pairs=len(
@@ -98,14 +102,12 @@ def observed(found: list[Traffic], services: Services) -> Observed:
     )
 
 
-def _value(labels: Mapping[str, str], key: str, process: Callable[[], str]) -> str:
-    if key == PROCESS:
-        return process()
+def _value(labels: Mapping[str, str], key: str) -> str:
     return labels.get(NAME if key == WORKLOAD else key, "")
 
 
-def _process(traffic: Traffic, end: Direction, otherwise: str) -> str:
-    return ", ".join(name for at, name in traffic.processes if at is end) or otherwise
+def _process(traffic: Traffic, end: Direction) -> str:
+    return ", ".join(name for at, name in traffic.processes if at is end)
 
 
 def _service(traffic: Traffic, services: Services) -> str:
