@@ -2,22 +2,23 @@
 
 An end is who it is in the snapshot, with the labels that it has there. A workload that is gone is judged by the labels
 that it had, at the ends at which a point told of it. An address outside the inventory is in the network sets of the
-snapshot. Not judged here, as in a plan: what is essential, and what a host does to births.
+snapshot. Not judged here, as in a plan: what is essential, save that somebody talks to itself.
 """
 
 from collections.abc import Callable
 
 import msgspec
 
+from stockade.core.compile.births import births
 from stockade.core.compile.population import program_for
 from stockade.core.graph.services import protocol_of
 from stockade.core.graph.values import Traffic
 from stockade.core.model.flow import FlowEnd
-from stockade.core.model.ids import Address, RuleId, WorkloadId
+from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.inventory import Attachment, Sighting, Workload, WorkloadKind
 from stockade.core.model.labels import NAME, Label, Labels
 from stockade.core.model.packet import Direction
-from stockade.core.model.policy import Where
+from stockade.core.model.policy import Births, Where
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.cells import holds
 from stockade.core.plan.parties import UNKNOWN, Party, World, judged
@@ -37,6 +38,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 
 ESSENTIAL = Decision(allowed=True)
+HELD = RuleId("held")
+"""What holds an end that nobody has labelled, where its host holds births."""
 
 
 class Judge:
@@ -47,6 +50,7 @@ class Judge:
         self.world = World(snapshot, keys)
         self._used = self.world.used_prefixes()
         self._parties: dict[object, Party] = {}
+        self._holding: dict[HostId, bool] = {}
         self._runs: dict[tuple[int, int], tuple[Run, ...]] = {}
         self._declared = {
             address: each
@@ -60,6 +64,9 @@ class Judge:
         """Judge the connections of some traffic."""
         if traffic.source.workload is not None and traffic.source.workload == traffic.destination.workload:
             return ESSENTIAL
+        for direction, end in ((Direction.EGRESS, traffic.source), (Direction.INGRESS, traffic.destination)):
+            if self._held(end):
+                return Decision(allowed=False, denied=direction, rule=HELD)
         ends = {each.end for each in traffic.said}
         one = self.party(traffic.source, told=Direction.EGRESS in ends)
         other = self.party(traffic.destination, told=Direction.INGRESS in ends)
@@ -112,6 +119,17 @@ class Judge:
             return self.party_of(self._declared[address])
         sets = frozenset(name for name, prefixes in self._used.items() if holds(prefixes, address))
         return self._kept(("networks", sets), lambda: Party(address, networks=sets))
+
+    def _held(self, end: FlowEnd) -> bool:
+        """Tell whether an end is one that nobody has labelled, on a host that holds such; never the host itself."""
+        who = self.snapshot.workloads.get(end.workload) if end.workload else None
+        host = self.snapshot.hosts.get(who.seen.host) if who is not None and who.seen.host else None
+        if who is None or who.known or host is None or host.workload == who.id:
+            return False
+        if host.id not in self._holding:
+            itself = self.snapshot.workloads.get(host.workload)
+            self._holding[host.id] = births(self.world.book, itself).births is Births.HOLD
+        return self._holding[host.id]
 
     def _gone(self, end: FlowEnd, *, told: bool) -> Party:
         who = remembered(end)

@@ -49,8 +49,16 @@ class Who(NamedTuple):
 class People:
     """The known workloads of a snapshot, and those that flows remember, in classes."""
 
-    def __init__(self, snapshot: Snapshot, scope: Selector, ends: Iterable[FlowEnd] = ()) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        scope: Selector,
+        ends: Iterable[FlowEnd] = (),
+        keys: frozenset[str] = frozenset(),
+    ) -> None:
+        """``keys`` are dimensions to tell classes apart by beyond the usual ones and the scope's."""
         self.snapshot = snapshot
+        self._asked = select.keys(scope) | keys
         self.scope = scope
         present = [each for _, each in sorted(snapshot.workloads.items()) if each.known and each.seen.owner is None]
         gone = {end.workload: remembered(end) for end in sorted(ends, key=_by_id) if self._is_gone(end)}
@@ -134,7 +142,7 @@ class People:
         return _all_of([Equal(key, has[key]) if key in has else Not(Has(key)) for key in self.keys])
 
     def _dimensions(self) -> tuple[str, ...]:
-        asked = select.keys(self.scope)
+        asked = self._asked
         carried = {label.key for each in self.everyone for label in each.labels.items} | {NAME}
         keys = [key for key in USUAL if key in carried]
         bare = (each for each in self.everyone if not any(each.labels.get(key) for key in keys))
@@ -161,6 +169,16 @@ def _one_of(key: str, values: set[str]) -> Selector:
 
 
 def _all_of(terms: list[Selector]) -> Selector:
+    """Join terms in the order in which people say them."""
     if not terms:
         return ALL
+    terms = sorted(terms, key=_as_said)
     return terms[0] if len(terms) == 1 else And(tuple(terms))
+
+
+SAID = (APP, "role", "env", "loc")
+
+
+def _as_said(term: Selector) -> tuple[int, bool]:
+    (key,) = select.keys(term)
+    return (SAID.index(key) if key in SAID else len(SAID), isinstance(term, Not))

@@ -69,8 +69,9 @@ def _suggested(
 ) -> Suggestion:
     traffic = merged(flows, telling(snapshot))
     people = People(snapshot, selector, ends(traffic))
-    sifted = sift(traffic, people, Sets(snapshot))
-    found = _cells(sifted, people, snapshot, within=within)
+    sets = Sets(snapshot)
+    sifted = sift(traffic, people, sets)
+    found = _cells(sifted, people, sets, within=within)
     rules, policy = _written(found, people, snapshot, name, within=within)
     made = _with_mode(policy, snapshot, selector, name) if enforce else policy
     judge = Judge(drafted(snapshot, _with_mode(policy, snapshot, selector, name)))
@@ -82,19 +83,19 @@ def _suggested(
         refused=refused,
         coverage=_coverage(sifted, refused),
         unseen=unseen([sum(each.seen.connections for each in every) for every in found.learnt.values()]),
-        held_out=_held_out(flows, snapshot, selector, name, within=within),
+        held_out=_held_out(flows, snapshot, selector, name, sets, within=within),
         unmet=tuple(_unmet(sifted.learnt, found.alike, judge)),
     )
 
 
-def _cells(sifted: Sifted, people: People, snapshot: Snapshot, *, within: bool) -> Cells:
+def _cells(sifted: Sifted, people: People, sets: Sets, *, within: bool) -> Cells:
     """What lies within a ringfence needs no rule of its own, and closes nothing."""
     if within:
         sifted = Sifted(
             tuple(each for each in sifted.learnt if not _inside(each, people)),
             tuple(each for each in sifted.refused if not _inside(each.traffic, people)),
         )
-    return cells(sifted, people, Sets(snapshot))
+    return cells(sifted, people, sets)
 
 
 def _inside(traffic: Traffic, people: People) -> bool:
@@ -143,7 +144,7 @@ def _unmet(learnt: Iterable[Traffic], alike: Iterable[Refused], judge: Judge) ->
 
 
 def _held_out(
-    flows: Sequence[StoredFlow], snapshot: Snapshot, selector: Selector, name: str, *, within: bool
+    flows: Sequence[StoredFlow], snapshot: Snapshot, selector: Selector, name: str, sets: Sets, *, within: bool
 ) -> HoldOut | None:
     """Learn from the first part of the time, and try what comes of it on the rest."""
     if not flows:
@@ -157,8 +158,7 @@ def _held_out(
     told = telling(snapshot)
     learnt, tried = merged(earlier, told), merged(later, told)
     people = People(snapshot, selector, ends((*learnt, *tried)))
-    sets = Sets(snapshot)
-    found = _cells(sift(learnt, people, sets), people, snapshot, within=within)
+    found = _cells(sift(learnt, people, sets), people, sets, within=within)
     _, policy = _written(found, people, snapshot, name, within=within)
     judge = Judge(drafted(snapshot, _with_mode(policy, snapshot, selector, name)))
     return _tried([(each, judge.of(each).allowed) for each in sift(tried, people, sets).learnt], split)

@@ -49,7 +49,7 @@ def drawn(found: Cells, people: People, services: Services, name: str) -> Drawn:
                 )
                 rests = _resting(found, sources, destinations, block.on, services)
                 opens = _opens(people, sources, destinations, rule, rests, services)
-                rules.append(SuggestedRule(rule, _evidence(rests), opens))
+                rules.append(SuggestedRule(rule, evidence(rests), opens))
     return Drawn(tuple(rules), tuple(names.networks[each] for each in sorted(names.networks)))
 
 
@@ -210,7 +210,8 @@ def _means(on: Refs, cell: Cell, services: Services) -> bool:
     return any(covers(ports, cell.protocol, cell.port) for ports in services.written(on))
 
 
-def _evidence(found: list[Traffic]) -> Evidence:
+def evidence(found: list[Traffic]) -> Evidence:
+    """Return what a rule rests on: some traffic, at least one."""
     seen = total(each.seen for each in found)
     return Evidence(
         flows=len(found),
