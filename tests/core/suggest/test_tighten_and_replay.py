@@ -3,27 +3,21 @@
 from random import Random
 
 import pytest
-from estates import APPS, DARK, OUTSIDE, PORTS, Connections, end, estate, outside, passes, stored
 from msgspec.structs import replace
 
+from estates import DARK, FULL, OUTSIDE, PORTS, Connections, end, enforced, estate, outside, passes, stored
 from stockade.core.graph.merge import merged, telling
 from stockade.core.graph.values import Traffic
 from stockade.core.model.flow import FlowEnd, StoredFlow, Verdict
 from stockade.core.model.ids import RuleId
-from stockade.core.model.net import ANYTHING, Ports, Protocol
 from stockade.core.model.policy import (
     Action,
-    EnforcementMode,
-    Mode,
-    Networks,
     Policy,
     PolicySet,
     Rule,
     Selected,
-    ServiceRef,
 )
-from stockade.core.model.policy import End as RuleEnd
-from stockade.core.model.selector import ALL, Equal, In, Not, Selector
+from stockade.core.model.selector import ALL, Equal
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.plan import plan
 from stockade.core.policy import SourceText, placeless, read
@@ -33,45 +27,6 @@ from stockade.core.suggest.tighten import tighten
 from stockade.errors import StockadeError
 
 SEEDS = range(40)
-ON: tuple[tuple[ServiceRef, ...], ...] = (
-    (),
-    ("dns", "postgres"),
-    (Ports(Protocol.TCP, 8000, 9000),),
-    (Ports(Protocol.TCP),),
-    (ANYTHING,),
-    (Ports(Protocol.TCP, 8080, 8082), "ping", "https"),
-)
-FULL = EnforcementMode("all", ALL, Mode.FULL, priority=5)
-
-
-def selector(random: Random) -> Selector:
-    found: tuple[Selector, ...] = (
-        ALL,
-        Equal("role", random.choice(("web", "api", "db"))),
-        In("app", tuple(sorted(random.sample(APPS, 2)))),
-        Not(Equal("env", "dev")),
-    )
-    return random.choice(found)
-
-
-def ends(random: Random) -> tuple[RuleEnd, RuleEnd]:
-    one, other = (Selected(selector(random), anywhere=random.random() < 0.7) for _ in range(2))
-    if random.random() < 0.2:
-        far = Networks(tuple(sorted(random.sample(("internet", "office", "private"), 2))))
-        return random.choice(((one, far), (far, other)))
-    return one, other
-
-
-def enforced(random: Random) -> Snapshot:
-    """An estate under random rules of one policy and of another beside it."""
-    policies = []
-    for name in ("mine", "other"):
-        rules = []
-        for number in range(4):
-            action = Action.ALLOW if random.random() < 0.85 else random.choice((Action.DENY, Action.OVERRIDE_DENY))
-            rules.append(Rule(RuleId(f"{name}/r{number}"), action, *ends(random), random.choice(ON)))
-        policies.append(Policy(name, tuple(rules), random.choice((ALL, Equal("app", "shop")))))
-    return drafted(estate(random), PolicySet(policies=tuple(policies), modes=(FULL,)))
 
 
 def every_connection(snapshot: Snapshot) -> list[tuple[FlowEnd, FlowEnd, int, int]]:

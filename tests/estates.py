@@ -8,12 +8,27 @@ from stockade.core.model.flow import FlowEnd, FlowKey, StoredFlow, Tally, Verdic
 from stockade.core.model.ids import Address, HostId, Prefix, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.inventory import Attachment, Endpoint, Host, Sighting, Workload, WorkloadKind
 from stockade.core.model.labels import NAME, Label, Labels
+from stockade.core.model.net import ANYTHING, Ports, Protocol
 from stockade.core.model.packet import Direction, Packet
-from stockade.core.model.policy import NetworkSet, PolicySet
+from stockade.core.model.policy import (
+    Action,
+    EnforcementMode,
+    Mode,
+    Networks,
+    NetworkSet,
+    Policy,
+    PolicySet,
+    Rule,
+    Selected,
+    ServiceRef,
+)
+from stockade.core.model.policy import End as RuleEnd
+from stockade.core.model.selector import ALL, Equal, In, Not, Selector
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.oracle import verdict
 from stockade.core.policy import complete
 from stockade.core.suggest.networks import Sets
+from stockade.core.suggest.suggest import drafted
 
 HOSTS = (HostId("host-a"), HostId("host-b"))
 APPS = ("shop", "mail", "metrics")
@@ -143,3 +158,47 @@ def random_connections(random: Random, snapshot: Snapshot, count: int) -> list[C
             made = made._replace(answer=40)
         found.setdefault((source, destination, protocol, port), made)
     return list(found.values())
+
+
+# Policy that is enforced
+
+
+ON: tuple[tuple[ServiceRef, ...], ...] = (
+    (),
+    ("dns", "postgres"),
+    (Ports(Protocol.TCP, 8000, 9000),),
+    (Ports(Protocol.TCP),),
+    (ANYTHING,),
+    (Ports(Protocol.TCP, 8080, 8082), "ping", "https"),
+)
+FULL = EnforcementMode("all", ALL, Mode.FULL, priority=5)
+
+
+def selector(random: Random) -> Selector:
+    found: tuple[Selector, ...] = (
+        ALL,
+        Equal("role", random.choice(("web", "api", "db"))),
+        In("app", tuple(sorted(random.sample(APPS, 2)))),
+        Not(Equal("env", "dev")),
+    )
+    return random.choice(found)
+
+
+def rule_ends(random: Random) -> tuple[RuleEnd, RuleEnd]:
+    one, other = (Selected(selector(random), anywhere=random.random() < 0.7) for _ in range(2))
+    if random.random() < 0.2:
+        far = Networks(tuple(sorted(random.sample(("internet", "office", "private"), 2))))
+        return random.choice(((one, far), (far, other)))
+    return one, other
+
+
+def enforced(random: Random) -> Snapshot:
+    """An estate under random rules of one policy and of another beside it."""
+    policies = []
+    for name in ("mine", "other"):
+        rules = []
+        for number in range(4):
+            action = Action.ALLOW if random.random() < 0.85 else random.choice((Action.DENY, Action.OVERRIDE_DENY))
+            rules.append(Rule(RuleId(f"{name}/r{number}"), action, *rule_ends(random), random.choice(ON)))
+        policies.append(Policy(name, tuple(rules), random.choice((ALL, Equal("app", "shop")))))
+    return drafted(estate(random), PolicySet(policies=tuple(policies), modes=(FULL,)))
