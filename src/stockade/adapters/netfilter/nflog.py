@@ -72,14 +72,14 @@ class PacketLog:
                 data = self._link.recv(LARGEST)
             except BlockingIOError:
                 break
-            self._decode(data, found)
+            self.decode(data, found)
         return found
 
     def close(self) -> None:
         """Let go of the group."""
         self._link.close()
 
-    def _decode(self, data: bytes, found: list[Decision]) -> None:
+    def decode(self, data: bytes, found: list[Decision]) -> None:
         """Add the packets of one datagram; those that are not of IP are passed over."""
         at, end = 0, len(data)
         unpack = _ATTRIBUTE.unpack_from

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from stockade.agent.flows.names import Names
 from stockade.core.compile.nft.marks import MARKS
-from stockade.core.compile.nft.recording import Said, read
+from stockade.core.compile.nft.recording import Prefix, Said, read
 from stockade.core.model.flow import Flow, FlowKey, Tally, Verdict, Via
 from stockade.core.model.ids import Address, RuleId
 from stockade.core.model.packet import Direction
@@ -112,9 +112,7 @@ class Recording:
 
 def _judged(raw: _Raw, names: Names) -> FlowKey | None:
     prefix, protocol, source, destination, port = raw
-    try:
-        way, said, of = read(prefix.decode("ascii"))
-    except ValueError:
+    if (said := _said(prefix)) is None:
         return None
     real = names.proxied.get((protocol, address(destination), port))
     to, at = real or (address(destination), port)
@@ -123,14 +121,22 @@ def _judged(raw: _Raw, names: Names) -> FlowKey | None:
         destination=to,
         protocol=protocol,
         port=at,
-        end=way,
-        verdict=VERDICTS[said],
-        rule=names.rules.get(of, RuleId(of)),
+        end=said.way,
+        verdict=VERDICTS[said.said],
+        rule=names.rules.get(said.of, RuleId(said.of)),
         source_workload=names.workloads.get(address(source)),
         destination_workload=names.workloads.get(to),
         via=Via.PROXY if real else Via.DIRECT,
         service=service(address(destination), port) if real else "",
     )
+
+
+@lru_cache(maxsize=1 << 12)
+def _said(prefix: bytes) -> Prefix | None:
+    try:
+        return read(prefix.decode("ascii"))
+    except ValueError:
+        return None
 
 
 def _carried(told: _Carried, names: Names) -> FlowKey | None:
