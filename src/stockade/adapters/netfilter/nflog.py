@@ -5,6 +5,7 @@ The kernel numbers what it logs, so that what is lost is counted exactly. One re
 
 import os
 import struct
+from typing import NamedTuple
 
 from stockade.adapters.netfilter.messages import (
     ACK,
@@ -42,12 +43,49 @@ _ATTRIBUTE = struct.Struct("=HH")
 _HEAD = struct.Struct("=IH")
 
 
+class Shape(NamedTuple):
+    """Where the attributes that count begin in a message. The kernel writes one message like another, mostly."""
+
+    prefix: int
+    prefix_size: int
+    sequence: int
+    payload: int
+
+    def fits(self, data: bytes, at: int, length: int) -> bool:
+        """Tell whether the message at a place has this shape: the payload is always its last attribute."""
+        if length < self.payload + 4:
+            return False
+        look = _ATTRIBUTE.unpack_from
+        size, last = look(data, at + self.payload)
+        return (
+            last == PAYLOAD
+            and self.payload + (size + 3 & ~3) >= length >= self.payload + size
+            and look(data, at + self.prefix) == (self.prefix_size, PREFIX)
+            and look(data, at + self.sequence) == (8, SEQUENCE)
+        )
+
+
+def _shape(message: bytes) -> Shape | None:
+    """Return where the attributes of a message begin; None where one of them is missing."""
+    found: dict[int, tuple[int, int]] = {}
+    at = 20
+    while at + 4 <= len(message):
+        size, kind = _ATTRIBUTE.unpack_from(message, at)
+        found.setdefault(kind & KIND, (at, size))
+        at += size + 3 & ~3 if size >= 4 else 4
+    if not {PREFIX, SEQUENCE, PAYLOAD} <= found.keys():
+        return None
+    (prefix, size), (sequence, _), (payload, _) = found[PREFIX], found[SEQUENCE], found[PAYLOAD]
+    return Shape(prefix, size, sequence, payload)
+
+
 class PacketLog:
     """One group of a network namespace (its file), or of the calling thread's. Does not wait: poll ``fileno``."""
 
     def __init__(self, group: int, netns: str | None = None) -> None:
         self._link = open_socket(netns)
         self._next: int | None = None
+        self._shape: Shape | None = None
         self.lost = 0
         """Packets that the kernel had no room for, so far."""
         try:
@@ -82,25 +120,19 @@ class PacketLog:
     def decode(self, data: bytes, found: list[Decision]) -> None:
         """Add the packets of one datagram; those that are not of IP are passed over."""
         at, end = 0, len(data)
-        unpack = _ATTRIBUTE.unpack_from
         while at + 20 <= end:
             (length, kind) = _HEAD.unpack_from(data, at)
-            stop = at + length
             if kind == SUBSYSTEM << 8 | PACKET:
-                prefix, payload = b"", b""
-                place = at + 20
-                while place + 4 <= stop:
-                    size, what = unpack(data, place)
-                    what &= KIND
-                    if what == PREFIX:
-                        prefix = data[place + 4 : place + size - 1]
-                    elif what == SEQUENCE:
-                        self._count(int.from_bytes(data[place + 4 : place + 8], "big"))
-                    elif what == PAYLOAD:
-                        payload = data[place + 4 : place + size]
-                    place += size + 3 & ~3 if size >= 4 else 4
-                if (decision := decided(prefix, payload)) is not None:
-                    found.append(decision)
+                shape = self._shape
+                if shape is None or not shape.fits(data, at, length):
+                    shape = self._shape = _shape(data[at : at + length])
+                if shape is not None:
+                    self._count(int.from_bytes(data[at + shape.sequence + 4 : at + shape.sequence + 8], "big"))
+                    prefix = data[at + shape.prefix + 4 : at + shape.prefix + shape.prefix_size - 1]
+                    (size, _) = _ATTRIBUTE.unpack_from(data, at + shape.payload)
+                    payload = data[at + shape.payload + 4 : at + shape.payload + size]
+                    if (decision := decided(prefix, payload)) is not None:
+                        found.append(decision)
             at += length + 3 & ~3 if length >= 16 else 16
 
     def _count(self, sequence: int) -> None:

@@ -5,6 +5,7 @@ sequence number) for as long as its sender may repeat itself.
 """
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -82,22 +83,22 @@ class Recording:
             row[6] += each.seconds
 
     def take(self, names: Names) -> tuple[Flow, ...]:
-        """Return everything since the last time, sorted, under these names; begin anew. Nonces are remembered."""
+        """Return everything since the last time, in a fixed order, and begin anew. Nonces are remembered."""
         judged, self._judged = self._judged, {}
         carried, self._carried = self._carried, {}
-        found: dict[FlowKey, Tally] = {}
-        for raw, row in judged.items():
+        found: list[Flow] = []
+        proxied: dict[FlowKey, Tally] = {}
+        """Told of under several of the host's addresses, and the same behind the proxy."""
+        for raw in sorted(judged):
             if (key := _judged(raw, names)) is not None:
-                first, last, connections, packets, octets = row
-                tally = Tally(first, last, int(connections), int(packets), bytes_out=int(octets))
-                found[key] = _together(found.get(key), tally)
-        for told, row in carried.items():
+                first, last, connections, packets, octets = judged[raw]
+                _add(key, Tally(first, last, int(connections), int(packets), int(octets)), found, proxied)
+        for told in sorted(carried):
             if (key := _carried(told, names)) is not None:
-                first, last, packets, out, back, over, seconds = row
-                found[key] = _together(
-                    found.get(key), Tally(first, last, 0, int(packets), int(out), int(back), int(over), seconds)
-                )
-        return tuple(Flow(key, found[key]) for key in sorted(found, key=_order))
+                first, last, packets, out, back, over, seconds = carried[told]
+                tally = Tally(first, last, 0, int(packets), int(out), int(back), int(over), seconds)
+                _add(key, tally, found, proxied)
+        return (*found, *(Flow(key, tally) for key, tally in proxied.items()))
 
     def _forget(self, now: float) -> None:
         """Forget nonces that cannot be repeated any more; should too many be left, the older half of them."""
@@ -161,10 +162,11 @@ def _carried(told: _Carried, names: Names) -> FlowKey | None:
     )
 
 
-def _order(key: FlowKey) -> tuple[str | int, ...]:
-    """Which end is whose follows from the addresses, and need not be compared."""
-    ends = (key.source, key.destination, key.protocol, key.port)
-    return (*ends, key.end.value, key.verdict.value, key.rule, key.via.value, key.service)
+def _add(key: FlowKey, tally: Tally, found: list[Flow], proxied: dict[FlowKey, Tally]) -> None:
+    if key.via is Via.PROXY:
+        proxied[key] = _together(proxied.get(key), tally)
+    else:
+        found.append(Flow(key, tally))
 
 
 def _together(one: Tally | None, other: Tally) -> Tally:
@@ -190,7 +192,7 @@ def service(at: Address, port: int) -> str:
 @lru_cache(maxsize=1 << 14)
 def address(packed: bytes) -> Address:
     """Return an address in canonical text."""
-    return Address(str(ipaddress.ip_address(packed)))
+    return Address(socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed))
 
 
 @lru_cache(maxsize=1 << 10)
