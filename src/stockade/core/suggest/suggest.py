@@ -13,7 +13,7 @@ from stockade.core.graph.judge import Judge
 from stockade.core.graph.merge import merged, telling
 from stockade.core.graph.services import Services
 from stockade.core.graph.values import Traffic
-from stockade.core.model.flow import StoredFlow
+from stockade.core.model.flow import FlowEnd, StoredFlow
 from stockade.core.model.ids import RuleId
 from stockade.core.model.policy import (
     Action,
@@ -38,6 +38,9 @@ from stockade.core.suggest.writing import drawn
 
 LEARNT_FROM = 0.75
 """The share of the time that rules are learnt from when they are tried on the rest."""
+
+SLOTS = 100
+"""Parts of the time in which a kind of connection occurs or does not."""
 
 
 def suggest(
@@ -82,7 +85,7 @@ def _suggested(
         rules=rules,
         refused=refused,
         coverage=_coverage(sifted, refused),
-        unseen=unseen([sum(each.seen.connections for each in every) for every in found.learnt.values()]),
+        unseen=unseen(_occurrences(flows, found)),
         held_out=_held_out(flows, snapshot, selector, name, sets, within=within),
         unmet=tuple(_unmet(sifted.learnt, found.alike, judge)),
     )
@@ -122,6 +125,21 @@ def _with_mode(policy: PolicySet, snapshot: Snapshot, selector: Selector, name: 
 def _left_out(refused: Iterable[Refused], judge: Judge) -> tuple[Refused, ...]:
     """Say of what is left out whether something else in the draft allows it all the same."""
     return tuple(replace(each, open=judge.of(each.traffic).allowed) for each in refused)
+
+
+def _occurrences(flows: Sequence[StoredFlow], found: Cells) -> Iterable[int]:
+    """Count in how many slots of the time each kind of connection was met."""
+    since = min((each.tally.first for each in flows), default=0.0)
+    until = max((each.tally.last for each in flows), default=0.0)
+    slot = (until - since) / SLOTS or 1.0
+    slots: dict[tuple[FlowEnd, FlowEnd, int, int], set[int]] = {}
+    for each in flows:
+        if each.tally.connections:
+            at = (each.source, each.destination, each.key.protocol, each.key.port)
+            slots.setdefault(at, set()).add(int((each.tally.first - since) / slot))
+    for every in found.learnt.values():
+        met = (slots.get((one.source, one.destination, one.protocol, one.port), set()) for one in every)
+        yield len(set().union(*met))
 
 
 def _coverage(sifted: Sifted, refused: Sequence[Refused]) -> Coverage:
