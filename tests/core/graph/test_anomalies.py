@@ -4,8 +4,8 @@ from functools import cache
 from random import Random
 
 import pytest
-from ordinary import HOUR, Estate, beacon, port_scan, seen, spread, sweep, walk
 
+from ordinary import HOUR, Estate, beacon, port_scan, seen, spread, sweep, walk
 from stockade.core.graph.anomalies import COMPARED, anomalies, finding
 from stockade.core.graph.anomaly import Anomaly, AnomalyKind
 from stockade.core.graph.baseline import Baseline, learn

@@ -3,8 +3,8 @@
 from random import Random
 
 import pytest
-from estates import end, estate, passes, random_connections, stored
 
+from estates import end, estate, passes, random_connections, stored
 from stockade.core import policy as documents
 from stockade.core import select
 from stockade.core.graph.merge import merged, telling

@@ -33,10 +33,14 @@ REPLICAS = {"web": 4, "api": 3, "db": 2, "cache": 2, "queue": 1}
 
 
 class Estate:
-    """Everybody who is there now; replicas change as the hours pass."""
+    """Everybody who is there now; replicas change as the hours pass.
 
-    def __init__(self, seed: int) -> None:
+    ``steady``: nothing happens now and then: no job, no browsing, no replica that is replaced, no service down.
+    """
+
+    def __init__(self, seed: int, *, steady: bool = False) -> None:
         self.random = Random(seed)
+        self.steady = steady
         self.born = 0
         self.replicas = {
             (app, role): [self.new(app, role) for _ in range(REPLICAS[role])]
@@ -64,7 +68,7 @@ class Estate:
     def hour(self, number: int) -> list[StoredFlow]:
         """All flows of one hour, after some replicas were replaced."""
         for (app, role), some in self.replicas.items():
-            if self.random.random() < 0.1:
+            if not self.steady and self.random.random() < 0.1:
                 some[self.random.randrange(len(some))] = self.new(app, role)
         return list(self._hour(number * HOUR))
 
@@ -75,7 +79,7 @@ class Estate:
 
     def _tiers(self, since: float) -> Iterator[StoredFlow]:
         random = self.random
-        down = {each for each in self.replicas if random.random() < 0.02}
+        down = {each for each in self.replicas if not self.steady and random.random() < 0.02}
         for app, roles in APPS.items():
             for client, server in pairwise(roles):
                 for source in self.replicas[app, client]:
@@ -89,7 +93,7 @@ class Estate:
                 )
                 yield from seen(visitor, self.pick(app, "web"), 443, since + random.uniform(0, HOUR), 3)
         for one, other, chance in RARE:
-            if random.random() < chance:
+            if not self.steady and random.random() < chance:
                 yield from seen(self.pick(*one), self.pick(*other), PORTS[other[1]], since + 5, 2)
 
     def _everybody(self, since: float) -> Iterator[StoredFlow]:
@@ -97,7 +101,7 @@ class Estate:
         for each in self.everyone():
             for _ in range(2):
                 yield from seen(each, random.choice(self.dns), 53, since + random.uniform(0, HOUR), 9, protocol=17)
-            if random.random() < 0.3:
+            if not self.steady and random.random() < 0.3:
                 far = FlowEnd(Address(f"151.101.{random.randrange(64)}.{random.randrange(250)}"), network="internet")
                 yield from seen(each, far, 443, since + random.uniform(0, HOUR), random.randrange(1, 6))
 
@@ -107,7 +111,7 @@ class Estate:
             yield from regularly(self.random, each, clock, 123, since, 240.0, protocol=17)
         for each in self.everyone():
             yield from regularly(self.random, self.prometheus, each, 9100, since, 300.0)
-        if self.random.random() < 0.3:
+        if not self.steady and self.random.random() < 0.3:
             for each in self.replicas["shop", "db"]:
                 yield from regularly(self.random, each, self.hosts[0], 22, since, 360.0)
 
