@@ -16,7 +16,7 @@ from stockade.core.graph.judge import remembered
 from stockade.core.model.flow import FlowEnd
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Workload
-from stockade.core.model.labels import NAME
+from stockade.core.model.labels import NAME, Labels
 from stockade.core.model.selector import ALL, And, Equal, Has, In, Not, Selector
 from stockade.core.model.snapshot import Snapshot
 
@@ -64,6 +64,7 @@ class People:
         gone = {end.workload: remembered(end) for end in sorted(ends, key=_by_id) if self._is_gone(end)}
         self.everyone = [*present, *(each for each in gone.values() if each.known)]
         self.keys = self._dimensions()
+        self._class: dict[tuple[Labels, str], Class] = {}
         self.classes: dict[Class, list[Workload]] = {}
         for each in self.everyone:
             self.classes.setdefault(self.class_of(each), []).append(each)
@@ -92,8 +93,11 @@ class People:
 
     def class_of(self, workload: Workload) -> Class:
         """Return the class of a known workload."""
-        values = ((key, workload.name if key == NAME else workload.labels.get(key)) for key in self.keys)
-        return tuple((key, value) for key, value in values if value is not None)
+        key = (workload.labels, workload.name if NAME in self.keys else "")
+        if key not in self._class:
+            values = dict([*((each.key, each.value) for each in workload.labels.items), (NAME, workload.name)])
+            self._class[key] = tuple((each, values[each]) for each in self.keys if each in values)
+        return self._class[key]
 
     def who(self, workload: Workload) -> Who:
         """Return how rules name a known workload."""
