@@ -8,7 +8,7 @@ import pytest
 from stockade.core.graph.directed import Choke, Directed
 from stockade.core.graph.values import Node, NodeKind
 
-SEEDS = range(60)
+SEEDS = range(20)
 Edges = dict[Node, set[Node]]
 
 

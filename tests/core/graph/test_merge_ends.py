@@ -11,7 +11,7 @@ from stockade.core.model.flow import FlowEnd, FlowKey, StoredFlow, Tally, Verdic
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 
-SEEDS = range(60)
+SEEDS = range(20)
 
 
 def key_of(each: Traffic | Connection) -> tuple[str, str, int]:

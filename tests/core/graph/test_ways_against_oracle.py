@@ -17,7 +17,7 @@ from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.portset import portset
 
-SEEDS = range(12)
+SEEDS = range(5)
 POSTGRES = portset([Ports(Protocol.TCP, 5432, 5432)])
 
 

@@ -26,7 +26,7 @@ from stockade.core.suggest.suggest import drafted
 from stockade.core.suggest.tighten import tighten
 from stockade.errors import StockadeError
 
-SEEDS = range(40)
+SEEDS = range(12)
 
 
 def every_connection(snapshot: Snapshot) -> list[tuple[FlowEnd, FlowEnd, int, int]]:
@@ -72,8 +72,8 @@ def test_some_worlds_are_really_narrowed() -> None:
         rules = tighten(flows, snapshot, "mine").rules if flows else ()
         gone += sum(each.after is None for each in rules)
         narrowed += sum(each.after not in (None, each.before) for each in rules)
-    assert narrowed > 20
-    assert gone > 20
+    assert narrowed > 8
+    assert gone > 8
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -106,11 +106,10 @@ class Judge:
         holder = self.snapshot.workloads.get(owner, workload) if owner else workload
         if not holder.known:
             return self._kept(UNKNOWN, lambda: Party(UNKNOWN, (holder,)))
-        text = self.world.identity(holder)
-        program = self.world.population.program
+        population, here = self.world.population, judged(self.snapshot.hosts, holder)
         return self._kept(
-            ("workloads", text),
-            lambda: Party(text, (holder,), program(holder.id) if judged(self.snapshot.hosts, holder) else None),
+            ("workloads", population.of[holder.id], here),
+            lambda: Party(self.world.identity(holder), (holder,), population.program(holder.id) if here else None),
         )
 
     def party_at(self, address: Address) -> Party:

@@ -4,7 +4,7 @@ What is permitted between two nodes is asked for every pair of identities of whi
 and one in the other, as they are in the snapshot. A network's node is the addresses of it that were met.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from stockade.core.graph.judge import Judge
 from stockade.core.graph.services import Services
@@ -30,8 +30,9 @@ def stranded(
     """
     services = Services(snapshot.policy)
     found = grouped(traffic, by, services)
-    now = Strand(snapshot, by, traffic)
-    then = Strand(draft, by, traffic) if draft is not None else None
+    only = None if unobserved else {plain(node) for ends in found for node in ends}
+    now = Strand(snapshot, by, traffic, only)
+    then = Strand(draft, by, traffic, only) if draft is not None else None
     made = [_edge(ends, found[ends], services, now, then) for ends in found]
     if unobserved:
         made += [each for each in _silent(found, now, then) if _open(each)]
@@ -75,22 +76,28 @@ def pending(found: Iterable[Traffic], judge: Judge) -> Pending:
 
 
 class Strand:
-    """What one snapshot permits between the nodes of a zoom. ``process`` is no matter of policy, and left out."""
+    """What one snapshot permits between the nodes of a zoom. ``process`` is no matter of policy, and left out.
 
-    def __init__(self, snapshot: Snapshot, by: Zoom, traffic: Iterable[Traffic] = ()) -> None:
+    ``only``: the nodes that will be asked about; None: any.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, by: Zoom, traffic: Iterable[Traffic] = (), only: Container[Node] | None = None
+    ) -> None:
         self.judge = Judge(snapshot)
         by = tuple(each for each in by if each != PROCESS)
         self.nodes: dict[Node, dict[int, tuple[Party, int]]] = {}
         for _, each in sorted(snapshot.workloads.items()):
-            if each.seen.owner is None:
-                self._add(node_of(end_of(each), by), self.judge.party_of(each))
+            node = node_of(end_of(each), by)
+            if each.seen.owner is None and (only is None or node in only):
+                self._add(node, self.judge.party_of(each))
         outside = {end for each in traffic for end in (each.source, each.destination) if end.workload is None}
         for end in sorted(outside, key=lambda each: (each.address, each.network)):
             self._add(node_of(end, ()), self.judge.party(end))
 
     def between(self, source: Node, destination: Node) -> Permitted:
         """Return what is permitted between two nodes."""
-        ones, others = (self.nodes.get(self._plain(node), {}) for node in (source, destination))
+        ones, others = (self.nodes.get(plain(node), {}) for node in (source, destination))
         on, pairs, of, rules = NOTHING, 0, 0, set[RuleId]()
         for one, count in ones.values():
             for other, more in others.values():
@@ -107,9 +114,10 @@ class Strand:
         members = self.nodes.setdefault(node, {})
         members[id(party)] = (party, members.get(id(party), (party, 0))[1] + 1)
 
-    def _plain(self, node: Node) -> Node:
-        """Return a node less its process."""
-        return Node(node.kind, tuple(each for each in node.values if each[0] != PROCESS))
+
+def plain(node: Node) -> Node:
+    """Return a node less its process."""
+    return Node(node.kind, tuple(each for each in node.values if each[0] != PROCESS))
 
 
 def end_of(workload: Workload) -> FlowEnd:

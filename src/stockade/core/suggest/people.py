@@ -5,24 +5,24 @@ workloads that have none of these whatever labels they have. Workloads of one cl
 means one of them means all, and says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import NamedTuple
+
+from pyroaring import BitMap
 
 from stockade.core import select
 from stockade.core.graph.judge import remembered
 from stockade.core.model.flow import FlowEnd
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Workload
-from stockade.core.model.labels import NAME
+from stockade.core.model.labels import NAME, Labels
 from stockade.core.model.selector import ALL, And, Equal, Has, In, Not, Selector
 from stockade.core.model.snapshot import Snapshot
 
 USUAL = ("role", "app", "env", "loc")
 """The dimensions that policy is mostly written in, the most telling within an app first."""
 APP = "app"
-TERMS = 4
-"""Dimensions that a rule names at most before each class is named in full."""
 
 Class = tuple[tuple[str, str], ...]
 """(dimension, value), of the dimensions that the workload has."""
@@ -64,10 +64,18 @@ class People:
         gone = {end.workload: remembered(end) for end in sorted(ends, key=_by_id) if self._is_gone(end)}
         self.everyone = [*present, *(each for each in gone.values() if each.known)]
         self.keys = self._dimensions()
+        self._class: dict[tuple[Labels, str], Class] = {}
         self.classes: dict[Class, list[Workload]] = {}
         for each in self.everyone:
             self.classes.setdefault(self.class_of(each), []).append(each)
         self.inside = {of for of, members in self.classes.items() if self.is_inside(members[0])}
+        self._number = {of: number for number, of in enumerate(self.classes)}
+        self._everybody = BitMap(self._number.values())
+        self._inside = BitMap(self._number[of] for of in self.inside)
+        self._having: dict[tuple[str, str], BitMap] = {}
+        for of, number in self._number.items():
+            for pair in of:
+                self._having.setdefault(pair, BitMap()).add(number)
         self._named: dict[str, int] = {}
         for each in self.everyone:
             self._named[each.name] = self._named.get(each.name, 0) + 1
@@ -85,8 +93,11 @@ class People:
 
     def class_of(self, workload: Workload) -> Class:
         """Return the class of a known workload."""
-        values = ((key, workload.name if key == NAME else workload.labels.get(key)) for key in self.keys)
-        return tuple((key, value) for key, value in values if value is not None)
+        key = (workload.labels, workload.name if NAME in self.keys else "")
+        if key not in self._class:
+            values = dict([*((each.key, each.value) for each in workload.labels.items), (NAME, workload.name)])
+            self._class[key] = tuple((each, values[each]) for each in self.keys if each in values)
+        return self._class[key]
 
     def who(self, workload: Workload) -> Who:
         """Return how rules name a known workload."""
@@ -124,17 +135,18 @@ class People:
         return [one for _, part in sorted(parts.items()) for one in self._split(frozenset(part), inside=inside)]
 
     def _smallest(self, classes: frozenset[Class], *, inside: bool) -> Selector | None:
-        """Try few dimensions before many. Outside the scope an app is always named: its roles are its own affair."""
-        among = self.inside if inside else self.classes.keys()
+        """Name the fewest dimensions, as far as all pairs are tried; beyond that those that leave out most others.
+
+        Outside the scope an app is always named: its roles are its own affair.
+        """
+        wanted = BitMap(self._number[each] for each in classes)
         usable = [key for key in self.keys if all(key in dict(each) for each in classes)]
-        needed = {APP} & set(usable) if not inside else set()
-        for count in range(1, TERMS + 1):
-            for keys in combinations(usable, count):
-                if needed <= set(keys):
-                    wanted = {key: {dict(each)[key] for each in classes} for key in keys}
-                    if all(each in classes or not _fits(each, wanted) for each in among):
-                        return _all_of([_one_of(key, wanted[key]) for key in keys])
-        return None
+        values = {key: {dict(each)[key] for each in classes} for key in usable}
+        meant = {key: BitMap.union(*[self._having[key, value] for value in values[key]]) for key in usable}
+        among = self._inside if inside else self._everybody
+        needed = [key for key in usable if key == APP and not inside]
+        keys = _fewest(wanted, among, needed, meant)
+        return None if keys is None else _all_of([_one_of(key, values[key]) for key in keys])
 
     def _full(self, of: Class) -> Selector:
         """Name a class by all that it has and all that it lacks."""
@@ -159,9 +171,25 @@ def _by_id(end: FlowEnd) -> tuple[WorkloadId, tuple[tuple[str, str], ...]]:
     return (end.workload or WorkloadId(""), end.labels)
 
 
-def _fits(of: Class, wanted: dict[str, set[str]]) -> bool:
-    has = dict(of)
-    return all(has.get(key) in values for key, values in wanted.items())
+def _fewest(wanted: BitMap, among: BitMap, needed: list[str], meant: Mapping[str, BitMap]) -> list[str] | None:
+    """Return dimensions that together mean just what is wanted; None where even all of them mean more."""
+    rest = among.copy()
+    for key in needed:
+        rest &= meant[key]
+    others = [key for key in meant if key not in needed]
+    for count in (0, 1, 2):
+        for keys in combinations(others, count):
+            if (needed or keys) and BitMap.intersection(rest, *[meant[key] for key in keys]) == wanted:
+                return [*needed, *keys]
+    chosen = list(needed)
+    while rest != wanted:
+        best = min(others, key=lambda key: len(rest & meant[key]), default=None)
+        if best is None or len(rest & meant[best]) == len(rest):
+            return None
+        rest &= meant[best]
+        chosen.append(best)
+        others.remove(best)
+    return chosen
 
 
 def _one_of(key: str, values: set[str]) -> Selector:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from stockade.core.graph.anomaly import Anomaly
+from stockade.core.graph.anomaly import Anomaly, AnomalyKind
 from stockade.core.graph.scans import answered, scans, target
 from stockade.core.graph.services import NAMED
 from stockade.core.graph.values import Traffic
@@ -26,10 +26,13 @@ class Sifted(msgspec.Struct, frozen=True):
     refused: tuple[Refused, ...]
 
 
-def sift(traffic: Iterable[Traffic], people: People, sets: Sets) -> Sifted:
-    """Sort out the traffic of the workloads within the scope. A scan is seen in all traffic, whoever it meets."""
+def sift(traffic: Iterable[Traffic], people: People, sets: Sets, suspicious: Iterable[Anomaly] = ()) -> Sifted:
+    """Sort out the traffic of the workloads within the scope. A scan is seen in all traffic, whoever it meets.
+
+    ``suspicious`` are anomalies that were found by other means; nothing is learnt from their evidence.
+    """
     every = tuple(traffic)
-    probes = {target(each): found for found in scans(every) for each in found.traffic}
+    probes = {target(each): found for found in (*suspicious, *scans(every)) for each in found.traffic}
     learnt, refused = [], []
     for each in every:
         if not concerns(each, people):
@@ -50,14 +53,14 @@ def concerns(traffic: Traffic, people: People) -> bool:
     return any(each is not None and people.is_inside(each) for each in ends)
 
 
-def _reason(traffic: Traffic, people: People, sets: Sets, scan: Anomaly | None) -> tuple[Reason, str] | None:
+def _reason(traffic: Traffic, people: People, sets: Sets, company: Anomaly | None) -> tuple[Reason, str] | None:
     return next(
         (
             found
             for found in (
                 _by_sender(traffic),
                 _by_ends(traffic, people, sets),
-                (Reason.SCAN, scan.text) if scan else None,
+                _by_company(company),
                 _by_rule(traffic),
                 _by_outcome(traffic),
                 _by_words(traffic),
@@ -85,6 +88,12 @@ def _by_ends(traffic: Traffic, people: People, sets: Sets) -> tuple[Reason, str]
         if who is None and not sets.holding(end):
             return Reason.DARK, end.address
     return None
+
+
+def _by_company(found: Anomaly | None) -> tuple[Reason, str] | None:
+    if found is None:
+        return None
+    return Reason.SCAN if found.kind is AnomalyKind.SCAN else Reason.SUSPICIOUS, found.text
 
 
 def _by_rule(traffic: Traffic) -> tuple[Reason, str] | None:

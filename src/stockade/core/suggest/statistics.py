@@ -1,6 +1,7 @@
 """How far what was learnt from a sample can be trusted."""
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 
@@ -36,21 +37,22 @@ def share(count: int, of: int) -> Share:
 class Unseen(msgspec.Struct, frozen=True):
     """What a sample says of what it does not hold.
 
-    ``probability``: that the next connection is of a kind not yet seen (Good and Turing: the share of connections
-    that are the only one of their kind). ``kinds``: how many such kinds there are at least (Chao, 1984,
-    bias-corrected). Both take connections as drawn one by one from what does not change.
+    Connections come in bursts, so that what is counted is occurrences: a kind occurs once in a slot of time, however
+    often it was met there. ``probability``: that the next occurrence is of a kind not yet seen (Good and Turing: the
+    share of occurrences that are the only one of their kind). ``kinds``: how many such kinds there are at least (Chao,
+    1984, bias-corrected). Both take occurrences as drawn one by one from what does not change.
     """
 
     probability: float
     kinds: float
     seen: int
     once: int
-    connections: int
+    occurrences: int
 
 
-def unseen(counts: list[int]) -> Unseen:
-    """Estimate from how many connections of each kind were seen; of nothing, nothing is known (probability 1)."""
+def unseen(counts: Iterable[int]) -> Unseen:
+    """Estimate from how often each kind occurred; of nothing, nothing is known (probability 1)."""
     counted = [each for each in counts if each]
-    connections, once, twice = sum(counted), counted.count(1), counted.count(2)
-    probability = once / connections if connections else 1.0
-    return Unseen(probability, once * (once - 1) / (2 * (twice + 1)), len(counted), once, connections)
+    occurrences, once, twice = sum(counted), counted.count(1), counted.count(2)
+    probability = once / occurrences if occurrences else 1.0
+    return Unseen(probability, once * (once - 1) / (2 * (twice + 1)), len(counted), once, occurrences)

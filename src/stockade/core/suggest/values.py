@@ -18,6 +18,7 @@ class Reason(str, enum.Enum):
     UNVOUCHED = "nobody vouches for its sender"
     STRAY = "it belongs to no connection"
     SCAN = "part of a scan"
+    SUSPICIOUS = "part of an anomaly"
     DARK = "no network set holds the address"
     UNSPEAKABLE = "policy has no word for its protocol or port"
     ALIKE = "nothing tells it apart from what is left out"

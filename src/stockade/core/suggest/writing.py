@@ -1,6 +1,7 @@
 """Cells → rules: the same ends together, services for ports, and for every rule what it rests on and what it opens."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from stockade.core.graph.services import Services, covers, protocol_of
@@ -39,7 +40,7 @@ class Block(NamedTuple):
 def drawn(found: Cells, people: People, services: Services, name: str) -> Drawn:
     """Write what was learnt as rules of a policy of this name, in a fixed order."""
     ports = _ports(found, services)
-    names = _Names(name)
+    names, resting = _Names(name), _resting(found)
     rules: list[SuggestedRule] = []
     for block in _blocks(ports):
         for source, sources in _ends(block.sources, people, names):
@@ -47,7 +48,7 @@ def drawn(found: Cells, people: People, services: Services, name: str) -> Drawn:
                 rule = Rule(
                     names.rule(source, destination, sources, destinations), Action.ALLOW, source, destination, block.on
                 )
-                rests = _resting(found, sources, destinations, block.on, services)
+                rests = [each for pair in product(sources, destinations) for each in resting.get(pair, ())]
                 opens = _opens(people, sources, destinations, rule, rests, services)
                 rules.append(SuggestedRule(rule, evidence(rests), opens))
     return Drawn(tuple(rules), tuple(names.networks[each] for each in sorted(names.networks)))
@@ -61,10 +62,16 @@ def _ports(found: Cells, services: Services) -> dict[tuple[Who, Who], Refs]:
     seen: dict[tuple[Who, Who], set[tuple[int, int]]] = {}
     for cell in found.learnt:
         seen.setdefault((cell.source, cell.destination), set()).add((cell.protocol, cell.port))
-    return {ends: _refs(ends, ports, found.closed, services) for ends, ports in seen.items()}
+    closed: dict[tuple[object, object], list[Cell]] = {}
+    for cell in found.closed:
+        closed.setdefault((_kind(cell.source), _kind(cell.destination)), []).append(cell)
+    return {
+        ends: _refs(ends, ports, closed.get((_kind(ends[0]), _kind(ends[1])), ()), services)
+        for ends, ports in seen.items()
+    }
 
 
-def _refs(ends: tuple[Who, Who], ports: set[tuple[int, int]], closed: frozenset[Cell], services: Services) -> Refs:
+def _refs(ends: tuple[Who, Who], ports: set[tuple[int, int]], closed: Sequence[Cell], services: Services) -> Refs:
     named, rest = dict[str, Service](), []
     for protocol, port in sorted(ports):
         service = next(
@@ -89,7 +96,7 @@ def _beyond(service: Service, ports: set[tuple[int, int]]) -> int:
     return wide - sum(1 for each in ports if any(covers(own, *each) for own in service.ports))
 
 
-def _shut(service: Service, ends: tuple[Who, Who], closed: frozenset[Cell]) -> bool:
+def _shut(service: Service, ends: tuple[Who, Who], closed: Sequence[Cell]) -> bool:
     """Tell whether a service would open something that is left out."""
     return any(
         _meets(ends[0], cell.source) and _meets(ends[1], cell.destination)
@@ -98,10 +105,13 @@ def _shut(service: Service, ends: tuple[Who, Who], closed: frozenset[Cell]) -> b
     )
 
 
+def _kind(who: Who) -> object:
+    return (who.of, who.network)
+
+
 def _meets(one: Who, other: Who) -> bool:
-    """Tell whether two kinds of ends may be the same one."""
-    same = (one.of, one.network) == (other.of, other.network)
-    return same and one.name in ("", other.name) and one.address in ("", other.address)
+    """Tell whether two ends of one kind may be the same one."""
+    return one.name in ("", other.name) and one.address in ("", other.address)
 
 
 def _within(ports: Ports, service: Service) -> bool:
@@ -155,6 +165,7 @@ class _Names:
         self.policy = policy
         self.networks: dict[str, NetworkSet] = {}
         self._taken: set[str] = set()
+        self._last: dict[str, int] = {}
 
     def outside(self, group: Group) -> Networks:
         """Name network sets, or make one of single addresses."""
@@ -169,11 +180,12 @@ class _Names:
 
     def rule(self, source: End, destination: End, sources: Group, destinations: Group) -> RuleId:
         wanted = name_like(f"{_called(source, sources)}-to-{_called(destination, destinations)}").strip("-.") or "rule"
-        name, number = wanted, 1
+        name, number = wanted, self._last.get(wanted, 1)
         while name in self._taken:
             number += 1
             name = _short(wanted, f"-{number}")
         self._taken.add(name)
+        self._last[wanted] = number
         return RuleId(f"{self.policy}/{name}")
 
 
@@ -197,17 +209,12 @@ def _called(end: End, group: Group) -> str:
 # What a rule rests on, and what it opens
 
 
-def _resting(found: Cells, sources: Group, destinations: Group, on: Refs, services: Services) -> list[Traffic]:
-    return [
-        traffic
-        for cell, every in found.learnt.items()
-        if cell.source in sources and cell.destination in destinations and _means(on, cell, services)
-        for traffic in every
-    ]
-
-
-def _means(on: Refs, cell: Cell, services: Services) -> bool:
-    return any(covers(ports, cell.protocol, cell.port) for ports in services.written(on))
+def _resting(found: Cells) -> dict[tuple[Who, Who], list[Traffic]]:
+    """Return what was learnt by its pair of ends: all of a pair's ports stand in one rule."""
+    pairs: dict[tuple[Who, Who], list[Traffic]] = {}
+    for cell, every in found.learnt.items():
+        pairs.setdefault((cell.source, cell.destination), []).extend(every)
+    return pairs
 
 
 def evidence(found: list[Traffic]) -> Evidence:
