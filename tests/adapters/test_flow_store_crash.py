@@ -12,6 +12,7 @@ import pytest
 from tests.adapters.flow_worlds import ALWAYS, BEGAN, every, groups, world
 
 from stockade.adapters.clickhouse import ClickHouseFlowStore, open_flow_store
+from stockade.adapters.clickhouse.journal import Begun
 from stockade.adapters.clickhouse.putting import Putter
 from stockade.core.model.flow import FlowLoss
 from stockade.seams.flow_store import FlowFilter, FlowQuery, StoredBatch, dimension
@@ -174,7 +175,7 @@ def _killed_before_its_end(store: ClickHouseFlowStore, batches: list[StoredBatch
     """Put, and stop where the flows are inserted and their batches not yet entered."""
 
     class Stopped(Putter):
-        def _enter(self, begun: object) -> None:
+        def _enter(self, begun: Begun) -> None:  # noqa: ARG002 - a kill asks for nothing
             raise Killed
 
     stopped = Stopped(store._client, store._putter._journal, bytes.fromhex(_key(store)))

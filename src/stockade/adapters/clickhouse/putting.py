@@ -7,6 +7,7 @@ cut short: the marks tell which hours have reached which table, and the others a
 is in ``batches`` is never put again.
 """
 
+import io
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -200,7 +201,8 @@ def _stored(client: Client, names: Sequence[Name]) -> set[Name]:
 
 
 def _insert(client: Client, table: str, flows: bytes) -> None:
-    client.raw_insert(table, insert_block=flows, fmt="Arrow", settings=ONE_PART)
+    """As a stream: bytes would be sent once more by the client where a server did it and could not say so."""
+    client.raw_insert(table, insert_block=io.BytesIO(flows), fmt="Arrow", settings=ONE_PART)
 
 
 def _insert_losses(client: Client, batches: Sequence[Entered]) -> None:
