@@ -11,6 +11,7 @@ import io
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from clickhouse_connect.driver.client import Client
@@ -161,7 +162,7 @@ def _check(batch: StoredBatch) -> None:
             kept="Nothing of this put was stored; what was stored before is as it was.",
             remedy="Drop the batch: its point is broken or not one of ours.",
         )
-    if all(flow.host == batch.host for flow in batch.flows):
+    if set(map(attrgetter("host"), batch.flows)) <= {batch.host}:
         return
     raise FlowStoreFailed(
         f"a batch of {batch.host} holds another host's flows",
