@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.figures import Figure, at_least, at_most, program
-from stockade.adapters.clickhouse import ClickHouseFlowStore, open_flow_store
+from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import FlowEnd, FlowKey, StoredFlow, Tally, Verdict
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction

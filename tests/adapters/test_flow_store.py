@@ -18,7 +18,7 @@ from tests.adapters.flow_worlds import (
     world,
 )
 
-from stockade.adapters.clickhouse import ClickHouseFlowStore, open_flow_store
+from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import FlowEnd, FlowLoss, StoredFlow, Tally
 from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
 from stockade.seams.flow_store import (

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tests.adapters.flow_worlds import ALWAYS, BEGAN, HOSTS, SPAN, ends, every, groups, world
 
-from stockade.adapters.clickhouse import ClickHouseFlowStore, open_flow_store
+from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import StoredFlow
 from stockade.core.model.ids import HostId
 from stockade.seams.flow_store import (

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from tests.adapters.flow_worlds import ALWAYS, BEGAN, every, groups, world
 
-from stockade.adapters.clickhouse import ClickHouseFlowStore, open_flow_store
 from stockade.adapters.clickhouse.journal import Begun
 from stockade.adapters.clickhouse.putting import Putter
+from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import FlowLoss
 from stockade.seams.flow_store import FlowFilter, FlowQuery, StoredBatch, dimension
 
 PUTTING = """
 import sys
 from pathlib import Path
-from stockade.adapters.clickhouse import open_flow_store
+from stockade.adapters.clickhouse.store import open_flow_store
 from tests.adapters.flow_worlds import ALWAYS
 from tests.adapters.test_flow_store_crash import many
 store = open_flow_store(Path(sys.argv[1]), retention=ALWAYS)

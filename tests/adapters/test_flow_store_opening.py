@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from tests.adapters.flow_worlds import ALWAYS, every, world
 
-from stockade.adapters.clickhouse import open_flow_store
 from stockade.adapters.clickhouse.client import connect
 from stockade.adapters.clickhouse.schema import STEPS, Step, migrate, remember, setting
+from stockade.adapters.clickhouse.store import open_flow_store
 from stockade.seams.flow_store import FlowFilter, FlowStoreFailed
 
 HOLDING = """
 import sys
 from pathlib import Path
-from stockade.adapters.clickhouse import open_flow_store
+from stockade.adapters.clickhouse.store import open_flow_store
 store = open_flow_store(Path(sys.argv[1]))
 print("open", flush=True)
 sys.stdin.read()
@@ -158,7 +158,7 @@ def _opened_by_another(folder: Path) -> str:
     """A process of its own: what the engine could not read stays with it until its process ends."""
     text = (
         "import sys; from pathlib import Path\n"
-        "from stockade.adapters.clickhouse import open_flow_store\n"
+        "from stockade.adapters.clickhouse.store import open_flow_store\n"
         "from stockade.errors import StockadeError\n"
         "from stockade.seams.flow_store import FlowFilter, Retention\n"
         "try:\n"

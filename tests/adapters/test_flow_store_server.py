@@ -9,7 +9,7 @@ import pytest
 from tests.adapters.clickhouse_server import PASSWORD, USER, Server, serving
 from tests.adapters.flow_worlds import ALWAYS, BEGAN, every, groups, matches, some_dimensions, some_filter, world
 
-from stockade.adapters.clickhouse import ClickHouseFlowStore, open_flow_store
+from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import FlowLoss
 from stockade.core.model.ids import HostId
 from stockade.seams.flow_store import (

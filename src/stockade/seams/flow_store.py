@@ -14,6 +14,7 @@ import msgspec
 from stockade.core.model.flow import FlowLoss, StoredFlow, Tally, Verdict, Via
 from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
+from stockade.core.model.selector import Selector
 from stockade.errors import StockadeError
 
 
@@ -75,6 +76,8 @@ class EndFilter(msgspec.Struct, frozen=True):
     networks: tuple[str, ...] = ()
     known: bool | None = None
     """True: a workload; False: an address that is nobody's known."""
+    selector: Selector | None = None
+    """What a labelled workload's labels must be. It matches nobody else, as in policy (``docs/policy.md``, 7)."""
 
 
 class ServiceRange(msgspec.Struct, frozen=True):

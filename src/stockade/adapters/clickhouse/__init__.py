@@ -1,5 +1,4 @@
-"""The flow store in ClickHouse: embedded in this process with chDB, or a server by URL. One schema, one SQL."""
+"""The flow store in ClickHouse: embedded with chDB, or a server by URL. One schema, one SQL.
 
-from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
-
-__all__ = ["ClickHouseFlowStore", "open_flow_store"]
+``apart`` holds it in a process of its own and loads nothing of it here; ``store`` is the store itself.
+"""

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from stockade.adapters.clickhouse.ranges import ENDLESS, Segment
 from stockade.adapters.clickhouse.schema import COUNTS, TABLES
+from stockade.core.model.selector import And, Equal, Everything, Has, In, Not, Or, Selector
 from stockade.seams.flow_store import (
     LABELS,
     Dimension,
@@ -234,6 +235,8 @@ def _end(end: str, which: EndFilter, bound: Bound) -> list[str]:
             [each if "/" in each else f"{each}/{_whole(each)}" for each in which.prefixes], "Array(String)"
         )
         conditions.append(f"arrayExists(prefix -> isIPAddressInRange(address, prefix), {prefixes})")
+    if which.selector is not None:
+        conditions.append(f"length(labels) > 1 AND {_selected(which.selector, bound)}")
     if which.known is not None:
         conditions.append(f"workload IS {'NOT ' if which.known else ''}NULL")
     return [f"{end} IN (SELECT id FROM ends WHERE {' AND '.join(conditions)})"] if conditions else []
@@ -251,3 +254,22 @@ def _label(each: LabelCondition, bound: Bound) -> str:
         return f"NOT {there}"
     found = f"({there} AND labels[{bound(each.key, 'String')}] IN {bound(list(each.values), 'Array(String)')})"
     return found if each.test is Test.IN else f"NOT {found}"
+
+
+def _selected(selector: Selector, bound: Bound) -> str:
+    """Return a selector as a condition. Every workload has its ``name`` among its labels, a labelled one others too."""
+    match selector:
+        case Everything():
+            return "true"
+        case Equal(key=key, value=value):
+            return _label(LabelCondition(key, Test.IN, (value,)), bound)
+        case In(key=key, values=values):
+            return _label(LabelCondition(key, Test.IN, values), bound)
+        case Has(key=key):
+            return _label(LabelCondition(key, Test.EXISTS), bound)
+        case Not(of=of):
+            return f"NOT ({_selected(of, bound)})"
+        case And(of=parts):
+            return f"({' AND '.join(_selected(each, bound) for each in parts)})"
+        case Or(of=parts):
+            return f"({' OR '.join(_selected(each, bound) for each in parts)})"

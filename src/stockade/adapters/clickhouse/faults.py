@@ -11,6 +11,7 @@ from stockade.seams.flow_store import FlowStoreFailed
 
 FULL = ("NOT_ENOUGH_SPACE", "No space left", "CANNOT_WRITE_TO_FILE")
 DENIED = ("AUTHENTICATION_FAILED", "ACCESS_DENIED", "REQUIRED_PASSWORD")
+LOCKED_MESSAGE = "another process has the flow store open"
 LOCKED = ("Cannot lock file", "already running")
 UNREADABLE = ("Error initializing EmbeddedServer",)
 ELSEWHERE = ("already initialized with path",)
@@ -41,7 +42,7 @@ def _failure(text: str, kept: str) -> FlowStoreFailed:
             "there is no room left for the flow store",
             "Free some space on its disk (`df -h`), or bound the store.",
         ),
-        (LOCKED, "another process has the flow store open", "End that process, or name another folder."),
+        (LOCKED, LOCKED_MESSAGE, "End that process, or name another folder."),
         (ELSEWHERE, "this process has another flow store open", "Close that one first: a process can hold one."),
         (
             UNREADABLE,
