@@ -26,6 +26,8 @@ MICRO = 1_000_000
 HOUR = 3600
 KEPT_IDS = 100_000
 ROOM = 1 << 62
+SHARED = 4
+"""Flows for each object from which on that is worth to be told apart by what it is alone."""
 
 Numbers: TypeAlias = npt.NDArray[Any]
 
@@ -159,8 +161,14 @@ def _codes(values: Sequence[Any]) -> tuple[Numbers, int]:
 
 
 def _identities(values: Sequence[Any]) -> tuple[Numbers, int]:
-    """Return a number for each object: most flows share the very one, and to hash what it holds takes long."""
+    """Return a number for each object, without a look at what it holds."""
     return _codes(list(map(id, values)))
+
+
+def _alike(values: Sequence[Any]) -> tuple[Numbers, int]:
+    """Number by what is held only where the objects are not shared: to hash it takes longer than all else."""
+    codes, count = _identities(values)
+    return (codes, count) if count * SHARED <= len(values) else _codes(values)
 
 
 def _together(parts: Sequence[tuple[Numbers, int]]) -> tuple[Numbers, Numbers]:
@@ -180,7 +188,7 @@ def _ends(
 ) -> tuple[Numbers, dict[int, End]]:
     if not ends:
         return np.zeros(0, np.uint64), {}
-    met, places = _together([_identities(ends), _codes(addresses), _codes(workloads)])
+    met, places = _together([_alike(ends), _codes(addresses), _codes(workloads)])
     return _named(naming, [End(ends[at], addresses[at], workloads[at]) for at in met.tolist()], places)
 
 
