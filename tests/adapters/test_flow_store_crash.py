@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.adapters.flow_worlds import ALWAYS, BEGAN, every, groups, world
 
+from stockade.adapters.clickhouse.journal import Begun
 from stockade.adapters.clickhouse.putting import Putter
 from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import FlowLoss
@@ -174,7 +175,7 @@ def _killed_before_its_end(store: ClickHouseFlowStore, batches: list[StoredBatch
     """Put, and stop where the flows are inserted and their batches not yet entered."""
 
     class Stopped(Putter):
-        def _enter(self, begun: object) -> None:
+        def _enter(self, begun: Begun) -> None:  # noqa: ARG002 - a kill asks for nothing
             raise Killed
 
     stopped = Stopped(store._client, store._putter._journal, bytes.fromhex(_key(store)))

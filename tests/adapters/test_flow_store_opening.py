@@ -78,7 +78,7 @@ def test_a_folder_that_another_process_holds_is_refused(folder: Path) -> None:
     )
     assert other.stdout is not None
     assert other.stdout.readline() == "open\n"
-    with pytest.raises(FlowStoreFailed, match="another process has the flow store .* open"):
+    with pytest.raises(FlowStoreFailed, match=r"another process has the flow store .* open"):
         open_flow_store(folder)
     other.communicate("")
     assert other.returncode == 0

@@ -53,6 +53,8 @@ MEASURES: Final = {
     Measure.FIRST: "first",
     Measure.LAST: "last",
 }
+NAMED: Final = {"source": "ends", "destination": "ends", "kind": "kinds"}
+"""What a flow names by an id, and the table that has it."""
 SUMS: Final = (*COUNTS, "first", "last")
 
 
@@ -72,15 +74,18 @@ class Bound:
 
 
 def groups_sql(query: FlowQuery, segments: Sequence[Segment], bound: Bound) -> str:
-    """Return the statement that sums up; columns: the dimensions, the sums, the number of all groups."""
+    """Return the statement that sums up; columns: the dimensions, the sums, the number of all groups.
+
+    Flows are summed up by numbers: of all ends (or kinds) that are one in what is asked for, the lowest id stands for
+    all. What these few ids stand for is looked up last.
+    """
     names = [f"d{place}" for place in range(len(query.by))]
     chosen = [f"{_column(each, place)} AS d{place}" for place, each in enumerate(query.by)]
-    sums = [*(f"sum(f.{name}) AS {name}" for name in COUNTS), "min(f.first) AS first", "max(f.last) AS last"]
-    grouped = f"GROUP BY {', '.join(names)}" if names else "HAVING count() > 0"
-    shown = [*names, *COUNTS, "toUnixTimestamp64Micro(first)", "toUnixTimestamp64Micro(last)", "count() OVER ()"]
+    shown = [*chosen, *(f"g.{name} AS {name}" for name in SUMS), "count() OVER () AS groups"]
+    plain = [*names, *COUNTS, "toUnixTimestamp64Micro(first)", "toUnixTimestamp64Micro(last)", "groups"]
     return (
-        f"SELECT {', '.join(shown)} FROM (SELECT {', '.join([*chosen, *sums])} "
-        f"FROM ({_read(query, segments, bound)}) AS f {_joins(query.by, bound)} {grouped}) "
+        f"SELECT {', '.join(plain)} FROM (SELECT {', '.join(shown)} "
+        f"FROM ({_grouped(query, segments, bound)}) AS g {_meanings(query.by, bound)}) "
         f"ORDER BY {_order(query, names)} LIMIT {bound(query.limit, 'UInt64')}"
     )
 
@@ -103,44 +108,75 @@ PLACE: Final = {"began": "Int64", "stream": "String", "number": "UInt64", "seq":
 """The order of single flows: no two have the same place."""
 
 
+def _grouped(query: FlowQuery, segments: Sequence[Segment], bound: Bound) -> str:
+    """Return the query for the sums of each group, named by the ids that stand for it."""
+    ids, times = _ids(query.by), _times(query.by)
+    read = _read(query, segments, bound)
+    if len(ids) == 1:  # an end, or a kind, is that of many flows: it is looked up once
+        read = _summed(read, [*ids, *times])
+    standing = [f"the_{name}.standing AS {name}" for name in ids]
+    keys = ", ".join([*(f"the_{name}.standing" for name in ids), *(f"f.{name}" for name in times)])
+    grouped = f"GROUP BY {keys}" if keys else "HAVING count() > 0"
+    columns = ", ".join([*standing, *(f"f.{name} AS {name}" for name in times), *_sums("f")])
+    joins = " ".join(
+        f"ANY LEFT JOIN ({_standing(name, query.by, bound)}) AS the_{name} ON f.{name} = the_{name}.id" for name in ids
+    )
+    return f"SELECT {columns} FROM ({read}) AS f {joins} {grouped}"
+
+
 def _read(query: FlowQuery, segments: Sequence[Segment], bound: Bound) -> str:
     """Return what is read of each segment: the columns that the groups need, and no others."""
-    needed = sorted({_needed(each) for each in query.by if each.of not in OF_TIME})
-    times = [f"{OF_TIME[of]} AS {of.value}" for of in OF_TIME if any(each.of is of for each in query.by)]
-    columns = ", ".join([*needed, *times, *SUMS])
-    whole = " UNION ALL ".join(
+    times = [f"{OF_TIME[of]} AS {of.value}" for of in OF_TIME if of.value in _times(query.by)]
+    columns = ", ".join([*_ids(query.by), *times, *SUMS])
+    return " UNION ALL ".join(
         f"SELECT {columns} FROM {TABLES[each.resolution]} WHERE {_conditions(query.where, each, bound)}"
         for each in segments
     )
-    if "source" in needed and "destination" in needed:
-        return whole
-    return _summed(whole, [*needed, *(of.value for of in OF_TIME if any(each.of is of for each in query.by))])
 
 
-def _summed(read: str, ids: Sequence[str]) -> str:
-    """Sum up by the ids before they are looked up: a kind, or an end, is that of many flows."""
-    if not ids:
-        return read
-    sums = ", ".join([*(f"sum(r.{name}) AS {name}" for name in COUNTS), "min(r.first) AS first", "max(r.last) AS last"])
-    return f"SELECT {', '.join(ids)}, {sums} FROM ({read}) AS r GROUP BY {', '.join(ids)}"
+def _summed(read: str, keys: Sequence[str]) -> str:
+    return f"SELECT {', '.join([*keys, *_sums('r')])} FROM ({read}) AS r GROUP BY {', '.join(keys)}"
+
+
+def _sums(of: str) -> list[str]:
+    counts = [f"sum({of}.{name}) AS {name}" for name in COUNTS]
+    return [*counts, f"min({of}.first) AS first", f"max({of}.last) AS last"]
+
+
+def _ids(by: Sequence[Dimension]) -> list[str]:
+    return [name for name in NAMED if any(each.of not in OF_TIME and _needed(each) == name for each in by)]
+
+
+def _times(by: Sequence[Dimension]) -> list[str]:
+    return [of.value for of in OF_TIME if any(each.of is of for each in by)]
 
 
 def _needed(each: Dimension) -> str:
     return OF_END[each.of][0] if each.of in OF_END else "kind"
 
 
-def _joins(by: Sequence[Dimension], bound: Bound) -> str:
+def _standing(name: str, by: Sequence[Dimension], bound: Bound) -> str:
+    """Return the query for which id stands for each: the lowest of those that are one in what is asked for."""
+    parts = ", ".join(dict.fromkeys(_looked_up(each, bound) for each in _of(name, by)))
+    alike = f"SELECT min(id) AS standing, groupUniqArray(id) AS ids FROM {NAMED[name]} GROUP BY {parts}"
+    return f"SELECT standing, arrayJoin(ids) AS id FROM ({alike})"
+
+
+def _of(name: str, by: Sequence[Dimension]) -> list[Dimension]:
+    return [each for each in by if each.of not in OF_TIME and _needed(each) == name]
+
+
+def _meanings(by: Sequence[Dimension], bound: Bound) -> str:
     """Return the joins that find what ids stand for. ``ANY``: that is written again while it is in use."""
     joins = []
-    for name, table in (("source", "ends"), ("destination", "ends"), ("kind", "kinds")):
+    for name in _ids(by):
         wanted = [
             f"{_looked_up(each, bound)} AS {name}{place}"
             for place, each in enumerate(by)
             if each.of not in OF_TIME and _needed(each) == name
         ]
-        if wanted:
-            found = f"(SELECT id, {', '.join(wanted)} FROM {table}) AS the_{name}"
-            joins.append(f"ANY LEFT JOIN {found} ON f.{name} = the_{name}.id")
+        found = f"(SELECT id, {', '.join(wanted)} FROM {NAMED[name]}) AS the_{name}"
+        joins.append(f"ANY LEFT JOIN {found} ON g.{name} = the_{name}.id")
     return " ".join(joins)
 
 
@@ -157,7 +193,7 @@ def _of_end(each: Dimension, bound: Bound) -> str:
 
 
 def _column(each: Dimension, place: int) -> str:
-    return f"f.{each.of.value}" if each.of in OF_TIME else f"the_{_needed(each)}.{_needed(each)}{place}"
+    return f"g.{each.of.value}" if each.of in OF_TIME else f"the_{_needed(each)}.{_needed(each)}{place}"
 
 
 def _order(query: FlowQuery, names: Sequence[str]) -> str:

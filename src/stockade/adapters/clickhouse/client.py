@@ -51,8 +51,12 @@ class Place:
 
 def connect(where: str | Path) -> Place:
     """Connect to a folder's ClickHouse, made where there is none, or to a server's (``http://``, ``https://``)."""
-    text = str(where)
-    return _server(text) if text.startswith(("http://", "https://")) else _embedded(Path(where))
+    return _server(str(where)) if is_server(where) else _embedded(Path(where))
+
+
+def is_server(where: str | Path) -> bool:
+    """Say whether it is a server's URL, or else a folder."""
+    return str(where).startswith(("http://", "https://"))
 
 
 def _embedded(folder: Path) -> Place:

@@ -4,7 +4,8 @@ What cannot be kept is refused before anything is. Every flow costs a few steps 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
@@ -25,6 +26,8 @@ MICRO = 1_000_000
 HOUR = 3600
 KEPT_IDS = 100_000
 ROOM = 1 << 62
+SHARED = 4
+"""Flows for each object from which on that is worth to be told apart by what it is alone."""
 
 Numbers: TypeAlias = npt.NDArray[Any]
 
@@ -82,25 +85,27 @@ class Naming:
 def columns(batches: Sequence[StoredBatch], put: int, naming: Naming) -> Columns:
     """Return the batches' flows as a table for ``flows_in``, with a mark for each hour."""
     flows = [flow for batch in batches for flow in batch.flows]
-    keys: list[FlowKey] = _each("key", flows)
-    tallies: list[Tally] = _each("tally", flows)
-    first, last = _moments(_each("first", tallies)), _moments(_each("last", tallies))
+    whole = _apart(flows, ("source", "destination", "key", "tally"))
+    keys: list[FlowKey] = whole["key"]
+    tallies: list[Tally] = whole["tally"]
+    times = _floats(tallies, ("first", "last", "seconds"))
+    first, last, lived = _moments(times[:, 0]), _moments(times[:, 1]), _micro(times[:, 2])
+    counts = _counts(tallies)
+    parts = _apart(keys, ("source", "source_workload", "destination", "destination_workload", *KIND[1:]))
     hours = np.unique(first // (HOUR * MICRO) * HOUR)
     sizes = [len(batch.flows) for batch in batches]
-    source, sources = _ends(naming, _each("source", flows), _each("source", keys), _each("source_workload", keys))
-    destination, destinations = _ends(
-        naming, _each("destination", flows), _each("destination", keys), _each("destination_workload", keys)
-    )
-    kind, kinds = _kinds(naming, keys, [batch.host for batch in batches], sizes)
+    source, sources = _ends(naming, whole["source"], parts["source"], parts["source_workload"])
+    destination, destinations = _ends(naming, whole["destination"], parts["destination"], parts["destination_workload"])
+    kind, kinds = _kinds(naming, keys, parts, [batch.host for batch in batches], sizes)
     numbers = {
         "source": source,
         "destination": destination,
         "kind": kind,
         "put": np.zeros(len(flows), np.uint64),
-        "number": np.repeat(_whole([batch.number for batch in batches], np.uint64), sizes),
+        "number": np.repeat(_whole((batch.number for batch in batches), np.uint64, len(batches)), sizes),
         "seq": np.concatenate([np.arange(size, dtype=np.uint32) for size in sizes]),
-        **{name: _whole(_each(name, tallies), np.uint64) for name in COUNTS[:-1]},
-        "lived": _micro(_each("seconds", tallies)),
+        **{name: counts[:, place] for place, name in enumerate(COUNTS[:-1])},
+        "lived": lived,
     }
     marks = {"put": np.full(len(hours), put, np.uint64)}
     table = pa.table(
@@ -112,6 +117,23 @@ def columns(batches: Sequence[StoredBatch], put: int, naming: Naming) -> Columns
         }
     )
     return Columns(table, {**sources, **destinations}, kinds, tuple(hours.tolist()))
+
+
+def _apart(values: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Return a list for each attribute. Each value is touched once: what takes time is to fetch it from memory."""
+    flat = list(itertools.chain.from_iterable(map(attrgetter(*names), values)))
+    return {name: flat[place :: len(names)] for place, name in enumerate(names)}
+
+
+def _floats(values: Sequence[Any], names: Sequence[str]) -> Numbers:
+    flat = itertools.chain.from_iterable(map(attrgetter(*names), values))
+    return np.fromiter(flat, np.float64, len(values) * len(names)).reshape(-1, len(names))
+
+
+def _counts(tallies: Sequence[Tally]) -> Numbers:
+    names = COUNTS[:-1]
+    flat = itertools.chain.from_iterable(map(attrgetter(*names), tallies))
+    return _whole(flat, np.uint64, len(tallies) * len(names)).reshape(-1, len(names))
 
 
 def _each(name: str, values: Sequence[Any]) -> list[Any]:
@@ -139,8 +161,14 @@ def _codes(values: Sequence[Any]) -> tuple[Numbers, int]:
 
 
 def _identities(values: Sequence[Any]) -> tuple[Numbers, int]:
-    """Return a number for each object: most flows share the very one, and to hash what it holds takes long."""
+    """Return a number for each object, without a look at what it holds."""
     return _codes(list(map(id, values)))
+
+
+def _alike(values: Sequence[Any]) -> tuple[Numbers, int]:
+    """Number by what is held only where the objects are not shared: to hash it takes longer than all else."""
+    codes, count = _identities(values)
+    return (codes, count) if count * SHARED <= len(values) else _codes(values)
 
 
 def _together(parts: Sequence[tuple[Numbers, int]]) -> tuple[Numbers, Numbers]:
@@ -160,19 +188,19 @@ def _ends(
 ) -> tuple[Numbers, dict[int, End]]:
     if not ends:
         return np.zeros(0, np.uint64), {}
-    met, places = _together([_identities(ends), _codes(addresses), _codes(workloads)])
+    met, places = _together([_alike(ends), _codes(addresses), _codes(workloads)])
     return _named(naming, [End(ends[at], addresses[at], workloads[at]) for at in met.tolist()], places)
 
 
 def _kinds(
-    naming: Naming, keys: list[FlowKey], hosts: list[HostId], sizes: list[int]
+    naming: Naming, keys: list[FlowKey], each: dict[str, list[Any]], hosts: list[HostId], sizes: list[int]
 ) -> tuple[Numbers, dict[int, Kind]]:
     if not keys:
         return np.zeros(0, np.uint64), {}
     of_batch, count = _codes(hosts)
     parts = [(np.repeat(of_batch, sizes), count)]
     for name, code in CODED.items():
-        parts.append(code(_each(name, keys)))
+        parts.append(code(each[name]))
     met, places = _together(parts)
     spread = np.repeat(np.arange(len(hosts)), sizes)
     found = []
@@ -199,26 +227,26 @@ def _fits(key: FlowKey) -> None:
         raise _refused("a flow holds a number that is none of its kind", f"protocol {key.protocol}, port {key.port}")
 
 
-def _whole(values: Sequence[int], kind: Any) -> Numbers:
+def _whole(values: Iterable[int], kind: Any, count: int) -> Numbers:
     """Return whole numbers; ``FlowStoreFailed`` where one does not fit."""
     try:
-        return np.fromiter(values, kind, len(values))
+        return np.fromiter(values, kind, count)
     except (OverflowError, TypeError, ValueError) as problem:
         raise _refused("a flow holds a number that is none of its kind", str(problem)) from problem
 
 
-def _moments(values: Sequence[float]) -> Numbers:
-    moments = np.array(values, dtype=np.float64)
+def _moments(moments: Numbers) -> Numbers:
     if not (np.all(moments >= 0) and np.all(moments < LATEST)):
         raise _refused("a flow lies at a moment that no clock here can say", "before 1970 or after 2096")
-    return np.rint(moments * MICRO).astype(np.int64)
+    whole: Numbers = np.rint(moments * MICRO).astype(np.int64)
+    return whole
 
 
-def _micro(values: Sequence[float]) -> Numbers:
-    spans = np.array(values, dtype=np.float64)
+def _micro(spans: Numbers) -> Numbers:
     if not (np.all(spans >= 0) and np.all(spans < LATEST)):
         raise _refused("a flow lived for a time that none lives", "below 0, endless, or not a number")
-    return np.rint(spans * MICRO).astype(np.uint64)
+    whole: Numbers = np.rint(spans * MICRO).astype(np.uint64)
+    return whole
 
 
 def _refused(message: str, why: str) -> FlowStoreFailed:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from urllib3.exceptions import HTTPError
 
 from stockade.seams.flow_store import FlowStoreFailed
 
@@ -30,7 +31,7 @@ def told(kept: str) -> Iterator[None]:
             kept=kept,
             remedy="Ask again without it.",
         ) from problem
-    except (ClickHouseError, OSError, RuntimeError, msgspec.MsgspecError) as problem:
+    except (ClickHouseError, HTTPError, OSError, RuntimeError, msgspec.MsgspecError) as problem:
         raise _failure(str(problem), kept) from problem
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -44,7 +45,7 @@ class Begun(msgspec.Struct, frozen=True, array_like=True):
 
 def entered(batch: StoredBatch) -> Entered:
     """Return what is kept of a batch beside its flows."""
-    newest = int(max((flow.tally.first for flow in batch.flows), default=batch.until))
+    newest = int(max(map(attrgetter("tally.first"), batch.flows), default=batch.until))
     lost = tuple(Loss(seq, each.where, each.what, each.count) for seq, each in enumerate(batch.lost))
     return Entered(batch.host, batch.stream, batch.number, batch.until, newest, len(batch.flows), lost)
 

@@ -7,9 +7,11 @@ cut short: the marks tell which hours have reached which table, and the others a
 is in ``batches`` is never put again.
 """
 
+import io
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from clickhouse_connect.driver.client import Client
@@ -160,7 +162,7 @@ def _check(batch: StoredBatch) -> None:
             kept="Nothing of this put was stored; what was stored before is as it was.",
             remedy="Drop the batch: its point is broken or not one of ours.",
         )
-    if all(flow.host == batch.host for flow in batch.flows):
+    if set(map(attrgetter("host"), batch.flows)) <= {batch.host}:
         return
     raise FlowStoreFailed(
         f"a batch of {batch.host} holds another host's flows",
@@ -200,7 +202,8 @@ def _stored(client: Client, names: Sequence[Name]) -> set[Name]:
 
 
 def _insert(client: Client, table: str, flows: bytes) -> None:
-    client.raw_insert(table, insert_block=flows, fmt="Arrow", settings=ONE_PART)
+    """As a stream: bytes would be sent once more by the client where a server did it and could not say so."""
+    client.raw_insert(table, insert_block=io.BytesIO(flows), fmt="Arrow", settings=ONE_PART)
 
 
 def _insert_losses(client: Client, batches: Sequence[Entered]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from stockade.adapters.clickhouse.asking import Bound, groups_sql, rows_sql
-from stockade.adapters.clickhouse.client import UNOPENED, Place, connect
+from stockade.adapters.clickhouse.client import UNOPENED, Place, connect, is_server
 from stockade.adapters.clickhouse.columns import End, Kind
 from stockade.adapters.clickhouse.faults import told
 from stockade.adapters.clickhouse.journal import Journal
@@ -51,19 +51,29 @@ def open_flow_store(
     ``FlowStoreFailed`` where it is damaged, held by another process, or newer than we are.
     """
     with told(UNOPENED):
+        begun = Journal(_journal(where) if journal is None else journal)
         place = connect(where)
         try:
             migrate(place)
             kept = Retention() if retention is None else retention
             keep(place.client, kept)
             note_broken(place.client)
-            begun = Journal(Path(where) / JOURNAL if journal is None else journal)
             store = ClickHouseFlowStore(place, begun, kept)
             store.settle()
         except BaseException:
             place.close()
             raise
         return store
+
+
+def _journal(where: str | Path) -> Path:
+    if is_server(where):
+        raise FlowStoreFailed(
+            "a ClickHouse server needs a folder here for puts in progress, and none is named",
+            kept=UNOPENED,
+            remedy="Name one in the state folder.",
+        )
+    return Path(where) / JOURNAL
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
