@@ -180,6 +180,43 @@ def test_flows_are_asked_for_as_policy_is_written(monkeypatch: pytest.MonkeyPatc
     on_stage(scenario, monkeypatch)
 
 
+def test_policy_is_suggested_from_what_was_seen_and_drafts_are_judged_by_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def scenario(on: Stage) -> None:
+        await until_told(on, await traffic(on, 2))
+        suggested = stockade(on, "suggest", "app = shop", "--write", str(tmp_path / "suggested.yaml"))
+        assert suggested.returncode == 0, suggested.stderr
+        assert "role = web → role = api  tcp/8080" in suggested.stdout
+        assert "role = api → role = db  postgres" in suggested.stdout
+        assert "8 of 20 connections" in suggested.stdout
+        left_out = suggested.stdout.partition("Seen, and not allowed by it")[2]
+        assert "intruder" in left_out
+        assert "web-1" in left_out
+        assert stockade(on, "policy", "check", str(tmp_path)).returncode == 0
+        ring = json.loads(stockade(on, "ringfence", "shop", "-o", "json").stdout)
+        assert (ring["within"], ring["rules"]) == (True, [])
+        assert "from: all, to: all" in ring["text"]
+        narrowed = stockade(on, "suggest", "--tighten", "shop")
+        assert "udp/53    not used" in narrowed.stdout
+        assert "mode: full" not in narrowed.stdout
+        assert stockade(on, "suggest").returncode == 1
+        assert stockade(on, "suggest", "--tighten", "nobody").returncode == 1
+        assert (
+            "is there already" in stockade(on, "ringfence", "shop", "--write", str(tmp_path / "suggested.yaml")).stderr
+        )
+        draft = tmp_path / "draft"
+        draft.mkdir()
+        for file in shop_files():
+            (draft / Path(file.name).name).write_text(file.text.replace("tcp/8080", "tcp/8081"))
+        planned = stockade(on, "plan", str(draft), "--replay", "1h")
+        assert "4 connections pass then and now" in planned.stdout
+        assert "4 passed and would be denied" in planned.stdout
+        assert "web-1  →  api-1  tcp/8080" in planned.stdout
+
+    on_stage(scenario, monkeypatch)
+
+
 def export(on: Stage, folder: Path) -> None:
     """The same flows in each form; a file that is there is left alone."""
     parquet = pytest.importorskip("pyarrow.parquet", reason="this machine has no pyarrow")

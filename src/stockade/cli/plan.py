@@ -1,5 +1,6 @@
 """``stockade plan``, and how a plan is shown wherever one is."""
 
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ from msgspec.structs import replace
 
 from stockade.cli.exits import Exit
 from stockade.cli.files import read_files
+from stockade.cli.flows import Moment
+from stockade.cli.moments import span, stamp
 from stockade.cli.output import DENIED, Line, Span, View, bold, columns, line, rows_of
 from stockade.cli.problems import problem_lines, short
 from stockade.cli.session import connect, deliver
@@ -17,6 +20,7 @@ from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Where
 from stockade.core.plan.values import Change, ConnectionChange, HalfOpen, Plan
 from stockade.wire.api import PlanReply, PlanRequest
+from stockade.wire.replay import ReplayView
 
 MANY = "identities"
 Signed = tuple[str, str, ConnectionChange]
@@ -29,6 +33,9 @@ def plan(
     *paths: Annotated[Path, Parameter(help="A folder, or files. - is stdin.")],
     every: Annotated[bool, Parameter(name="--all", negative="", help="List every connection, however many.")] = False,
     pairs: Annotated[int, Parameter(help="List so many pairs of workloads below each connection.")] = 0,
+    replay: Annotated[
+        Moment, Parameter(help="Judge by the draft also what was recorded since then: 7d, 2h, or a time.")
+    ] = None,
     common: Common = NO_FLAGS,
 ) -> int:
     """What a draft would change: connections, points, tests, invariants, warnings. Changes nothing.
@@ -37,10 +44,13 @@ def plan(
     change, 1 where the draft must not be applied.
     """
     settings, client = connect(common)
-    request = PlanRequest(files=read_files(paths or (Path(),)), pairs=pairs)
+    since = None if replay is None else max(time.time() - replay, 0.0)
+    request = PlanRequest(files=read_files(paths or (Path(),)), pairs=pairs, replay=since)
     reply = client.call("plan", PlanReply, request)
     named = " ".join(map(str, paths)) or "."
-    deliver(settings, reply, lambda it: (*plan_view(it.plan, every=every), *_next(it.plan, named)))
+    deliver(
+        settings, reply, lambda it: (*plan_view(it.plan, every=every), *replay_view(it.replay), *_next(it.plan, named))
+    )
     return code(reply.plan)
 
 
@@ -66,6 +76,27 @@ def plan_view(it: Plan, *, every: bool = False) -> View:
     yield from _tests(it)
     yield from _invariants(it)
     yield from _warnings(it)
+
+
+def replay_view(it: ReplayView | None) -> View:
+    """What the draft would have made of what was recorded."""
+    if it is None:
+        return
+    yield line()
+    yield line(bold("Recorded"), f"     {span(it.until - it.since)}: {_count(it.kept, 'connection')} pass then and now")
+    if it.partial_before is not None and it.partial_before > it.since:
+        yield line(f"  before {stamp(it.partial_before)} not all is kept")
+    for sign, style, count, said, listed in (
+        ("-", "red", it.cut, "passed and would be denied", it.cut_list),
+        ("+", "green", it.opened, "were denied and would pass", it.opened_list),
+    ):
+        if not count:
+            yield line(f"  none {said}")
+            continue
+        yield line(Span(f"  {sign} ", style), f"{count} {said}")
+        rows = [(each.source, "→", each.destination, each.on, str(each.connections), each.by) for each in listed]
+        for row in rows_of(rows, "      "):
+            yield from row
 
 
 def _next(it: Plan, named: str) -> Iterator[Line]:

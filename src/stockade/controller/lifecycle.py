@@ -85,6 +85,10 @@ class Lifecycle:
             return Plan(against=self._controller.snapshot.version, problems=draft.problems)
         return await self._planned(self._controller.snapshot, draft, max(request.pairs, 0))
 
+    async def snapshot_with(self, request: PlanRequest) -> Snapshot:
+        """Return what the newest snapshot would be with a draft active. ``Refused`` where it does not parse."""
+        return _with(self._controller.snapshot, _sound(await self._read(_sources(request.files))).policy)
+
     async def apply(self, request: ApplyRequest, by: Caller) -> VersionReply:
         """Make a draft active, or refuse it whole."""
         return await self._audited(by, "apply", lambda: self._apply(request, by))

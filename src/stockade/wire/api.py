@@ -22,6 +22,7 @@ from stockade.core.model.problem import Problem
 from stockade.core.model.snapshot import Contest
 from stockade.core.plan.values import Explanation, Plan, Reach
 from stockade.wire import AgentMessage, Assignment
+from stockade.wire.replay import ReplayView
 
 SCHEMA = 1
 
@@ -253,16 +254,21 @@ class File(msgspec.Struct, frozen=True, order=True):
 
 
 class PlanRequest(Message, frozen=True, kw_only=True):
-    """A whole draft: every file of it. ``pairs`` bounds how many pairs of workloads each connection lists."""
+    """A whole draft: every file of it. ``pairs`` bounds how many pairs of workloads each connection lists.
+
+    ``replay``: judge also what was recorded in so many seconds until now.
+    """
 
     files: tuple[File, ...]
     pairs: int = 20
+    replay: float | None = None
 
 
 class PlanReply(Message, frozen=True, kw_only=True):
-    """What the draft would change."""
+    """What the draft would change, and where that was asked for, what it would have made of what was recorded."""
 
     plan: Plan
+    replay: ReplayView | None = None
 
 
 class ApplyRequest(Message, frozen=True, kw_only=True):

@@ -40,6 +40,7 @@ from stockade.wire.api import (
     WorkloadsReply,
 )
 from stockade.wire.flows import FlowGroupsReply, FlowsReply, FlowStoreReply, FlowView
+from stockade.wire.suggestions import SuggestReply, SuggestRequest
 
 
 class Method(str, enum.Enum):
@@ -240,6 +241,10 @@ ROUTES: tuple[Route, ...] = (
         "Where flows are kept, how many, and what was lost",
         FlowStoreReply,
         _query("since", float, "Losses since then (the last hour)"),
+    ),
+    msgspec.structs.replace(
+        _post("suggest", "/v1/suggest", "A policy from recorded flows; changes nothing", SuggestRequest, SuggestReply),
+        role=Role.READ,
     ),
     _get("doctor", "/v1/doctor", "What works here, what will not, and why", DoctorReply),
     _get(

@@ -8,9 +8,12 @@ from stockade.controller.flows import FlowIntake
 from stockade.controller.http.call import Call
 from stockade.controller.installation import Installation
 from stockade.controller.refused import Refused, Why
+from stockade.controller.suggesting import replayed, suggested
 from stockade.seams.flow_store import FlowFilter, FlowQuery
-from stockade.wire.api import Message
+from stockade.wire.api import Message, PlanRequest
 from stockade.wire.flows import FlowGroupsReply, FlowsReply, FlowStoreReply
+from stockade.wire.replay import ReplayView
+from stockade.wire.suggestions import SuggestReply, SuggestRequest
 
 Handler = Callable[[Installation, Call], Awaitable[Message]]
 
@@ -71,8 +74,25 @@ async def _flow_store(installation: Installation, call: Call) -> FlowStoreReply:
     return store_reply(stats, losses, flows.skews)
 
 
+async def _suggest(installation: Installation, call: Call) -> SuggestReply:
+    controller, request = installation.controller, call.request(SuggestRequest)
+    store = kept_flows(installation).store
+    return await asyncio.to_thread(suggested, store, controller.snapshot, request, controller.clock.now())
+
+
+async def replay_of(installation: Installation, request: PlanRequest) -> ReplayView | None:
+    """Judge what was recorded by a draft; None where that was not asked for."""
+    if request.replay is None:
+        return None
+    store, controller = kept_flows(installation).store, installation.controller
+    active, draft = controller.snapshot, await installation.lifecycle.snapshot_with(request)
+    now = controller.clock.now()
+    return await asyncio.to_thread(replayed, store, active, draft, now - request.replay, now)
+
+
 FLOW_HANDLERS: Mapping[str, Handler] = {
     "flows": _flows,
     "flow-groups": _flow_groups,
     "flow-store": _flow_store,
+    "suggest": _suggest,
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from stockade.controller.births import by_runtime, dead_for
 from stockade.controller.completeness import completeness_reply, workload_detail
 from stockade.controller.http.call import Call
-from stockade.controller.http.flow_handlers import FLOW_HANDLERS, Handler
+from stockade.controller.http.flow_handlers import FLOW_HANDLERS, Handler, replay_of
 from stockade.controller.installation import Installation, status
 from stockade.controller.labels import set_labels
 from stockade.controller.listing import rule_texts, text
@@ -97,7 +97,10 @@ async def _set_labels(installation: Installation, call: Call) -> WorkloadReply:
 
 
 async def _plan(installation: Installation, call: Call) -> PlanReply:
-    return PlanReply(plan=await installation.lifecycle.plan(call.request(PlanRequest)))
+    request = call.request(PlanRequest)
+    plan = await installation.lifecycle.plan(request)
+    replay = None if plan.problems else await replay_of(installation, request)
+    return PlanReply(plan=plan, replay=replay)
 
 
 async def _apply(installation: Installation, call: Call) -> VersionReply:
