@@ -15,6 +15,7 @@ from stockade.controller.http.peers import Access
 from stockade.controller.installation import Installation
 from stockade.controller.run import running_controller
 from stockade.core.model.event import Event
+from stockade.seams.flow_store import FlowStore
 from stockade.wire import AgentMessage, Assignment, Outcome, Report
 from stockade.wire.api import Message, ReportRequest, Setting
 
@@ -59,7 +60,7 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, access: Access) -> Iterator[Served]:
+def served(folder: Path, access: Access, flows: FlowStore | None = None) -> Iterator[Served]:
     """Run a controller until the block ends, and see it end."""
     server = Served(folder / "api.sock", folder)
     started, stop = threading.Event(), asyncio.Event()
@@ -68,7 +69,7 @@ def served(folder: Path, access: Access) -> Iterator[Served]:
     async def main() -> None:
         server.loop = asyncio.get_running_loop()
         running = running_controller(
-            f"sqlite:///{folder}/state.db", server.socket, access, doctor=looked, settings=SETTINGS
+            f"sqlite:///{folder}/state.db", server.socket, access, doctor=looked, settings=SETTINGS, flows=flows
         )
         async with running as server.installation:
             started.set()

@@ -3,7 +3,9 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,16 @@ from controlled import FILES, HOST, SHOP, container
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from served import Served, served
 
+from stockade.adapters.clickhouse.apart import FlowStoreApart
 from stockade.controller.http import call
 from stockade.controller.http.openapi import document
 from stockade.controller.http.peers import Access
 from stockade.core.model.event import WorkloadGone
-from stockade.core.model.ids import RuleId, Version, WorkloadId
+from stockade.core.model.flow import Flow, FlowBatch, FlowKey, Tally, Verdict
+from stockade.core.model.ids import Address, RuleId, Version, WorkloadId
+from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
-from stockade.wire import BirthRecord, Counters, Outcome, RuleCount
+from stockade.wire import BirthRecord, Counters, Outcome, Recorded, RuleCount
 from stockade.wire.api import (
     ApplyRequest,
     ConfirmRequest,
@@ -35,6 +40,7 @@ from stockade.wire.api import (
     WatchLine,
 )
 from stockade.wire.routes import ROUTES, route
+from stockade.wire.suggestions import SuggestRequest
 
 OWNER = Access(os.geteuid())
 
@@ -75,13 +81,30 @@ def test_the_document_is_valid_and_served(shared: Served) -> None:
     assert reply.json() == json.loads(msgspec.json.encode(document()))
 
 
-def test_every_route_answers_as_documented(server: Served) -> None:
-    server.furnish()
-    answers = dict(_tour(server))
+def test_every_route_answers_as_documented(tmp_path: Path) -> None:
+    with closing(FlowStoreApart(tmp_path / "flows")) as flows, served(tmp_path, OWNER, flows) as server:
+        server.furnish()
+        assert server.say(Recorded(batch())).status_code == 200
+        answers = dict(_tour(server))
     assert set(answers) == {each.name for each in ROUTES if each.reply is not None}
     for name, reply in answers.items():
         assert reply.status_code == 200, (name, reply.text)
         validated(name, reply)
+
+
+def test_without_a_flow_store_flows_are_refused_and_that_is_said(shared: Served) -> None:
+    for path in ("/v1/flows", "/v1/flows/groups", "/v1/flows/store"):
+        reply = shared.get(path)
+        assert reply.status_code == 404
+        assert "docs/settings.md" in error_of(reply).remedy
+    assert "keeps no flows" in error_of(shared.say(Recorded(batch()))).error
+
+
+def batch() -> FlowBatch:
+    """A flow between two of the tiers, of just now."""
+    key = FlowKey(Address("10.0.0.1"), Address("10.0.0.2"), 6, 5432, Direction.INGRESS, Verdict.ALLOWED, RuleId("a/b"))
+    now = time.time()
+    return FlowBatch(HOST, "stream", 1, now - 2, now, now, (Flow(key, Tally(now - 2, now, 1, 2, 3)),))
 
 
 def _tour(server: Served) -> Iterator[tuple[str, httpx.Response]]:
@@ -97,6 +120,10 @@ def _tour(server: Served) -> Iterator[tuple[str, httpx.Response]]:
     yield "rollback", server.send("POST", "/v1/rollback", RollbackRequest(version=Version(1), wait=0))
     yield "history", server.get("/v1/history")
     yield "policy", server.get("/v1/policy/1")
+    yield "flows", server.get("/v1/flows", on="postgres", verdict="allowed")
+    yield "flow-groups", server.get("/v1/flows/groups", by="source.role,rule,minute", order="bytes")
+    yield "flow-store", server.get("/v1/flows/store")
+    yield "suggest", server.send("POST", "/v1/suggest", SuggestRequest(name="x", selector="app = shop", since=1.0))
     yield "explain", server.get("/v1/explain", source="web-1", destination="db-1", on="postgres")
     yield "reach", server.get("/v1/reach", of="db-1")
     yield "rules", server.get("/v1/rules/local")
