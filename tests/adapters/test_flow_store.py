@@ -18,7 +18,7 @@ from tests.adapters.flow_worlds import (
     world,
 )
 
-from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
+from stockade.adapters.clickhouse.store import ASKED, ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import FlowEnd, FlowLoss, StoredFlow, Tally
 from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
 from stockade.seams.flow_store import (
@@ -295,6 +295,20 @@ def test_a_batch_of_nothing_but_losses(store: ClickHouseFlowStore) -> None:
     assert store.put([batch]) == Put(0, 0, 1)
     assert store.losses(BEGAN, BEGAN + 1) == tuple(HostLoss(BEGAN + 0.25, batch.host, each) for each in lost)
     assert store.losses(BEGAN + 1, BEGAN + 2) == ()
+
+
+@pytest.mark.parametrize("bound", ["max_memory_usage", "max_bytes_to_read"])
+def test_a_question_may_take_only_so_much(
+    store: ClickHouseFlowStore, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    store.put(world(2))
+    monkeypatch.setitem(ASKED, bound, 1000)
+    with pytest.raises(FlowStoreFailed) as failed:
+        store.groups(FlowQuery(by=(dimension("source.name"), dimension("minute"))))
+    assert failed.value.kept == "Nothing was changed."
+    assert bound != "max_memory_usage" or "more memory or time than it may" in failed.value.message
+    monkeypatch.undo()
+    assert store.groups(FlowQuery(by=(dimension("source.name"), dimension("minute")))).total
 
 
 def test_an_empty_store_answers(store: ClickHouseFlowStore) -> None:

@@ -13,6 +13,7 @@ FULL = ("NOT_ENOUGH_SPACE", "No space left", "CANNOT_WRITE_TO_FILE")
 DENIED = ("AUTHENTICATION_FAILED", "ACCESS_DENIED", "REQUIRED_PASSWORD")
 LOCKED_MESSAGE = "another process has the flow store open"
 LOCKED = ("Cannot lock file", "already running")
+TOO_MUCH = ("MEMORY_LIMIT_EXCEEDED", "TIMEOUT_EXCEEDED")
 UNREADABLE = ("Error initializing EmbeddedServer",)
 ELSEWHERE = ("already initialized with path",)
 SHOWN = 400
@@ -44,6 +45,11 @@ def _failure(text: str, kept: str) -> FlowStoreFailed:
         ),
         (LOCKED, LOCKED_MESSAGE, "End that process, or name another folder."),
         (ELSEWHERE, "this process has another flow store open", "Close that one first: a process can hold one."),
+        (
+            TOO_MUCH,
+            "this would take more memory or time than it may",
+            "Ask for less: a shorter range, fewer dimensions.",
+        ),
         (
             UNREADABLE,
             "the flow store's folder is damaged, or none of ours (standard error has ClickHouse's own words)",

@@ -91,7 +91,7 @@ class Putter:
         self._unsettled = True
         self._journal.begin(begun)
         if flows.hours:
-            _insert(self._client, "flows_in", begun.flows)
+            insert_flows(self._client, "flows_in", begun.flows)
         self._enter(begun)
         self._unsettled = False
 
@@ -127,7 +127,7 @@ class Putter:
         """Fill what the marks miss, from the journal, by the views' own queries."""
         self._client.command("DROP TABLE IF EXISTS unsettled")
         self._client.command("CREATE TABLE unsettled AS flows_in ENGINE = Memory")
-        _insert(self._client, "unsettled", begun.flows)
+        insert_flows(self._client, "unsettled", begun.flows)
         for each, table in TABLES.items():
             present = {
                 row[0]
@@ -201,8 +201,8 @@ def _stored(client: Client, names: Sequence[Name]) -> set[Name]:
     return {(HostId(host), stream, number) for host, stream, number in rows}
 
 
-def _insert(client: Client, table: str, flows: bytes) -> None:
-    """As a stream: bytes would be sent once more by the client where a server did it and could not say so."""
+def insert_flows(client: Client, table: str, flows: bytes) -> None:
+    """Insert packed flows: as a stream, since the client would send bytes again where a server did not answer."""
     client.raw_insert(table, insert_block=io.BytesIO(flows), fmt="Arrow", settings=ONE_PART)
 
 
