@@ -126,6 +126,16 @@ def test_what_is_left_out_says_why(shop: Snapshot) -> None:
     assert it.text == suggest(ordinary(shop), shop, select.parse("app = shop"), "shop").text
 
 
+def test_a_service_is_not_named_where_it_means_what_is_left_out(shop: Snapshot) -> None:
+    web, api = who(shop, "web-1"), who(shop, "api-1")
+    asked = Connections(web, api, 17, 53)
+    alone = suggest(told(shop, asked), shop, select.parse("app = shop"), "shop")
+    assert "on: [dns]" in alone.text
+    assert alone.rules[0].opens.on == "tcp/53"
+    transfer = Connections(web, api, 6, 53, Verdict.DENIED, "base/no-transfers")
+    assert "on: [udp/53]" in suggest(told(shop, asked, transfer), shop, select.parse("app = shop"), "shop").text
+
+
 def test_one_replica_that_may_not_is_told_from_one_that_may(shop: Snapshot) -> None:
     one, other, db = (who(shop, each) for each in ("web-1", "web-2", "db-1"))
     rows = told(shop, Connections(one, db, 6, 5432), Connections(other, db, 6, 5432, Verdict.DENIED, "base/no"))

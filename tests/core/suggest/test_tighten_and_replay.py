@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from estates import DARK, FULL, OUTSIDE, PORTS, Connections, end, enforced, estate, outside, passes, stored
+from stockade.core import select
 from stockade.core.graph.merge import merged, telling
 from stockade.core.graph.values import Traffic
 from stockade.core.model.flow import FlowEnd, StoredFlow, Verdict
@@ -17,7 +18,7 @@ from stockade.core.model.policy import (
     Rule,
     Selected,
 )
-from stockade.core.model.selector import ALL, Equal
+from stockade.core.model.selector import ALL, And, Equal, Not
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.plan import plan
 from stockade.core.policy import SourceText, placeless, read
@@ -61,6 +62,20 @@ def test_what_passed_still_passes_and_nothing_else_does(seed: int) -> None:
     assert not plan(snapshot, draft).gained, it.text
     for each in random.sample(every_connection(snapshot), 150):
         assert passes(snapshot, *each) or not passes(draft, *each), (each, it.text)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_workload_that_may_come_is_let_in_by_a_narrowed_rule(seed: int) -> None:
+    random = Random(seed)
+    snapshot = enforced(random)
+    flows = passing(random, snapshot, 60)
+    for each in tighten(flows, snapshot, "mine").rules if flows else ():
+        if each.after is None:
+            continue
+        for was, now in ((each.before.source, each.after.source), (each.before.destination, each.after.destination)):
+            if isinstance(was, Selected) and isinstance(now, Selected):
+                beyond = select.normal(And((now.selector, Not(was.selector))))
+                assert not select.satisfiable(beyond), each
 
 
 def test_some_worlds_are_really_narrowed() -> None:
