@@ -61,6 +61,7 @@ SETTINGS = (
         ("STOCKADE_CONTAINERD_ADDRESS", "CONTAINERD_ADDRESS"),
         "containerd's socket, as `/path` or `unix:///path`",
     ),
+    Known("console", ("STOCKADE_CONSOLE",), "Where the web console listens, as `127.0.0.1:7472`; or `off`"),
 )
 
 
@@ -112,6 +113,11 @@ class Settings:
         """containerd's address."""
         return self._of("containerd-address")
 
+    @property
+    def console(self) -> str:
+        """Where the web console listens; without a port, at the usual one or any that is free."""
+        return self._of("console")
+
 
 def resolve(flags: Common = NO_FLAGS, environment: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings in force. ``StockadeError`` where the file or a value cannot be used."""
@@ -161,6 +167,8 @@ def _default(name: str, environment: Mapping[str, str], found: Mapping[str, Valu
         return RUN if found["state"].value == STATE else found["state"].value
     if name == "containerd-address":
         return "/run/containerd/containerd.sock"
+    if name == "console":
+        return "127.0.0.1"
     return "unix:///var/run/docker.sock"
 
 

@@ -11,6 +11,7 @@ from stockade.controller.http.peers import Access
 from stockade.controller.http.server import serving
 from stockade.controller.installation import Installation
 from stockade.controller.lifecycle import Lifecycle
+from stockade.controller.links import LinkBook
 from stockade.controller.loop import following, open_controller
 from stockade.controller.wiring import standard_parts
 from stockade.seams.clock import Clock
@@ -27,6 +28,7 @@ async def running_controller(
     doctor: Callable[[], Sequence[Check]],
     settings: Sequence[Setting] = (),
     clock: Clock | None = None,
+    links: LinkBook | None = None,
 ) -> AsyncIterator[Installation]:
     """Run a controller while the block runs. ``StockadeError`` where it cannot start; nothing is left then.
 
@@ -35,7 +37,7 @@ async def running_controller(
     """
     store = await asyncio.to_thread(open_store, database)
     try:
-        working = _working(store, clock or SystemClock(), doctor, tuple(settings))
+        working = _working(store, clock or SystemClock(), doctor, tuple(settings), links)
         async with working as installation, serving(installation, socket, access):
             yield installation
     finally:
@@ -44,7 +46,11 @@ async def running_controller(
 
 @asynccontextmanager
 async def _working(
-    store: Store, clock: Clock, doctor: Callable[[], Sequence[Check]], settings: tuple[Setting, ...]
+    store: Store,
+    clock: Clock,
+    doctor: Callable[[], Sequence[Check]],
+    settings: tuple[Setting, ...],
+    links: LinkBook | None,
 ) -> AsyncIterator[Installation]:
     parts = standard_parts(await asyncio.to_thread(store.secret), doctor)
     controller = await open_controller(store, clock, parts)
@@ -52,7 +58,7 @@ async def _working(
     async with following(controller):
         time = asyncio.create_task(lifecycle.watch_time())
         try:
-            yield Installation(controller, lifecycle, settings)
+            yield Installation(controller, lifecycle, settings, links)
         finally:
             controller.closing.set()
             controller.changed.ring()

@@ -1,0 +1,59 @@
+"""Pictures of every page in both themes, into ``build/screenshots``, to be looked at: ``make screenshots``."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.web.browsing import PHONE, WIDE, browser, context, entered
+from tests.web.consoled import consoled
+
+PAGES = {
+    "workloads": "/workloads?select=app+%3D+shop&show=db-1",
+    "policies": "/policies",
+    "version": "/policies/1",
+    "draft": "/policies/draft",
+    "explain": "/explain?source=web-1&destination=db-1&on=tcp/5432",
+    "explain-allowed": "/explain?source=api-1&destination=db-1&on=postgres",
+    "births": "/births",
+    "findings": "/findings",
+    "audit": "/audit",
+    "points": "/points?show=host-a",
+    "machine": "/points/machine",
+    "settings": "/settings",
+    "search": "/search?q=web",
+}
+ON_A_PHONE = ("workloads", "explain", "policies")
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as state, consoled(Path(state)) as console, browser() as chromium:
+        console.furnish()
+        for theme in ("light", "dark"):
+            for size, names in ((WIDE, tuple(PAGES)), (PHONE, ON_A_PHONE)):
+                page = entered(context(chromium, theme=theme, size=size), console)
+                for name in names:
+                    page.goto(console.origin + PAGES[name])
+                    if name == "draft" and size is WIDE:
+                        page.get_by_label("shop.yaml", exact=True).fill(SLIP)
+                        page.get_by_role("button", name="Plan", exact=True).last.click()
+                        page.get_by_text("mistake").first.wait_for()
+                    where = folder / f"{name}-{theme}{'-phone' if size is PHONE else ''}.png"
+                    page.screenshot(path=where, full_page=size is PHONE)
+                    print(where)
+                page.context.close()
+
+
+SLIP = """\
+apiVersion: stockade.dev/v1
+kind: Policy
+metadata: {name: shop}
+spec:
+  scope: app = shop
+  rules:
+    - name: api-to-db
+      allow: {from: role = api, to: role = db, on: [postgress]}
+"""
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/screenshots"))
