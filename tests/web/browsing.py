@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from tests.web.consoled import ADA, Consoled
 
 from stockade.wire.api import Caller
-from tests.web.consoled import ADA, Consoled
 
 WIDE, PHONE = {"width": 1280, "height": 720}, {"width": 390, "height": 844}
 
@@ -28,9 +28,14 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
-def context(browser: Browser, *, theme: str = "light", size: dict[str, int] = WIDE, scripts: bool = True) -> BrowserContext:
+def context(
+    browser: Browser, *, theme: str = "light", size: dict[str, int] = WIDE, scripts: bool = True
+) -> BrowserContext:
     return browser.new_context(
-        viewport=size, color_scheme=theme, java_script_enabled=scripts, reduced_motion="reduce"  # type: ignore[arg-type]
+        viewport=size,
+        color_scheme=theme,
+        java_script_enabled=scripts,
+        reduced_motion="reduce",  # type: ignore[arg-type]
     )
 
 

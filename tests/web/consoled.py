@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+from tests.controller.controlled import FILES, HOST, TIERS, container, host_seen, report
 
 from stockade.controller.clock import SystemClock
 from stockade.controller.http.peers import Access
@@ -22,7 +23,6 @@ from stockade.core.model.ids import CheckId, WorkloadId
 from stockade.web.listening import bound_console, origin, serving_console
 from stockade.wire import BirthRecord, Findings, Outcome
 from stockade.wire.api import ApplyRequest, Caller, Check, File, Judged, Role, Setting
-from tests.controller.controlled import FILES, HOST, TIERS, container, host_seen, report
 
 ADA = Caller(name="ada", uid=1000, role=Role.APPLY)
 BEA = Caller(name="bea", uid=1001, role=Role.READ)

@@ -40,7 +40,6 @@ def main(folder: Path) -> None:
                         page.get_by_text("mistake").first.wait_for()
                     where = folder / f"{name}-{theme}{'-phone' if size is PHONE else ''}.png"
                     page.screenshot(path=where, full_page=size is PHONE)
-                    print(where)
                 page.context.close()
 
 

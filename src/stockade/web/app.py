@@ -90,6 +90,8 @@ class _Console:
         links = self._installation.links
         caller = links.look(token) if links and token else None
         if caller is None:
+            if token:
+                self._sessions.missed()
             return self._outside(request, _no_link(token), 401 if token else 200)
         return bare("sign_in.html", _theme(request), problem=None, caller=caller, may=MAY[caller.role], token=token)
 
@@ -97,6 +99,7 @@ class _Console:
         links = self._installation.links
         caller = links.redeem(token) if links else None
         if caller is None:
+            self._sessions.missed()
             log.warning("sign-in refused")
             return self._outside(request, _no_link("used"), 401)
         if before := self._sessions.of(request):

@@ -1,4 +1,4 @@
-"""Serves the console over TCP, on the loopback alone: it has no TLS of its own, and nothing of it leaves the machine."""
+"""Serves the console over TCP, on the loopback alone: it has no TLS, and nothing of it leaves the machine."""
 
 import asyncio
 import errno

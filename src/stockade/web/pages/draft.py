@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from stockade.controller.refused import Refused, Why
 from stockade.core.model.problem import Problem
 from stockade.core.plan.values import Plan
@@ -38,7 +40,7 @@ async def page(desk: Desk, asking: Asking) -> View:
     if files is None:
         files = (await desk.ask("policy", PolicyReply, version="active", shown=False)).files
         return _view(files, None)
-    return _view(files, await _planned(desk, files))
+    return msgspec.structs.replace(_view(files, await _planned(desk, files)), status=200)
 
 
 async def edit(desk: Desk, asking: Asking, form: Form) -> View | Goto:
