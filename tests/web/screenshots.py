@@ -4,8 +4,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from playwright.sync_api import Page
+from tests.controller.controlled import FILES
 from tests.web.browsing import PHONE, WIDE, browser, context, entered
-from tests.web.consoled import consoled
+from tests.web.consoled import Consoled, consoled
 
 PAGES = {
     "workloads": "/workloads?select=app+%3D+shop&show=db-1",
@@ -40,7 +42,21 @@ def main(folder: Path) -> None:
                         page.get_by_text("mistake").first.wait_for()
                     where = folder / f"{name}-{theme}{'-phone' if size is PHONE else ''}.png"
                     page.screenshot(path=where, full_page=size is PHONE)
+                if size is WIDE:
+                    _states(page, console, folder, theme)
                 page.context.close()
+
+
+def _states(page: Page, console: Consoled, folder: Path, theme: str) -> None:
+    """What no address shows: a plan, the door, a link."""
+    page.goto(f"{console.origin}/policies/draft")
+    page.get_by_role("textbox", name="shop.yaml", exact=True).fill(FILES[1].text.replace("tcp/8080", "tcp/9090"))
+    page.locator(".draft > .line").get_by_role("button", name="Plan", exact=True).click()
+    page.locator("#plan").screenshot(path=folder / f"plan-{theme}.png")
+    page.goto(console.link(read_only=True))
+    page.screenshot(path=folder / f"link-{theme}.png")
+    page.goto(f"{console.origin}/sign-in")
+    page.screenshot(path=folder / f"door-{theme}.png")
 
 
 SLIP = """\
