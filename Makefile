@@ -36,7 +36,7 @@ demo: setup ## the main job, shown in this terminal; ARGS="--once" ends by itsel
 bench: setup ## every benchmark, beside its target; ARGS="--quick" for the inner loop
 	@scripts/bench $(ARGS)
 
-screenshots: setup ## pictures of every page of the console, both themes, into build/screenshots
+screenshots: setup ## pictures of every page of the console, both themes, into docs/pictures
 	@$(BIN)/python -m tests.web.screenshots $(ARGS)
 
 docs: setup ## write the pages that the program generates (docs/cli.md)

@@ -20,6 +20,7 @@ from stockade.controller.links import LinkBook
 from stockade.controller.run import running_controller
 from stockade.core.model.finding import Finding, Severity
 from stockade.core.model.ids import CheckId, WorkloadId
+from stockade.seams.clock import Clock
 from stockade.web.listening import bound_console, origin, serving_console
 from stockade.wire import BirthRecord, Findings, Outcome
 from stockade.wire.api import ApplyRequest, Caller, Check, File, Judged, Role, Setting
@@ -114,7 +115,7 @@ class Person:
 
 
 @contextmanager
-def consoled(folder: Path) -> Iterator[Consoled]:
+def consoled(folder: Path, clock: Clock | None = None) -> Iterator[Consoled]:
     """Run a controller and its console until the block ends, and see both end."""
     server = Consoled(folder)
     started, stop = threading.Event(), asyncio.Event()
@@ -125,7 +126,7 @@ def consoled(folder: Path) -> Iterator[Consoled]:
         bound = bound_console("127.0.0.1:0")
         assert bound is not None
         server.origin = origin(bound)
-        server.links = LinkBook(server.origin, SystemClock())
+        server.links = LinkBook(server.origin, clock or SystemClock())
         running = running_controller(
             f"sqlite:///{folder}/state.db",
             folder / "api.sock",
@@ -137,6 +138,7 @@ def consoled(folder: Path) -> Iterator[Consoled]:
                 Setting("console", "127.0.0.1", "variable STOCKADE_CONSOLE"),
             ),
             links=server.links,
+            clock=clock,
         )
         async with running as server.installation, serving_console(server.installation, bound):
             started.set()

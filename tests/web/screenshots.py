@@ -1,11 +1,14 @@
-"""Pictures of every page in both themes, into ``build/screenshots``, to be looked at: ``make screenshots``."""
+"""Pictures of every page in both themes, into ``docs/pictures``, to be looked at: ``make screenshots``.
+
+The clock stands still, so that a picture differs only where its page does.
+"""
 
 import sys
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page
-from tests.controller.controlled import FILES
+from tests.controller.controlled import FILES, StandingClock
 from tests.web.browsing import PHONE, WIDE, browser, context, entered
 from tests.web.consoled import Consoled, consoled
 
@@ -29,7 +32,11 @@ ON_A_PHONE = ("workloads", "explain", "policies")
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as state, consoled(Path(state)) as console, browser() as chromium:
+    with (
+        tempfile.TemporaryDirectory() as state,
+        consoled(Path(state), StandingClock()) as console,
+        browser() as chromium,
+    ):
         console.furnish()
         for theme in ("light", "dark"):
             for size, names in ((WIDE, tuple(PAGES)), (PHONE, ON_A_PHONE)):
@@ -71,4 +78,4 @@ spec:
 """
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/screenshots"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures"))

@@ -6,7 +6,7 @@ from tests.web.consoled import Consoled
 
 from stockade.errors import StockadeError
 from stockade.web.guard import HEADERS
-from stockade.web.listening import bound_console, origin
+from stockade.web.listening import Unbound, bound_console, origin
 from stockade.web.pages import READ, WRITTEN
 
 PATHS = [path.replace("{version}", "1") for path, _ in READ]
@@ -121,7 +121,7 @@ def test_where_it_listens() -> None:
     try:
         assert origin(first).startswith("http://127.0.0.1:")
         assert origin(first) != origin(second)
-        with pytest.raises(StockadeError, match="in use"):
+        with pytest.raises(Unbound, match="in use"):
             bound_console(origin(first).removeprefix("http://"))
     finally:
         first.close()

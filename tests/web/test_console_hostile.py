@@ -75,14 +75,16 @@ def test_what_is_stored_is_text(planted: Person, path: str) -> None:
     assert SHOWN[path] in said, "the page does not show it at all, and so proves nothing"
 
 
-PARAMETERS = ("select", "show", "host", "only", "from", "workload", "slowest", "leaked", "last", "severity", "before",
-              "q", "source", "destination", "on", "token", "x")  # fmt: skip
+TEXTS = ("select", "show", "host", "only", "workload", "slowest", "leaked", "severity", "q", "source", "destination",
+         "on", "token", "x")  # fmt: skip
+NUMBERS = ("from", "last", "before")
+"""Refused before anything else is looked at, where they are none."""
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/sign-in", "/nowhere"])
 def test_what_an_address_says_is_text(planted: Person, path: str) -> None:
-    for value in (EVIL, "javascript:alert(1)", "//evil.example", "\x00\x1b[31m", "-1", "9" * 400, "٣"):
-        for query in ("&".join(f"{name}={quote(value)}" for name in PARAMETERS), *_each(value)):
+    for value in (EVIL, "javascript:alert(1)", "\x00\x1b[31m", "9" * 400):
+        for query in (_query(value, (*TEXTS, *NUMBERS)), _query(value, TEXTS)):
             reply = planted.get(f"{path}?{query}")
             assert reply.status_code < 500, (path, query)
             assert faults(reply.text) == [], (path, query)
@@ -91,8 +93,8 @@ def test_what_an_address_says_is_text(planted: Person, path: str) -> None:
     assert faults(reply.text) == []
 
 
-def _each(value: str) -> tuple[str, ...]:
-    return (f"show={quote(value)}", f"source={quote(value)}&destination={quote(value)}&on={quote(value)}")
+def _query(value: str, names: tuple[str, ...]) -> str:
+    return "&".join(f"{name}={quote(value)}" for name in names)
 
 
 def test_what_a_form_says_is_text(planted: Person) -> None:

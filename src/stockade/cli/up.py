@@ -83,7 +83,7 @@ async def _live(
     from stockade.controller.logs import log_to
     from stockade.controller.run import running_controller
     from stockade.core.model.ids import HostId
-    from stockade.web.listening import bound_console, origin, serving_console
+    from stockade.web.listening import origin, serving_console
     from stockade.wire.api import Setting
 
     keep_little()
@@ -96,7 +96,7 @@ async def _live(
     shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
     tracking = Conntrack()
     kernel = NftKernel(settings.state / "nft.sock", tracking)
-    console = bound_console(settings.console)
+    console = _console_socket(settings)
     links = LinkBook(origin(console), SystemClock()) if console else None
     async with (
         running_controller(
@@ -136,6 +136,17 @@ async def _live(
     tracking.close()
     remark("Stockade has stopped. What was enforced stays in force; to open everything: stockade off")
     return Exit.DONE
+
+
+def _console_socket(settings: Settings) -> socket.socket | None:
+    """Listen for the console; where the machine refuses that, say so and contain all the same."""
+    from stockade.web.listening import Unbound, bound_console
+
+    try:
+        return bound_console(settings.console)
+    except Unbound as problem:
+        remark(f"{problem.message}. {problem.kept} {problem.remedy}")
+        return None
 
 
 def _show_console(links: "LinkBook") -> None:

@@ -19,10 +19,23 @@ USUAL_PORT = 7472
 MOST_CONNECTIONS = 256
 
 
+class Unbound(StockadeError):  # noqa: N818 - reads as what happened
+    """The machine does not let the console listen there. All else works without it."""
+
+    def __init__(self, where: str, problem: OSError) -> None:
+        super().__init__(
+            f"there is no web console: cannot listen at {where}: {problem.strerror or problem}",
+            kept="All else works.",
+            remedy="Set `console` (or STOCKADE_CONSOLE) to an address and a port that are free, or to off.",
+        )
+        self.number = problem.errno
+
+
 def bound_console(setting: str) -> socket.socket | None:
     """Return a socket that listens as the setting says: ``off``, an address, or an address and a port.
 
-    Without a port it is the usual one, or any other where that is taken. ``StockadeError`` where it cannot be.
+    Without a port it is the usual one, or any other where that is taken. ``Unbound`` where the machine refuses;
+    ``StockadeError`` where the setting is none.
     """
     if setting.strip().lower() in {OFF, ""}:
         return None
@@ -31,10 +44,10 @@ def bound_console(setting: str) -> socket.socket | None:
         return _bound(address, port)
     try:
         return _bound(address, USUAL_PORT)
-    except StockadeError as problem:
-        if isinstance(problem.__cause__, OSError) and problem.__cause__.errno == errno.EADDRINUSE:
-            return _bound(address, 0)
-        raise
+    except Unbound as problem:
+        if problem.number != errno.EADDRINUSE:
+            raise
+        return _bound(address, 0)
 
 
 def origin(bound: socket.socket) -> str:
@@ -103,7 +116,7 @@ def _bound(address: str, port: int) -> socket.socket:
         made.setblocking(False)
     except OSError as problem:
         made.close()
-        raise _bad(f"{address}:{port}", problem.strerror or str(problem)) from problem
+        raise Unbound(f"{address}:{port}", problem) from problem
     return made
 
 

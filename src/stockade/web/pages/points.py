@@ -76,4 +76,5 @@ async def machine_page(desk: Desk, _asking: Asking) -> View:
     """What works on the machine that this runs on, what will not, and why."""
     reply = await desk.ask("doctor", DoctorReply)
     checks = sorted(reply.checks, key=lambda each: WORST_FIRST.index(each.judged))
-    return View("points", "This machine", "machine.html", {"checks": checks}, (command("doctor"),))
+    # Still: to look takes seconds of the machine's time.
+    return View("points", "This machine", "machine.html", {"checks": checks}, (command("doctor"),), still=True)

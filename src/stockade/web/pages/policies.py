@@ -46,7 +46,7 @@ async def version_page(desk: Desk, asking: Asking) -> View:
     }
     number = str(reply.version.number)
     commands = (command("policy", "show", number), *(() if reply.version.active else (command("rollback", number),)))
-    return View("policies", f"Version {number}", "version.html", values, commands)
+    return View("policies", f"Version {number}", "version.html", values, commands, still=not reply.version.active)
 
 
 async def _return_plan(desk: Desk, reply: PolicyReply) -> PlanReply | None:
