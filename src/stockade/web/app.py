@@ -129,15 +129,26 @@ class _Console:
             session = self._sessions.of(request)
             if session is None:
                 return self._to_sign_in(request)
-            desk = Desk(self._installation, session.caller)
             try:
                 self._sessions.pace(session, writing=False)
-                view = await build(desk, pages.Asking({**request.query_params, **request.path_params}, session))
-            except Exception as problem:  # noqa: BLE001 - every error is a page
-                view = _failed(problem)
-            return await self._shown(request, session, desk, view)
+            except StockadeError as problem:
+                return await self._shown(request, session, Desk(self._installation, session.caller), _failed(problem))
+            return await asyncio.to_thread(asyncio.run, self._read(request, session, build))
 
         return endpoint
+
+    async def _read(self, request: Request, session: Session, build: pages.Build) -> Response:
+        """Build and lay out a page that is read.
+
+        In a thread and a loop of its own: it looks at values that do not change, takes its time over many of them, and
+        must not keep the loop from those who are being born.
+        """
+        desk = Desk(self._installation, session.caller)
+        try:
+            view = await build(desk, pages.Asking({**request.query_params, **request.path_params}, session))
+        except Exception as problem:  # noqa: BLE001 - every error is a page
+            view = _failed(problem)
+        return await self._laid_out(request, session, desk, view)
 
     def form(self, act: Callable[[Request, Session, Form], Awaitable[Response]]) -> Endpoint:
         """Return the endpoint of a form: of this session, read within bounds, not too often."""
@@ -204,6 +215,9 @@ class _Console:
             session.streams -= 1
 
     async def _shown(self, request: Request, session: Session, desk: Desk, view: View) -> Response:
+        return await asyncio.to_thread(asyncio.run, self._laid_out(request, session, desk, view))
+
+    async def _laid_out(self, request: Request, session: Session, desk: Desk, view: View) -> Response:
         search = request.query_params.get("q", "") if request.url.path == pages.search.PATH else ""
         frame = Frame(_theme(request), self._sessions.token(session), search)
         try:

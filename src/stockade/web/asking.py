@@ -41,6 +41,7 @@ class Desk:
         self.installation = installation
         self.caller = caller
         self.asked: list[Asked] = []
+        self._status: StatusReply | None = None
         self.rung = installation.controller.changed.rung
         """Read before anything is looked at: what changes from now on is told to the page."""
 
@@ -70,8 +71,10 @@ class Desk:
         return answer
 
     async def status(self) -> StatusReply:
-        """The installation at a glance, for the frame."""
-        return await self.ask("status", StatusReply, shown=False)
+        """The installation at a glance, as it was when this page first asked."""
+        if self._status is None:
+            self._status = await self.ask("status", StatusReply, shown=False)
+        return self._status
 
     def _written(self, name: str, given: dict[str, str]) -> Asked:
         where = route(name)

@@ -11,6 +11,8 @@ from stockade.controller.loop import Controller
 
 AT_MOST_EVERY = 1.0
 """Seconds between two events: a page is for eyes."""
+PER_WORKLOAD = 0.0005
+"""Seconds more for each workload: to show many takes longer, and whoever is born comes first."""
 ALIVE = 20.0
 """Seconds after which silence is broken, so that who has gone is noticed."""
 MOST_STREAMS = 8
@@ -25,6 +27,6 @@ async def changes(controller: Controller, living: Callable[[], bool]) -> AsyncIt
         if controller.changed.rung != rung:
             rung = controller.changed.rung
             yield f"event: changed\nid: {rung}\ndata: {controller.snapshot.revision}\n\n".encode()
-            await asyncio.sleep(AT_MOST_EVERY)
+            await asyncio.sleep(AT_MOST_EVERY + PER_WORKLOAD * len(controller.snapshot.workloads))
         elif not await controller.changed.wait(rung, ALIVE):
             yield b": alive\n\n"

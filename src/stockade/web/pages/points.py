@@ -17,6 +17,8 @@ PATH = "/points"
 MACHINE = "/points/machine"
 RULES = 400
 """Shown at once."""
+TEXT = 100_000
+"""Characters of a ruleset that are shown."""
 WORST_FIRST = (Judged.PROBLEM, Judged.WARNING, Judged.NOT_ASSESSED, Judged.GOOD)
 
 
@@ -53,6 +55,8 @@ async def _drawer(desk: Desk, host: str) -> dict[str, Any]:
         "problem": None,
         "name": host,
         "rules": rules,
+        "text": rules.text[:TEXT],
+        "cut": len(rules.text) > TEXT,
         "written": written[:RULES],
         "count": len(written),
         "skeleton": sum(each.rule is None for each in rules.rules),

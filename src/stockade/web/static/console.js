@@ -10,6 +10,7 @@ const typing = (element) => element && element.matches('input, textarea, select'
 const refresher = {
   source: null,
   wanted: false,
+  looking: false,
 
   follow() {
     const wanted = !document.hidden && typeof window.htmx !== 'undefined'
@@ -36,6 +37,7 @@ const refresher = {
   again() {
     this.wanted = this.busy()
     if (this.wanted) return
+    this.looking = true
     window.htmx.ajax('GET', location.pathname + location.search, {
       source: '#again', target: '#live', select: '#live', swap: 'outerHTML show:none',
     })
@@ -48,11 +50,16 @@ document.addEventListener('focusout', () => refresher.wanted && setTimeout(() =>
 // --- what a replacement would lose ---
 
 let opened = []
+let scrolled = []
+const scrolling = () => [...document.querySelectorAll('.drawer, .scroll')]
 document.addEventListener('htmx:beforeSwap', () => {
   opened = [...document.querySelectorAll('details[open][id]')].map((each) => each.id)
+  scrolled = refresher.looking ? scrolling().map((each) => [each.scrollTop, each.scrollLeft]) : []
 })
 document.addEventListener('htmx:afterSwap', () => {
   opened.forEach((id) => document.getElementById(id)?.setAttribute('open', ''))
+  scrolling().forEach((each, at) => { if (scrolled[at]) [each.scrollTop, each.scrollLeft] = scrolled[at] })
+  refresher.looking = false
   furnish()
 })
 
