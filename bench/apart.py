@@ -37,10 +37,10 @@ async def _controller(state: Path) -> None:
 
 
 async def _agent(state: Path, name: str, *uplinks: str) -> None:
-    from stockade.adapters.conntrack import Conntrack
     from stockade.adapters.gate import GateSocket
     from stockade.adapters.memory import keep_little
     from stockade.adapters.neighbours import LinkNeighbours
+    from stockade.adapters.netfilter.conntrack import Conntrack
     from stockade.adapters.netlink import LinkPlaces
     from stockade.adapters.nft import NftKernel
     from stockade.agent.run import Agent

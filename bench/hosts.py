@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from stockade.adapters.conntrack import Conntrack
+from stockade.adapters.netfilter.conntrack import Conntrack
 from stockade.adapters.netlink.namespace import Namespace
 from stockade.adapters.nft import NftKernel
 from stockade.controller.logs import log_to

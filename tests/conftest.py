@@ -18,6 +18,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 CORE_TESTS = Path(__file__).parent / "core"
+os.environ.setdefault("STOCKADE_FLOWS", "off")
+"""A store for each `up` that a test starts would take most of the time; tests of flows say otherwise."""
 KINDS = ("real", "docker", "fault", "guest", "browser")
 TOGETHER = (
     "tests/births/",

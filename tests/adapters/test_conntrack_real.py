@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from nft_rooms import Room, bare_room
 
-from stockade.adapters import conntrack
-from stockade.adapters.conntrack import Conntrack
+from stockade.adapters.netfilter import conntrack
+from stockade.adapters.netfilter.conntrack import Conntrack
 from stockade.core.model.ids import Address
 from stockade.seams.kernel import Connection
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 
-from stockade.adapters.conntrack import Conntrack
+from stockade.adapters.netfilter.conntrack import Conntrack
 from stockade.agent.sweep import look_ahead
 from stockade.core.compile.compiler import compile_snapshot
 from stockade.core.compile.nft.render import render
@@ -12,6 +12,7 @@ from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.fold import fold
 from stockade.core.model.event import Event, HostSeen, LabelsSet, PolicyActivated, WorkloadSeen
 from stockade.core.model.ids import Version
+from stockade.core.model.intent import Intent
 from stockade.core.model.policy import PolicySet
 from stockade.core.policy import complete
 from stockade.core.reconcile import steps, text
@@ -24,6 +25,7 @@ class Enforced:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.ruleset = Ruleset()
+        self.intent: Intent | None = None
 
     async def apply(self, policy: PolicySet, relabelled: tuple[str, str] | None = None) -> None:
         seen = [WorkloadSeen(each) for each in self.lab.sightings()]
@@ -32,6 +34,7 @@ class Enforced:
             id_ = workload_id(self.lab.topology, relabelled[0])
             events.append(LabelsSet(id_, (("app", "shop"), ("role", relabelled[1])), "test"))
         (intent,) = compile_snapshot(fold([*events, PolicyActivated(Version(1), complete(policy))])).values()
+        self.intent = intent
         wanted = render(intent)
         if not self.ruleset.tables:
             await self.lab.nft("table inet stockade { }\ntable bridge stockade { }\n")

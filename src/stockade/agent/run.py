@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import structlog
 
 from stockade.agent.counting import counted
+from stockade.agent.flows.recorder import Recorder
 from stockade.agent.inspecting import inspecting
 from stockade.agent.machine import Machine
 from stockade.agent.state import AssignmentFile, Kept
@@ -86,7 +87,7 @@ class Agent:
     out, by their names. ``neighbours`` tells endpoints that were just admitted of their neighbours. At the ``gate``
     runtimes ask before they start anything. ``surveys`` yields what the kernel shows of who is there, first at once.
     ``inspection`` looks at what stands around our tables; without it nothing is judged there, and nobody is told that
-    it is clean.
+    it is clean. ``recorder`` tells of flows.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Agent:
         gate: Gate | None = None,
         surveys: Callable[[], AsyncIterator[Survey]] | None = None,
         inspection: Inspection | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._host = host
         self._runtimes = runtimes
@@ -121,6 +123,7 @@ class Agent:
         self._gate = gate
         self._surveys = surveys
         self._inspection = inspection
+        self._recorder = recorder
         self._happenings: asyncio.Queue[Happening] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -157,6 +160,7 @@ class Agent:
             return
         if kept is not None:
             self._since = kept.assignment.intent.fingerprint
+            self._learn(kept.assignment.intent)
             self._happen(Assigned(kept.assignment, from_disk=True, owners=kept.owners))
 
     def _parts(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
@@ -176,6 +180,8 @@ class Agent:
             yield "gate", self._attend
         if self._inspection is not None:
             yield "findings", self._inspect
+        if self._recorder is not None:
+            yield "flows", self._recorder.run
 
     async def _take(self, happening: Happening) -> None:
         try:
@@ -213,6 +219,7 @@ class Agent:
             case Say():
                 self._background(self._say(command))
             case Save(assignment=assignment, owners=owners):
+                self._learn(assignment.intent)
                 self._saving = self._background(self._save(Kept(assignment, owners), self._saving))
             case KeepBirths(births=births, where=where):
                 self._background(self._keep_births(births, where))
@@ -280,6 +287,11 @@ class Agent:
         if after := (*command.forget, *command.left):
             self._kernel.forget(after)
         return Committed()
+
+    def _learn(self, intent: Intent) -> None:
+        """What the kernel tells of flows from here on may name what is in this intent."""
+        if self._recorder is not None:
+            self._recorder.learn(intent)
 
     async def _end(self, otherwise: str, job: Callable[[], int]) -> int:
         try:
@@ -448,6 +460,8 @@ class Agent:
         rules = counted(intent, self._kernel.counters()) if intent else ()
         fill = self._kernel.fill()
         lost = (("kernel", self.errors), ("disk", self.unsaved), ("tracking", fill.lost), *self._losses())
+        if self._recorder is not None:
+            lost += self._recorder.losses()
         return Counters(self._host, rules, lost, fill.entries, fill.limit)
 
     # Parts

@@ -15,6 +15,7 @@ import msgspec
 from stockade.core.model.problem import Problem
 from stockade.errors import StockadeError
 from stockade.wire.api import BirthView, ErrorReply, Message, WatchLine
+from stockade.wire.flows import FlowView
 from stockade.wire.routes import route
 
 Reply = TypeVar("Reply", bound=Message)
@@ -64,9 +65,14 @@ class Client:
         """Yield births as they come, and again as their records are completed, without end."""
         yield from self._watch("births")
 
-    def _watch(self, name: str) -> Iterator[Any]:
+    def watch_flows(self, **parameters: Any) -> Iterator[FlowView]:
+        """Yield flows as they are stored, those that the parameters ask for, without end."""
+        yield from self._watch("flows", **parameters)
+
+    def _watch(self, name: str, **parameters: Any) -> Iterator[Any]:
         where = route(name)
-        with self._errors(), self._http.stream("GET", where.path, params={"watch": "1"}, timeout=None) as it:
+        query = {key: str(value) for key, value in parameters.items() if value is not None} | {"watch": "1"}
+        with self._errors(), self._http.stream("GET", where.path, params=query, timeout=None) as it:
             if it.status_code != httpx.codes.OK:
                 it.read()
             _raise_for(it)

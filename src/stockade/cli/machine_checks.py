@@ -55,6 +55,19 @@ def nft(facts: Facts) -> Check:
     return _good("nftables", f"nft {facts.nft}, and the kernel takes tables")
 
 
+def logging(facts: Facts) -> Check:
+    """Rules tell of what they decide over NFLOG; a kernel that cannot takes none of our rules."""
+    if facts.log_error is None or facts.nft_error != "":
+        return _unknown("flows", "no table to try a rule in", "apt-get install util-linux nftables")
+    if facts.log_error:
+        return _problem(
+            "flows",
+            f"the kernel refuses a rule that logs: {facts.log_error}",
+            "modprobe nft_log nfnetlink_log, as root (CONFIG_NFT_LOG, CONFIG_NETFILTER_NETLINK_LOG)",
+        )
+    return _good("flows", "the kernel tells what rules decide")
+
+
 def iproute(facts: Facts) -> Check:
     """The lab makes its links with ip."""
     return (
@@ -239,6 +252,7 @@ CHECKS: tuple[Callable[[Facts], Check], ...] = (
     kernel,
     permission,
     nft,
+    logging,
     iproute,
     userns,
     ownership,

@@ -18,6 +18,7 @@ import msgspec
 
 from stockade.adapters import podman
 from stockade.adapters.own_files import own_files
+from stockade.core.compile.nft.recording import statement
 from stockade.core.compile.nft.ruleset import TABLE
 from stockade.core.posture.host import FileSeen
 
@@ -86,6 +87,8 @@ class Facts(msgspec.Struct, frozen=True):
     ip: bool = True
     userns_error: str | None = None
     nft_error: str | None = None
+    log_error: str | None = None
+    """Why the kernel does not log what a rule decides; None where no table could be tried."""
     bridge_conntrack: bool | None = None
     bridge_nf: tuple[tuple[str, int], ...] = ()
     tracked: int | None = None
@@ -101,6 +104,9 @@ class Facts(msgspec.Struct, frozen=True):
     """Our own files; None where they could not be looked at."""
 
 
+LOGGED = f"add table inet probe; add chain inet probe told; add rule inet probe told {statement('probe')}"
+
+
 def collect(docker_host: str, state: Path, socket: Path, containerd: str = "") -> Facts:
     """Look at this machine. ``containerd``: where its socket is; empty: it is not looked at."""
     namespace = OWN_NAMESPACE_AS_ROOT if os.geteuid() == 0 else OWN_NAMESPACE
@@ -113,6 +119,7 @@ def collect(docker_host: str, state: Path, socket: Path, containerd: str = "") -
         ip=_program("ip") is not None,
         userns_error=_error(*OWN_NAMESPACE, "true"),
         nft_error=_error(*namespace, "nft", "add table inet probe"),
+        log_error=_error(*namespace, "nft", LOGGED),
         bridge_conntrack=_bridge_conntrack(namespace),
         bridge_nf=_bridge_nf(),
         tracked=_number("/proc/sys/net/netfilter/nf_conntrack_count"),

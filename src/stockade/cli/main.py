@@ -37,6 +37,7 @@ VERBS = (
     Verb("explain", "stockade.cli.explain:explain", "Why a connection is allowed or denied."),
     Verb("reach", "stockade.cli.reach:reach", "Who may reach a workload, and what it may reach."),
     Verb("rules", "stockade.cli.rules:rules", "The compiled rules of a host, each beside its policy line."),
+    Verb("flows", "stockade.cli.flows:flows", "Who talked to whom, what became of it, and by which rule."),
     Verb("births", "stockade.cli.births:births", "Birth records: how soon new workloads were contained."),
     Verb("gate", "stockade.cli.gate:app", "The birth gate in this machine's container runtimes."),
     Verb("audit", "stockade.cli.audit:audit", "What runs here and no source tells of: dark workloads."),

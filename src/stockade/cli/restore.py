@@ -56,7 +56,7 @@ def _why_not(settings: Settings) -> str | None:
 
 
 def _restore(state: Path) -> Exit:
-    from stockade.adapters.conntrack import Conntrack
+    from stockade.adapters.netfilter.conntrack import Conntrack
     from stockade.adapters.nft import NftKernel
     from stockade.agent import restoring
     from stockade.agent.state import AssignmentFile

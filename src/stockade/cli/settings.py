@@ -62,7 +62,17 @@ SETTINGS = (
         "containerd's socket, as `/path` or `unix:///path`",
     ),
     Known("console", ("STOCKADE_CONSOLE",), "Where the web console listens, as `127.0.0.1:7472`; or `off`"),
+    Known("flows", ("STOCKADE_FLOWS",), "Where flows are kept: a folder, a ClickHouse server's URL, or `off`"),
+    Known(
+        "flows-days",
+        ("STOCKADE_FLOWS_DAYS",),
+        "Days for which flows are kept: singly, by the minute, by the hour, as `7,30,400`",
+    ),
+    Known("flows-size", ("STOCKADE_FLOWS_SIZE",), "What flows may take on the disk, as `20G`; the oldest go then"),
 )
+OFF = "off"
+DEFAULTS = {"flows-days": "7,30,400", "flows-size": "20G"}
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,22 @@ class Settings:
         """Where the web console listens; without a port, at the usual one or any that is free."""
         return self._of("console")
 
+    @property
+    def flows(self) -> str:
+        """Where flows are kept: a folder, a URL, or ``off``."""
+        return self._of("flows")
+
+    @property
+    def flows_days(self) -> tuple[int, int, int]:
+        """For how many days: singly, by the minute, by the hour."""
+        raw, minute, hour = _days(next(each for each in self.values if each.name == "flows-days"))
+        return raw, minute, hour
+
+    @property
+    def flows_size(self) -> int:
+        """Bytes that they may take on the disk."""
+        return _size(next(each for each in self.values if each.name == "flows-size"))
+
 
 def resolve(flags: Common = NO_FLAGS, environment: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings in force. ``StockadeError`` where the file or a value cannot be used."""
@@ -127,6 +153,8 @@ def resolve(flags: Common = NO_FLAGS, environment: Mapping[str, str] = os.enviro
     for known in SETTINGS:
         found[known.name] = _one(known, given.get(known.name), environment, written, origin, found)
     _check_output(found["output"])
+    _days(found["flows-days"])
+    _size(found["flows-size"])
     return Settings(tuple(found.values()))
 
 
@@ -165,6 +193,10 @@ def _default(name: str, environment: Mapping[str, str], found: Mapping[str, Valu
         return str(Path(found["state"].value) / "api.sock")
     if name == "run":
         return RUN if found["state"].value == STATE else found["state"].value
+    if name == "flows":
+        return str(Path(found["state"].value) / "flow-store")
+    if name in DEFAULTS:
+        return DEFAULTS[name]
     if name == "containerd-address":
         return "/run/containerd/containerd.sock"
     if name == "console":
@@ -228,3 +260,29 @@ def _check_output(value: Value) -> None:
             kept="nothing was done",
             remedy="use table, json or yaml",
         )
+
+
+def _days(value: Value) -> list[int]:
+    """Return three numbers of days, none less than the one before."""
+    parts = [part.strip() for part in value.value.split(",")]
+    days = [int(part) for part in parts if part.isdecimal()]
+    if len(days) != 3 or len(parts) != 3 or days != sorted(days) or not days[0]:
+        raise StockadeError(
+            f'"{value.value}" are no days for which flows could be kept ({value.origin})',
+            kept="nothing was done",
+            remedy="use three whole numbers, none less than the one before, such as 7,30,400",
+        )
+    return days
+
+
+def _size(value: Value) -> int:
+    """Return a number of bytes."""
+    text = value.value.strip().upper().removesuffix("B").removesuffix("I")
+    number, unit = (text[:-1], text[-1:]) if text[-1:].isalpha() else (text, "")
+    if not number.isdecimal() or not int(number) or unit not in UNITS:
+        raise StockadeError(
+            f'"{value.value}" is no size ({value.origin})',
+            kept="nothing was done",
+            remedy="use a whole number of bytes, or one with K, M, G or T, such as 20G",
+        )
+    return int(number) * UNITS[unit]

@@ -65,15 +65,16 @@ def _able() -> None:
 async def _live(
     settings: Settings, wanted: "Wanted", *, host: str | None, readers: Sequence[str], appliers: Sequence[str]
 ) -> Exit:
-    from stockade.adapters.conntrack import Conntrack
     from stockade.adapters.gate import GateSocket
     from stockade.adapters.memory import keep_little
     from stockade.adapters.neighbours import LinkNeighbours
+    from stockade.adapters.netfilter.conntrack import Conntrack
     from stockade.adapters.netlink import LinkPlaces
     from stockade.adapters.nft import NftKernel
     from stockade.adapters.priority import go_first
     from stockade.agent.run import Agent
     from stockade.agent.state import AssignmentFile
+    from stockade.cli import flow_keeping
     from stockade.cli.host_sources import Sources, doctor
     from stockade.cli.inspection import HostInspection
     from stockade.controller.clock import SystemClock
@@ -96,6 +97,7 @@ async def _live(
     shown = tuple(Setting(each.name, each.value, each.origin) for each in settings.values)
     tracking = Conntrack()
     kernel = NftKernel(settings.state / "nft.sock", tracking)
+    flows = flow_keeping.store(settings)
     console = _console_socket(settings)
     links = LinkBook(origin(console), SystemClock()) if console else None
     async with (
@@ -106,6 +108,7 @@ async def _live(
             doctor=lambda: doctor(settings),
             settings=shown,
             links=links,
+            flows=flows,
         ) as installation,
         serving_console(installation, console),
     ):
@@ -126,12 +129,17 @@ async def _live(
             gate=GateSocket(name, settings.run, settings.state, places=LinkPlaces(name), clock=SystemClock()),
             surveys=sources.surveys,
             inspection=HostInspection(settings.state, settings.socket),
+            recorder=flow_keeping.recorder(settings, name, link),
         )
         running = asyncio.create_task(agent.run())
+        if why := flow_keeping.why_not(settings):
+            remark(f"No flows are kept: {why}")
         remark(f"Stockade is up on {name}. In another terminal: stockade status")
         if links is not None:
             _show_console(links)
         await _until_over(running, ended)
+    if flows is not None:
+        await asyncio.to_thread(flows.close)
     kernel.helper.close()
     tracking.close()
     remark("Stockade has stopped. What was enforced stays in force; to open everything: stockade off")

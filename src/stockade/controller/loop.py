@@ -14,19 +14,21 @@ import structlog
 from stockade.controller.bell import Bell
 from stockade.controller.births import BirthCounts
 from stockade.controller.findings import REMEMBERED, FindingBoard
+from stockade.controller.flows import FlowIntake
 from stockade.controller.intake import admit, changes, vanished
 from stockade.controller.parts import Parts
 from stockade.controller.roster import Roster
 from stockade.core.compile.compiler import affected
 from stockade.core.fold import Folding, fold
 from stockade.core.model.event import Event, PolicyActivated
+from stockade.core.model.flow import FlowBatch
 from stockade.core.model.ids import HostId, Version, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
 from stockade.seams.store import Birth, Commit, Entry, Loaded, Realised, Store, StoredVersion, StoreFailed, Unconfirmed
-from stockade.wire import AgentMessage, Assignment, Counters, Findings, Outcome, Report, Surveyed
+from stockade.wire import AgentMessage, Assignment, Counters, Findings, Outcome, Recorded, Report, Surveyed
 
 CHECKPOINT_EVERY = 1000
 """Events between checkpoints: what a restart replays at most."""
@@ -48,6 +50,8 @@ class Controller:
         self.roster = Roster(loaded.realised)
         self.births = BirthCounts()
         self.findings = FindingBoard()
+        self.flows: FlowIntake | None = None
+        """Where flows are kept; None where they are not."""
         self.unconfirmed: Unconfirmed | None = loaded.unconfirmed
         self.stalled = ""
         """Why the newest snapshot could not be compiled; hosts keep what they had. Empty where it was."""
@@ -80,6 +84,8 @@ class Controller:
                 self.roster.censuses[message.host] = message.census
             case Findings():
                 await self.exclusively(lambda: self._find(message))
+            case Recorded(batch=batch):
+                await self._record(batch)
         return self._generations.get(message.host, 0)
 
     async def submit(self, report: Report) -> int:
@@ -129,6 +135,16 @@ class Controller:
             await self.commit(Commit(audit=entries))
         self.findings.take(said)
         self.changed.ring()
+
+    async def _record(self, batch: FlowBatch) -> None:
+        """Store flows, beside everything else: they change no state."""
+        if self.flows is None:
+            raise StockadeError(
+                "this controller keeps no flows",
+                kept="The host keeps them, as many as it has room for.",
+                remedy="Start the controller with a flow store.",
+            )
+        await asyncio.to_thread(self.flows.take, batch, self.snapshot)
 
     def _failing(self, record: Realised) -> bool:
         """Tell whether this failure is known already: a host that retries is not news each time."""

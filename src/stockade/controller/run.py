@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import structlog
+
 from stockade.adapters.sql import open_store
 from stockade.controller.clock import SystemClock
+from stockade.controller.flows import FlowIntake
 from stockade.controller.http.peers import Access
 from stockade.controller.http.server import serving
 from stockade.controller.installation import Installation
@@ -14,9 +17,16 @@ from stockade.controller.lifecycle import Lifecycle
 from stockade.controller.links import LinkBook
 from stockade.controller.loop import following, open_controller
 from stockade.controller.wiring import standard_parts
+from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
+from stockade.seams.flow_store import FlowStore
 from stockade.seams.store import Store
 from stockade.wire.api import Check, Setting
+
+TRIM_EVERY = 300.0
+"""Seconds between looks at whether flows are older or more than is kept."""
+
+log = structlog.get_logger("controller")
 
 
 @asynccontextmanager
@@ -29,15 +39,17 @@ async def running_controller(
     settings: Sequence[Setting] = (),
     clock: Clock | None = None,
     links: LinkBook | None = None,
+    flows: FlowStore | None = None,
 ) -> AsyncIterator[Installation]:
     """Run a controller while the block runs. ``StockadeError`` where it cannot start; nothing is left then.
 
     ``database`` is an SQLAlchemy URL (``sqlite:///PATH``). The agent in the same process reports to
-    ``installation.controller`` and takes its assignments there; others do so over the API.
+    ``installation.controller`` and takes its assignments there; others do so over the API. ``flows`` is where flows are
+    kept; it is closed by whoever opened it.
     """
     store = await asyncio.to_thread(open_store, database)
     try:
-        working = _working(store, clock or SystemClock(), doctor, tuple(settings), links)
+        working = _working(store, clock or SystemClock(), doctor, tuple(settings), links, flows)
         async with working as installation, serving(installation, socket, access):
             yield installation
     finally:
@@ -51,15 +63,30 @@ async def _working(
     doctor: Callable[[], Sequence[Check]],
     settings: tuple[Setting, ...],
     links: LinkBook | None,
+    flows: FlowStore | None,
 ) -> AsyncIterator[Installation]:
     parts = standard_parts(await asyncio.to_thread(store.secret), doctor)
     controller = await open_controller(store, clock, parts)
     lifecycle = Lifecycle(controller)
+    if flows is not None:
+        controller.flows = FlowIntake(flows, clock)
     async with following(controller):
         time = asyncio.create_task(lifecycle.watch_time())
+        trimming = asyncio.create_task(_trim(controller.flows))
         try:
             yield Installation(controller, lifecycle, settings, links)
         finally:
             controller.closing.set()
             controller.changed.ring()
-            await time
+            trimming.cancel()
+            await asyncio.gather(time, trimming, return_exceptions=True)
+
+
+async def _trim(flows: FlowIntake | None) -> None:
+    """Keep flows within their bounds. One that cannot be trimmed now is trimmed the next time."""
+    while flows is not None:
+        await asyncio.sleep(TRIM_EVERY)
+        try:
+            await asyncio.to_thread(flows.trim)
+        except StockadeError as problem:
+            log.warning("flows not trimmed", error=problem.message, kept=problem.kept)

@@ -8,13 +8,20 @@ from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
+from stockade.controller.flow_queries import flow_view, passes
+from stockade.controller.flows import FlowIntake
 from stockade.controller.loop import Controller
 from stockade.controller.views import birth_view, differences, workload_views
+from stockade.core.model.flow import StoredFlow
 from stockade.core.model.ids import Revision, WorkloadId
+from stockade.seams.flow_store import FlowFilter
 from stockade.wire.api import BirthView, Gone, InSync, Seen, WatchLine, WorkloadView
+from stockade.wire.flows import FlowView
 
 NEWEST = 200
 """Births that are looked at after each change; of more at once, the oldest are missed."""
+WAITING, LOOK = 64, 1.0
+"""Batches that wait for a reader, and seconds between looks at whether the controller closes."""
 Views = Mapping[WorkloadId, WorkloadView]
 
 
@@ -46,6 +53,34 @@ async def watched_births(controller: Controller) -> AsyncIterator[bytes]:
         await controller.changed.wait(rung)
 
 
+async def watched_flows(controller: Controller, flows: FlowIntake, where: FlowFilter) -> AsyncIterator[bytes]:
+    """Yield flows that are asked for as they are stored, until the controller closes.
+
+    A reader that is slow misses whole batches.
+    """
+    loop, batches = asyncio.get_running_loop(), asyncio.Queue[tuple[StoredFlow, ...]](WAITING)
+
+    def add(batch: tuple[StoredFlow, ...]) -> None:
+        if not batches.full():
+            batches.put_nowait(batch)
+
+    def tell(batch: tuple[StoredFlow, ...]) -> None:
+        loop.call_soon_threadsafe(add, batch)
+
+    end = flows.listen(tell)
+    try:
+        while not controller.closing.is_set():
+            try:
+                batch = await asyncio.wait_for(batches.get(), LOOK)
+            except TimeoutError:
+                continue
+            for flow in batch:
+                if passes(flow, where):
+                    yield _encoded(flow_view(flow))
+    finally:
+        end()
+
+
 def _lines(revision: Revision, known: Views, views: Views) -> list[WatchLine]:
     return [
         Gone(revision, id_, known[id_].name) if view is None else Seen(revision, view)
@@ -53,5 +88,5 @@ def _lines(revision: Revision, known: Views, views: Views) -> list[WatchLine]:
     ]
 
 
-def _encoded(line: WatchLine | BirthView) -> bytes:
+def _encoded(line: WatchLine | BirthView | FlowView) -> bytes:
     return msgspec.json.encode(line) + b"\n"

@@ -5,6 +5,7 @@ import msgspec
 from stockade.core.model.census import Census
 from stockade.core.model.event import Event
 from stockade.core.model.finding import Finding, Unassessed
+from stockade.core.model.flow import FlowBatch
 from stockade.core.model.ids import HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.intent import Intent
 
@@ -100,4 +101,16 @@ class Findings(msgspec.Struct, frozen=True, tag="findings"):
     protocol: int = PROTOCOL
 
 
-AgentMessage = Report | Outcome | Counters | Surveyed | Findings
+class Recorded(msgspec.Struct, frozen=True, tag="recorded"):
+    """Agent → controller: flows. Idempotent by the batch's host, stream and number; taken is stored."""
+
+    batch: FlowBatch
+    protocol: int = PROTOCOL
+
+    @property
+    def host(self) -> HostId:
+        """Whose flows these are."""
+        return self.batch.host
+
+
+AgentMessage = Report | Outcome | Counters | Surveyed | Findings | Recorded

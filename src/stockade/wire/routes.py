@@ -41,6 +41,7 @@ from stockade.wire.api import (
     WorkloadReply,
     WorkloadsReply,
 )
+from stockade.wire.flows import FlowGroupsReply, FlowsReply, FlowStoreReply, FlowView
 
 
 class Method(str, enum.Enum):
@@ -100,6 +101,18 @@ def _get(name: str, path: str, summary: str, reply: type[Message] | None, *param
 def _post(name: str, path: str, summary: str, request: type[Message], reply: type[Message]) -> Route:
     return Route(name, Method.POST, path, summary, Role.APPLY, reply, request)
 
+
+_FLOWS = (
+    _query("from", str, "The source: a selector, name, address, prefix, network:NAME, known or unknown"),
+    _query("to", str, "The destination, likewise"),
+    _query("on", str, "Ports as policy writes them, or services' names, with commas"),
+    _query("verdict", str, "With commas: allowed, denied, would-be-denied, carried"),
+    _query("rule", str, "The deciding rule, as policy/rule, or default, held, forged, midstream, invalid"),
+    _query("host", str, "Only what this host saw"),
+    _query("since", float, "Only flows since then"),
+    _query("until", float, "Only flows before then"),
+)
+"""Which flows."""
 
 ROUTES: tuple[Route, ...] = (
     _get("status", "/v1/status", "The installation at a glance", StatusReply),
@@ -199,6 +212,36 @@ ROUTES: tuple[Route, ...] = (
         "What is wrong on which host, and what could not be assessed",
         FindingsReply,
         _query("host", str, "Only this host's"),
+    ),
+    msgspec.structs.replace(
+        _get(
+            "flows",
+            "/v1/flows",
+            "Recorded flows, newest first; with watch=1 a stream of them as they come, one JSON object a line",
+            FlowsReply,
+            *_FLOWS,
+            _query("limit", int, "At most so many (100)"),
+            _query("after", str, "Those behind an earlier reply's: its `after`"),
+            _query("watch", bool, "Stay and stream flows as they are stored; times, limit and after do not count"),
+        ),
+        lines=FlowView,
+    ),
+    _get(
+        "flow-groups",
+        "/v1/flows/groups",
+        "Recorded flows summed up",
+        FlowGroupsReply,
+        *_FLOWS,
+        _query("by", str, "What to group by, with commas: source.KEY, destination.KEY, port, verdict, rule, …"),
+        _query("order", str, "What to order by: connections, bytes, packets, last, … (connections)"),
+        _query("limit", int, "At most so many groups (100)"),
+    ),
+    _get(
+        "flow-store",
+        "/v1/flows/store",
+        "Where flows are kept, how many, and what was lost",
+        FlowStoreReply,
+        _query("since", float, "Losses since then (the last hour)"),
     ),
     _get("doctor", "/v1/doctor", "What works here, what will not, and why", DoctorReply),
     msgspec.structs.replace(

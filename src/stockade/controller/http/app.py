@@ -11,14 +11,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as Path
 
 from stockade.controller.http.call import Call, decoded
+from stockade.controller.http.flow_handlers import asked_flows, kept_flows
 from stockade.controller.http.handlers import HANDLERS
 from stockade.controller.http.openapi import document
 from stockade.controller.http.peers import PEER, Access
 from stockade.controller.installation import Installation
 from stockade.controller.metrics import exposition
 from stockade.controller.refused import Refused, Why
-from stockade.controller.watch import watched, watched_births
+from stockade.controller.watch import watched, watched_births, watched_flows
 from stockade.errors import StockadeError
+from stockade.seams.flow_store import FlowStoreFailed
 from stockade.seams.store import StoreFailed
 from stockade.wire.api import Caller, ErrorReply, Role
 from stockade.wire.routes import ROUTES, Media, Route
@@ -82,6 +84,9 @@ async def _answer(route: Route, installation: Installation, call: Call) -> Respo
         return StreamingResponse(watched(installation.controller), media_type=Media.LINES.value)
     if route.name == "births" and call.flag("watch"):
         return StreamingResponse(watched_births(installation.controller), media_type=Media.LINES.value)
+    if route.name == "flows" and call.flag("watch"):
+        flows, where = kept_flows(installation), asked_flows(installation, call)
+        return StreamingResponse(watched_flows(installation.controller, flows, where), media_type=Media.LINES.value)
     return _json(await HANDLERS[route.name](installation, call))
 
 
@@ -101,7 +106,7 @@ def status_of(problem: StockadeError) -> int:
     match problem:
         case Refused():
             return int(problem.why)
-        case StoreFailed():
+        case StoreFailed() | FlowStoreFailed():
             return 503
         case _:
             return int(Why.INVALID)

@@ -1,11 +1,12 @@
 """One function a route: a call in, a reply out. Thin: what they say is decided elsewhere."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from stockade.controller.births import by_runtime, dead_for
 from stockade.controller.completeness import completeness_reply, workload_detail
 from stockade.controller.http.call import Call
+from stockade.controller.http.flow_handlers import FLOW_HANDLERS, Handler
 from stockade.controller.installation import Installation, status
 from stockade.controller.labels import set_labels
 from stockade.controller.links import LIFE
@@ -41,7 +42,6 @@ from stockade.wire.api import (
     HistoryReply,
     LabelsReply,
     LabelsRequest,
-    Message,
     ModeRequest,
     OffRequest,
     PlanReply,
@@ -59,8 +59,6 @@ from stockade.wire.api import (
     WorkloadReply,
     WorkloadsReply,
 )
-
-Handler = Callable[[Installation, Call], Awaitable[Message]]
 
 MOST_ROWS = 10_000
 SUMMED_UP = 1_000
@@ -296,4 +294,5 @@ HANDLERS: Mapping[str, Handler] = {
     "events": _events,
     "report": _report,
     "assignment": _assignment,
+    **FLOW_HANDLERS,
 }

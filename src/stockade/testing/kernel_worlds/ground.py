@@ -18,7 +18,7 @@ from typing import Self
 
 import msgspec
 
-from stockade.adapters.conntrack import Conntrack
+from stockade.adapters.netfilter.conntrack import Conntrack
 from stockade.adapters.nft import NftKernel
 from stockade.agent.machine import changed_hands
 from stockade.agent.sweep import Ahead, sweep

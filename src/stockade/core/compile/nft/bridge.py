@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from stockade.core.compile.nft.inet import machines, owned, ports
 from stockade.core.compile.nft.judging import COUNTERS, DISCOVERY, LISTENERS, MEMBERSHIP, Judging, exact
 from stockade.core.compile.nft.marks import MARKS
+from stockade.core.compile.nft.recording import dropped
 from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
 from stockade.core.compile.nft.view import FAMILIES
 from stockade.core.model.intent import Intent
 from stockade.core.model.inventory import Attachment, BridgeState
+from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Births
 
 FIRST = "type filter hook prerouting priority -300; policy accept;"
@@ -113,7 +115,7 @@ class _Wire:
         yield rule("iifname != @known goto unknown_in")
         yield rule("ether type arp goto arp_in")
         yield rule("ether type ip6 goto ip6_in")
-        yield rule("iifname @strict ether type ip udp sport 67 udp dport 68 counter name forged drop")
+        yield rule(f"iifname @strict ether type ip udp sport 67 udp dport 68 {dropped('forged', Direction.EGRESS)}")
         yield rule("ether type ip iifname . ether saddr . ip saddr @own4 accept")
         yield rule(f"iifname @asking {ASKS_FOR_ADDRESS} iifname . ether saddr @macs accept")
         yield rule("goto forged")
@@ -126,8 +128,8 @@ class _Wire:
         yield rule("goto forged")
 
     def _ip6_in(self) -> Iterator[str]:
-        yield rule("iifname @strict icmpv6 type nd-router-advert counter name forged drop")
-        yield rule("iifname @strict udp sport 547 udp dport 546 counter name forged drop")
+        yield rule(f"iifname @strict icmpv6 type nd-router-advert {dropped('forged', Direction.EGRESS)}")
+        yield rule(f"iifname @strict udp sport 547 udp dport 546 {dropped('forged', Direction.EGRESS)}")
         yield rule("icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @claims goto forged")
         yield rule(
             "ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 != @claims goto forged"
@@ -142,7 +144,7 @@ class _Wire:
             yield rule(f"{ip} saddr @locals{family} meta mark set meta mark | {MARKS.forged:#010x}")
 
     def _forged(self) -> Iterator[str]:
-        yield rule("iifname @strict counter name forged drop")
+        yield rule(f"iifname @strict {dropped('forged', Direction.EGRESS)}")
         yield rule(f"meta mark set meta mark | {MARKS.forged:#010x} accept")
 
     def _unknown_in(self) -> Iterator[str]:
@@ -159,7 +161,7 @@ class _Wire:
 
     def _stranger_in(self) -> Iterator[str]:
         if self.intent.births is Births.HOLD:
-            yield rule("counter name held drop")
+            yield rule(dropped("held", Direction.EGRESS))
             return
         for family, ip in ((4, "ip"), (6, "ip6")):
             own = f"ether type {ip} iifname . ether saddr . {ip} saddr @own{family}"
@@ -220,4 +222,4 @@ class _Wire:
         if self.intent.births is Births.HOLD:
             for message in ("ether type arp", DISCOVERY, LISTENERS, MEMBERSHIP):
                 yield rule(f"{message} meta mark & {MARKS.forged:#010x} == 0 accept")
-            yield rule("counter name held drop")
+            yield rule(dropped("held", Direction.INGRESS))

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 
 from stockade.core.compile.nft.judging import DISCOVERY, LISTENERS, MEMBERSHIP, Judging, address_type, exact
 from stockade.core.compile.nft.marks import MARKS
+from stockade.core.compile.nft.recording import dropped
 from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
 from stockade.core.compile.nft.view import FAMILIES
 from stockade.core.model.intent import Intent, LocalEnd
 from stockade.core.model.inventory import Attachment
 from stockade.core.model.net import is_v6
+from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Births
 
 LAYOUT = "stockade layout 1"
@@ -78,14 +80,14 @@ class _Gate:
 
     def _vouch(self) -> Iterator[str]:
         """An endpoint's packets carry its own MAC and address; routers' and DHCP servers' never come from one."""
-        yield rule("iifname @strict udp sport 67 udp dport 68 counter name forged drop")
-        yield rule("iifname @strict udp sport 547 udp dport 546 counter name forged drop")
-        yield rule("iifname @strict icmpv6 type nd-router-advert counter name forged drop")
+        yield rule(f"iifname @strict udp sport 67 udp dport 68 {dropped('forged', Direction.EGRESS)}")
+        yield rule(f"iifname @strict udp sport 547 udp dport 546 {dropped('forged', Direction.EGRESS)}")
+        yield rule(f"iifname @strict icmpv6 type nd-router-advert {dropped('forged', Direction.EGRESS)}")
         yield rule("iifname . ether saddr . ip saddr @own4 return")
         yield rule("iifname . ether saddr . ip6 saddr @own6 return")
         for message in (DISCOVERY, LISTENERS):
             yield rule(f"ip6 saddr :: iifname . ether saddr @macs {message} return")
-        yield rule("iifname @strict counter name forged drop")
+        yield rule(f"iifname @strict {dropped('forged', Direction.EGRESS)}")
         yield rule(f"meta mark set meta mark | {MARKS.forged:#010x}")
 
     def _unknown_in(self) -> Iterator[str]:
@@ -95,7 +97,7 @@ class _Gate:
             yield rule(f"{message} iifname . ether saddr . ip6 saddr @own6 accept")
         yield rule(f"{MEMBERSHIP} iifname . ether saddr . ip saddr @own4 accept")
         if self.intent.births is Births.HOLD:
-            yield rule("counter name held drop")
+            yield rule(dropped("held", Direction.EGRESS))
             return
         for family, ip in ((4, "ip"), (6, "ip6")):
             own = f"iifname . ether saddr . {ip} saddr @own{family}"
@@ -106,7 +108,7 @@ class _Gate:
         """Nothing but essential goes to an endpoint that nobody has labelled."""
         for message in (DISCOVERY, LISTENERS, MEMBERSHIP):
             yield rule(f"{message} accept")
-        yield rule("counter name held drop")
+        yield rule(dropped("held", Direction.INGRESS))
 
     def _to_routed(self) -> Iterator[str]:
         """To an enforcing endpoint goes only what is addressed to it; to a group, not where strangers are refused."""

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from stockade.core.compile.decide import closed, enforces
 from stockade.core.compile.nft.marks import MARKS
-from stockade.core.compile.nft.programs import REFUSED, WOULD_REFUSE, ProgramChains, network_name
+from stockade.core.compile.nft.programs import BY_MODE, REFUSED, WOULD_REFUSE, ProgramChains, network_name
+from stockade.core.compile.nft.recording import Said, dropped, onward, prefix
 from stockade.core.compile.nft.rule import counter, rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet
 from stockade.core.compile.nft.view import CONNECTION, FAMILIES, NAMES, VIEWS, View
@@ -36,6 +37,7 @@ LISTENERS = "icmpv6 type { 130, 131, 132, 143 } ip6 daddr ff00::/8"
 MEMBERSHIP = "ip protocol 2 ip daddr 224.0.0.0/4"
 """IGMP, likewise (RFC 2236, 3376)."""
 LOOPBACKS = ("127.0.0.1", "::1")
+FORGED = dropped("forged", Direction.INGRESS)
 FORWARDED_FOR = "10s"
 """How long after a packet of a published connection's first leg the proxy may open the second."""
 
@@ -67,6 +69,7 @@ class Judging:
         self.here = [end for end in intent.ends if end.program]
         self.published = [(port, "pub_" + digest(repr(port))) for port in intent.published]
         self.legs = {leg: "leg_" + digest(repr((leg, ports))) for leg, ports in _legs(intent.published).items()}
+        self.telling: dict[str, Chain] = {}
         self.host_known = any(end.attachment is Attachment.HOST for end in self.here)
 
     def sets(self) -> dict[str, ElementSet]:
@@ -104,6 +107,7 @@ class Judging:
             found[name] = _chain(self._published(port))
             if port.proxied:
                 found[f"note_{name}"] = _chain(self._note(port))
+        found |= self.telling
         for leg, name in self.legs.items():
             found[name] = _chain(self._leg(leg, name))
         return found
@@ -335,23 +339,24 @@ class Judging:
 
     def _refused_by_ends(self, counted: str) -> Iterator[str]:
         for family, ip in ((4, "ip"), (6, "ip6")):
-            yield rule(f"{ip} saddr @enforced{family} counter name {counted} drop")
-            yield rule(f"{ip} daddr @enforced{family} counter name {counted} drop")
+            yield rule(f"{ip} saddr @enforced{family} {dropped(counted, Direction.EGRESS)}")
+            yield rule(f"{ip} daddr @enforced{family} {dropped(counted, Direction.INGRESS)}")
 
     def _forged_in(self) -> Iterator[str]:
         """The sender counts as unknown: ends that refuse strangers drop it."""
         yield from self._unless_it_lasts()
         yield from self._forged_at_doors()
         for family, ip in ((4, "ip"), (6, "ip6")):
-            yield rule(f"{ip} daddr @closed{family} counter name forged drop")
-            yield rule(f"ct state new {NOT_SYN} {ip} daddr @enforced{family} counter name midstream drop")
+            yield rule(f"{ip} daddr @closed{family} {FORGED}")
+            midstream = dropped("midstream", Direction.INGRESS)
+            yield rule(f"ct state new {NOT_SYN} {ip} daddr @enforced{family} {midstream}")
         yield rule("goto pass_p")
 
     def _forged_up(self) -> Iterator[str]:
         """The same at a host that refuses strangers: what it publishes is for the workload behind to refuse."""
         yield from self._unless_it_lasts()
         yield from self._forged_at_doors()
-        yield rule("counter name forged drop")
+        yield rule(FORGED)
 
     def _unless_it_lasts(self) -> Iterator[str]:
         """An endpoint that nobody has labelled any more, as itself, along a connection from before or a proxy's."""
@@ -372,25 +377,30 @@ class Judging:
             for family, ip in ((4, "ip"), (6, "ip6")):
                 name = NAMES[protocol]
                 at = f"meta l4proto {name} {ip} daddr . {name} dport"
-                yield rule(f"{at} @pubclosed_{name}{family} counter name forged drop")
+                yield rule(f"{at} @pubclosed_{name}{family} {FORGED}")
                 yield rule(f"{at} vmap @noted_{name}{family}")
 
     def _published(self, port: PublishedPort) -> Iterator[str]:
         """A connection to a published port is judged as one to the workload behind it, already at the host's input."""
         name = next(each for candidate, each in self.published if candidate is port)
+        refused = f"counter name {REFUSED} {self._told(Direction.EGRESS, BY_MODE)}"
         for family in FAMILIES:
             source = CONNECTION.at("source", family)
             yield rule(f"{source} @{name}_own{family} goto pass_c")
-            yield rule(f"{source} @local{family} {source} != @{name}_{family} counter name {REFUSED} goto refuse_c")
+            yield rule(f"{source} @local{family} {source} != @{name}_{family} {refused}")
             if self.host_known and not any(each in LOOPBACKS for each in port.senders):
-                yield rule(f"{source} @host{family} counter name {REFUSED} goto refuse_c")
+                yield rule(f"{source} @host{family} {refused}")
         chains = self.compiled.get((port.program or ProgramId(""), Direction.INGRESS, "c"))
         if port.held:
-            yield rule("counter name held goto refuse_c")
+            yield rule(f"counter name held {self._told(Direction.INGRESS, 'held')}")
             return
         if chains and port.protocol in PORTED:
             yield rule(f"jump {chains.slice_for(port.protocol, port.to_port)}")
         yield rule("goto pass_c")
+
+    def _told(self, way: Direction, by: str) -> str:
+        """Refuse a connection that no rule decided about, and tell of it."""
+        return onward(CONNECTION, prefix(way, Said.DENIED, by, own=True), self.telling, refused=True)
 
     def _note(self, port: PublishedPort) -> Iterator[str]:
         """Let the proxy open its second leg for a little while."""

@@ -13,10 +13,12 @@ import msgspec
 
 from stockade.core.compile.decide import enforces
 from stockade.core.compile.nft.marks import MARKS
+from stockade.core.compile.nft.recording import Said, onward, prefix
 from stockade.core.compile.nft.rule import counter, rule
 from stockade.core.compile.nft.ruleset import Chain
 from stockade.core.compile.nft.view import FAMILIES, NAMES, View
 from stockade.core.compile.text import digest
+from stockade.core.model.ids import RuleId
 from stockade.core.model.intent import Line, PrefixSet, Program, Tier
 from stockade.core.model.net import LAST_PORT, Ports, Protocol
 from stockade.core.model.packet import Direction
@@ -24,6 +26,8 @@ from stockade.core.model.policy import Mode
 
 REFUSED = "default_deny"
 WOULD_REFUSE = "default_would_deny"
+BY_MODE = "default"
+"""What a decision is said to come from that no rule made."""
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -83,14 +87,17 @@ class ProgramChains:
             if not line.peers.name and not line.keep:
                 return  # it speaks of everybody: nothing after it is ever reached
         if self.program.mode is Mode.VISIBILITY:
-            yield rule(f"counter name {WOULD_REFUSE} return")
+            yield rule(f"counter name {WOULD_REFUSE} {self._onward(Said.WOULD_DENY)}")
+            return
+        if self.program.mode is Mode.SELECTIVE:
+            yield rule(self._onward(Said.ALLOWED))
             return
         if self.program.mode is not Mode.FULL:
             yield rule("return")
             return
         if not living_checked:
             yield from self._living()
-        yield rule(f"counter name {REFUSED} goto refuse_{self.view.letter}")
+        yield rule(f"counter name {REFUSED} {self._onward(Said.DENIED)}")
 
     def _living(self) -> Iterator[str]:
         """A kept connection, or one older than tracking, lives on against plain deny and the default."""
@@ -108,8 +115,13 @@ class ProgramChains:
             counted = f"counter name {counter(line.rule, would=not binding and not allow)}"
             if allow and line.keep and binding and self.view.letter == "c":
                 counted = f"meta mark set meta mark | {MARKS.keeping:#010x} {counted}"
-            onward = "return" if allow or not binding else f"goto refuse_{self.view.letter}"
-            yield rule(f"{matches}{counted} {onward}", line.rule)
+            said = Said.ALLOWED if allow else Said.DENIED if binding else Said.WOULD_DENY
+            yield rule(f"{matches}{counted} {self._onward(said, line.rule)}", line.rule)
+
+    def _onward(self, said: Said, of: RuleId | None = None) -> str:
+        """Tell of a decision and go on from it; ``of`` None: no rule made it, but the mode."""
+        words = prefix(self.way, said, of) if of else prefix(self.way, said, BY_MODE, own=True)
+        return onward(self.view, words, self.chains, refused=said is Said.DENIED)
 
     def _peers(self, line: Line) -> Iterator[str]:
         """Yield a match for each family in which the peers of a line can be met."""

@@ -4,7 +4,6 @@ Decoded with ``struct``, at the usual layouts' fixed offsets. Entries in a zone 
 over, but ``forget`` deletes them too. Blocking, each call within ``PATIENCE`` seconds of silence; never resends.
 """
 
-import ctypes
 import errno
 import ipaddress
 import os
@@ -13,17 +12,28 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path
 
+from stockade.adapters.netfilter.messages import (
+    ACK,
+    ATTRIBUTE,
+    DONE,
+    DUMP,
+    ERROR,
+    MESSAGE,
+    NESTED,
+    REQUEST,
+    attribute,
+    attributes,
+    entries,
+    number,
+    open_socket,
+    request,
+)
 from stockade.core.model.ids import Address
 from stockade.seams.kernel import Connection, Fill
 
-NETLINK_NETFILTER = 12
 SUBSYSTEM = 1
 NEW, GET, DELETE, STATS_CPU, STATS = 0, 1, 2, 4, 5
-REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
-ERROR, DONE = 2, 3
-NESTED = 0x8000
 TUPLE_ORIG, TUPLE_REPLY, MARK, ID, ZONE, MARK_MASK, FILTER = 1, 2, 8, 12, 18, 21, 25
 TUPLE_IP, TUPLE_PROTO = 1, 2
 V4_SRC, V4_DST, V6_SRC, V6_DST = 1, 2, 3, 4
@@ -39,7 +49,6 @@ WALK = 1500
 many entries here."""
 PATIENCE = 5.0
 CHUNK = 1 << 18
-CLONE_NEWNET = 0x40000000
 
 
 class Conntrack:
@@ -122,7 +131,7 @@ class Conntrack:
         """Yield what the kernel sends of a walk, as it sends it, over a socket of its own."""
         with open_socket(self._netns) as link:
             link.settimeout(PATIENCE)
-            link.sendto(request(GET, REQUEST | DUMP, 1, family, body), (0, 0))
+            link.sendto(request(SUBSYSTEM, GET, REQUEST | DUMP, 1, family, body), (0, 0))
             while True:
                 data = link.recv(CHUNK)
                 yield data
@@ -132,7 +141,7 @@ class Conntrack:
     def _replies(self, kind: int, how: int) -> list[bytes]:
         with open_socket(self._netns) as link:
             link.settimeout(PATIENCE)
-            link.sendto(request(kind, REQUEST | how, 1, 0, b""), (0, 0))
+            link.sendto(request(SUBSYSTEM, kind, REQUEST | how, 1, 0, b""), (0, 0))
             found = list(entries(data := link.recv(CHUNK)))
             while how and not ended(data):
                 found += entries(data := link.recv(CHUNK))
@@ -143,7 +152,7 @@ class Conntrack:
         with self._lock:
             self._sequence += 1
             self._link.settimeout(PATIENCE)
-            self._link.sendto(request(kind, REQUEST | ACK, self._sequence, family, body), (0, 0))
+            self._link.sendto(request(SUBSYSTEM, kind, REQUEST | ACK, self._sequence, family, body), (0, 0))
             while True:
                 data = self._link.recv(CHUNK)
                 _, what, _, sequence, _, answer = struct.unpack_from("=IHHIIi", data)
@@ -156,9 +165,7 @@ class Conntrack:
 
 # Entries, as the kernel sends them
 
-_MESSAGE = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
-_TUPLES: dict[tuple[int, int], struct.Struct] = {
+TUPLES: dict[tuple[int, int], struct.Struct] = {
     # By family and length of one tuple: address, address, protocol, then two ports, or id, type and code, or nothing.
     (socket.AF_INET, 52): struct.Struct(">" + "12x4s4x4s8xB7xH6xH2x" * 2),
     (socket.AF_INET6, 76): struct.Struct(">" + "12x16s4x16s8xB7xH6xH2x" * 2),
@@ -181,7 +188,7 @@ def decode(data: bytes) -> Iterator[Connection]:
     for content in entries(data):
         family = content[16]
         (length,) = _LENGTH.unpack_from(content, 20)
-        layout = _TUPLES.get((family, length))
+        layout = TUPLES.get((family, length))
         mark, number, zone = _told(content, 20 + 2 * length)
         if layout is None or zone:
             continue
@@ -220,7 +227,7 @@ def _told(content: bytes, at: int) -> tuple[int, int, int]:
     mark = identity = zone = 0
     end = len(content)
     while at + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(content, at)
+        length, kind = ATTRIBUTE.unpack_from(content, at)
         kind &= 0x3FFF
         if kind == MARK:
             mark = int.from_bytes(content[at + 4 : at + 8], "big")
@@ -241,26 +248,12 @@ def ends(content: bytes) -> tuple[bytes, ...]:
     return (*layout.unpack_from(content, 20), *layout.unpack_from(content, 20 + length))
 
 
-def entries(data: bytes) -> Iterator[bytes]:
-    """Yield the whole messages of one datagram, less what ends a walk. ``OSError`` where the kernel refused it."""
-    at, end = 0, len(data)
-    while at + 16 <= end:
-        length, kind, _, _, _ = _MESSAGE.unpack_from(data, at)
-        if kind == ERROR:
-            (answer,) = struct.unpack_from("=i", data, at + 16)
-            if answer:
-                raise OSError(-answer, os.strerror(-answer))
-        elif kind != DONE:
-            yield data[at : at + length]
-        at += max(16, length + 3 & ~3)
-
-
 def ended(data: bytes) -> bool:
     """Tell whether this datagram ends a walk: DONE comes alone, or last."""
     at, end = 0, len(data)
     kind = 0
     while at + 16 <= end:
-        length, kind, _, _, _ = _MESSAGE.unpack_from(data, at)
+        length, kind, _, _, _ = MESSAGE.unpack_from(data, at)
         at += max(16, length + 3 & ~3)
     return kind in (DONE, ERROR)
 
@@ -313,59 +306,3 @@ def filters(packed: bytes) -> Iterator[tuple[int, bytes]]:
 def family_of(connection: Connection) -> int:
     """Return the address family of a connection."""
     return socket.AF_INET6 if ":" in connection.source else socket.AF_INET
-
-
-def request(kind: int, flags: int, sequence: int, family: int, body: bytes) -> bytes:
-    """Return one ctnetlink message."""
-    head = _MESSAGE.pack(20 + len(body), SUBSYSTEM << 8 | kind, flags, sequence, 0)
-    return head + struct.pack(">BBH", family, 0, 0) + body
-
-
-def attribute(kind: int, content: bytes) -> bytes:
-    """Return one netlink attribute, padded."""
-    return _ATTRIBUTE.pack(4 + len(content), kind) + content + bytes(-len(content) % 4)
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    """Return attributes by kind."""
-    found = {}
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        found[kind & 0x3FFF] = data[at + 4 : at + length]
-        at += max(4, length + 3 & ~3)
-    return found
-
-
-def number(content: bytes | None) -> int:
-    """Return a number as netfilter sends it; 0 where there is none."""
-    return int.from_bytes(content or b"", "big")
-
-
-def open_socket(netns: str | None = None) -> socket.socket:
-    """Return a netfilter netlink socket of a network namespace (its file), or of the calling thread's own."""
-    if netns is None:
-        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-    found: list[socket.socket | OSError] = []
-
-    def within() -> None:
-        try:
-            _enter(netns)
-            found.append(open_socket())
-        except OSError as problem:
-            found.append(problem)
-
-    # A thread of its own, since its namespace does not come back.
-    thread = threading.Thread(target=within)
-    thread.start()
-    thread.join()
-    if isinstance(opened := found[0], OSError):
-        raise opened
-    return opened
-
-
-def _enter(netns: str) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    with Path(netns).open("rb") as file:
-        if libc.setns(file.fileno(), CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), netns)

@@ -1,0 +1,133 @@
+"""Flows: stored in the embedded ClickHouse, and asked for (``python -m bench.flows``)."""
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from bench.figures import Figure, at_least, at_most, program
+from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
+from stockade.core.model.flow import FlowEnd, FlowKey, StoredFlow, Tally, Verdict
+from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
+from stockade.core.model.packet import Direction
+from stockade.seams.flow_store import FlowFilter, FlowQuery, Retention, StoredBatch, dimension
+
+# -- the store --------------------------------------------------------------------------------------------------------
+
+STORED, STORED_QUICK = 2_000_000, 200_000
+EDGES, EDGES_QUICK = 5_000_000, 200_000
+AT_ONCE = 250_000
+WORKLOADS, APPS, RULES = 20_000, 200, 500
+A_SECOND, A_QUERY = 500_000, 1.0
+HOUR = 1_700_002_800
+RETENTION = Retention(raw=10_000, minute=10_000, hour=10_000)
+
+
+def main() -> None:
+    """Print every figure as it is measured."""
+    program(__doc__, figures)
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """Yield the store's figures."""
+    yield from _stored(STORED_QUICK if quick else STORED, labelled=True)
+    yield from _stored(STORED_QUICK if quick else STORED, labelled=False)
+    yield from _asked(EDGES_QUICK if quick else EDGES)
+
+
+def _stored(count: int, *, labelled: bool) -> Iterator[Figure]:
+    """Put flows of one host, batch by batch: what is timed is all of ``put``, from values to parts on the disk."""
+    with tempfile.TemporaryDirectory(prefix="stockade-bench-") as folder:
+        store = open_flow_store(Path(folder), retention=RETENTION)
+        batches = list(_batches(count, labelled=labelled))
+        began = time.perf_counter()
+        for batch in batches:
+            store.put([batch])
+        took = time.perf_counter() - began
+        name = f"flows stored, {'six labels at each end' if labelled else 'no labels'}"
+        yield at_least(
+            name, count / took, "flows/s", A_SECOND, f"{count:,} in batches of {AT_ONCE:,}, roll-ups included"
+        )
+        store.close()
+
+
+def _asked(count: int) -> Iterator[Figure]:
+    """Ask for one hour whose every flow is an edge of its own: nothing was summed up before."""
+    with tempfile.TemporaryDirectory(prefix="stockade-bench-") as folder:
+        store = open_flow_store(Path(folder), retention=RETENTION)
+        for batch in _batches(count, labelled=True):
+            store.put([batch])
+        beside = f"{count:,} edges in one hour"
+        for text, by in (("app to app", ("source.app", "destination.app")), ("by rule", ("rule",))):
+            for span, since, until in (
+                ("the hour", HOUR, HOUR + 3600),
+                ("from second to second", HOUR + 7, HOUR + 3599),
+            ):
+                query = FlowQuery(where=FlowFilter(since=since, until=until), by=tuple(map(dimension, by)))
+                took = min(_took(partial(store.groups, query)) for _ in range(3))
+                yield at_most(f"flows asked, {text}, {span}", took, "s", A_QUERY, beside)
+        took = min(_took(partial(store.flows, FlowFilter(), 100)) for _ in range(3))
+        yield at_most("flows asked, the newest hundred", took, "s", A_QUERY, beside)
+        yield from _sizes(store, count)
+        store.close()
+
+
+def _sizes(store: ClickHouseFlowStore, count: int) -> Iterator[Figure]:
+    stats = store.stats()
+    for kept in stats.kept:
+        yield Figure(f"flows on the disk, {kept.resolution.value}", kept.bytes / kept.rows, "bytes a row")
+    yield Figure("flows on the disk, all", stats.bytes / count, "bytes a flow", compared_with="each an edge of its own")
+
+
+def _took(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def _batches(count: int, *, labelled: bool) -> Iterator[StoredBatch]:
+    """Yield flows within one hour, between workloads of a fixed seed; hardly two of one key."""
+    dice = random.Random(7)
+    ends = [_end(place, labelled=labelled) for place in range(WORKLOADS)]
+    rules = [RuleId(f"policy-{place % 20}/rule-{place}") for place in range(RULES)]
+    host = HostId("host-a")
+    for number in range(0, count, AT_ONCE):
+        size = min(AT_ONCE, count - number)
+        flows = tuple(_flow(host, dice, ends, rules, HOUR + 3600 * (number + place) / count) for place in range(size))
+        yield StoredBatch(host, "bench", number, HOUR + 3600, flows)
+
+
+def _end(place: int, *, labelled: bool) -> FlowEnd:
+    address = Address(f"10.{place >> 16 & 255}.{place >> 8 & 255}.{place & 255}")
+    labels = (
+        ("app", f"app-{place % APPS}"),
+        ("env", ("prod", "test", "dev")[place % 3]),
+        ("loc", f"site-{place % 7}"),
+        ("name", f"workload-{place}"),
+        ("role", f"role-{place % 11}"),
+        ("team", f"team-{place % 40}"),
+    )
+    return FlowEnd(address, WorkloadId(f"docker:host-a:{place:064x}"), labels if labelled else ())
+
+
+def _flow(host: HostId, dice: random.Random, ends: list[FlowEnd], rules: list[RuleId], first: float) -> StoredFlow:
+    source, destination = ends[int(dice.random() * WORKLOADS)], ends[int(dice.random() * WORKLOADS)]
+    key = FlowKey(
+        source=source.address,
+        destination=destination.address,
+        protocol=6,
+        port=(443, 80, 5432, 8080)[int(dice.random() * 4)],
+        end=Direction.INGRESS,
+        verdict=Verdict.DENIED if dice.random() < 0.1 else Verdict.ALLOWED,
+        rule=rules[int(dice.random() * RULES)],
+        destination_workload=destination.workload,
+    )
+    counted = 1 + int(dice.random() * 9)
+    tally = Tally(first, first + dice.random() * 10, counted, counted * 3, counted * 700, counted * 4_000, counted, 1.5)
+    return StoredFlow(host, source, destination, key, tally)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""A ClickHouse to speak to: in this process (chDB, in a folder), or a server by URL over HTTP. One client for both.
+
+A process holds one embedded ClickHouse at a time, a folder is held by one process at a time, and a process that has one
+open must not go on in a fork of itself.
+"""
+
+import fcntl
+import os
+import re
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit, urlunsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+
+from stockade.seams.flow_store import FlowStoreFailed
+
+UNOPENED = "Nothing was changed."
+DATABASE = "stockade"
+LOCK = "lock"
+NAMES = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+ONE_PART: dict[str, int | str] = {
+    "min_insert_block_size_rows": 1_000_000_000,
+    "min_insert_block_size_bytes": 1_000_000_000_000,
+    "max_insert_block_size": 1_000_000_000,
+    "max_insert_threads": 1,
+    "max_partitions_per_insert_block": 0,
+    "async_insert": 0,
+    "parallel_view_processing": 1,
+    "optimize_on_insert": 1,
+}
+"""What is inserted at once becomes one part in each partition, there whole or not at all (``putting``)."""
+
+
+class Place:
+    """A connection, the database in it, what to call it, and the lock on its folder."""
+
+    def __init__(self, client: Client, database: str, name: str, lock: BinaryIO | None = None) -> None:
+        self.client = client
+        self.database = database
+        self.name = name
+        self._lock = lock
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.client.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def connect(where: str | Path) -> Place:
+    """Connect to a folder's ClickHouse, made where there is none, or to a server's (``http://``, ``https://``)."""
+    text = str(where)
+    return _server(text) if text.startswith(("http://", "https://")) else _embedded(Path(where))
+
+
+def _embedded(folder: Path) -> Place:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chmod(folder, 0o700)  # noqa: PTH101 - beside mkdir
+    lock = _locked(folder)
+    try:
+        client = clickhouse_connect.get_client(interface="chdb", path=str(folder))
+    except BaseException:
+        lock.close()
+        raise
+    return Place(client, DATABASE, "embedded", lock)
+
+
+def _locked(folder: Path) -> BinaryIO:
+    """Hold the folder before ClickHouse looks into it: what it says of another holder goes to standard error alone."""
+    lock = (folder / LOCK).open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as problem:
+        lock.close()
+        raise FlowStoreFailed(
+            f"another process has the flow store {folder} open",
+            kept=UNOPENED,
+            remedy=f"End that process (`fuser {folder / LOCK}` names it), or name another folder.",
+        ) from problem
+    return lock
+
+
+def _server(url: str) -> Place:
+    parts = urlsplit(url)
+    database = parts.path.strip("/") or DATABASE
+    if NAMES.fullmatch(database) is None:
+        raise FlowStoreFailed(
+            f"{database!r} cannot be a database's name",
+            kept=UNOPENED,
+            remedy="Use letters, digits and underscores in the path of the server's URL.",
+        )
+    bare = urlunsplit(parts._replace(path="/default"))
+    client = clickhouse_connect.get_client(dsn=bare, autogenerate_session_id=False)
+    return Place(client, database, f"{parts.hostname}:{parts.port or ''}".rstrip(":"))

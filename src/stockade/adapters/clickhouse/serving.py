@@ -1,0 +1,88 @@
+"""The process that holds a flow store for another: ``python -m stockade.adapters.clickhouse.serving OPENING``.
+
+Its standard input is a socket to whom it serves, and it ends when that closes. So neither the memory that the database
+takes nor whatever befalls it is enforcement's.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from stockade.adapters.clickhouse.faults import LOCKED_MESSAGE
+from stockade.adapters.clickhouse.speech import CALLS, Answer, Opening, Request, receive, send
+from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
+from stockade.errors import StockadeError
+from stockade.seams.flow_store import FlowStoreFailed
+
+LATER = 5
+"""The process's niceness: it is in nobody's way."""
+LOCKED_FOR, LOOK = 15.0, 0.1
+"""Seconds for which one that served before may still be ending."""
+log: Any = structlog.get_logger("flow-store")
+NOTHING = msgspec.Raw(b"\xc0")
+
+
+def main() -> None:
+    """Open, say whether that went well, serve."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # it ends when nobody is served any more
+    os.setpriority(os.PRIO_PROCESS, 0, LATER)
+    opening = msgspec.json.decode(sys.argv[1], type=Opening)
+    with socket.socket(fileno=sys.stdin.fileno()) as line:
+        try:
+            store = _open(opening)
+        except StockadeError as problem:
+            send(line, _failure(problem))
+            return
+        send(line, msgspec.msgpack.encode(Answer(NOTHING)))
+        try:
+            while data := receive(line):
+                send(line, _answer(store, data))
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        finally:
+            store.close()
+
+
+def _open(opening: Opening) -> ClickHouseFlowStore:
+    until = time.monotonic() + LOCKED_FOR
+    while True:
+        try:
+            return open_flow_store(
+                opening.where,
+                retention=opening.retention,
+                journal=None if opening.journal is None else Path(opening.journal),
+            )
+        except FlowStoreFailed as problem:
+            if not problem.message.startswith(LOCKED_MESSAGE) or time.monotonic() > until:
+                raise
+        time.sleep(LOOK)
+
+
+def _answer(store: ClickHouseFlowStore, data: bytes) -> bytes:
+    try:
+        request = msgspec.msgpack.decode(data, type=Request)
+        arguments = msgspec.msgpack.decode(request.arguments, type=CALLS[request.call][0])
+        found = getattr(store, request.call)(*arguments)
+        return msgspec.msgpack.encode(Answer(msgspec.Raw(msgspec.msgpack.encode(found))))
+    except StockadeError as problem:
+        return _failure(problem)
+    except Exception as problem:
+        log.exception("unforeseen")
+        kept = "What was stored is stored."
+        return _failure(FlowStoreFailed(f"the flow store failed unforeseen: {problem!r}", kept=kept))
+
+
+def _failure(problem: StockadeError) -> bytes:
+    return msgspec.msgpack.encode(Answer(NOTHING, (problem.message, problem.kept, problem.remedy)))
+
+
+if __name__ == "__main__":
+    main()

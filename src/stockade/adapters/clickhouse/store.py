@@ -1,0 +1,299 @@
+"""``seams.flow_store.FlowStore`` in ClickHouse: in this process, or a server."""
+
+import base64
+import ipaddress
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stockade.adapters.clickhouse.asking import Bound, groups_sql, rows_sql
+from stockade.adapters.clickhouse.client import UNOPENED, Place, connect
+from stockade.adapters.clickhouse.columns import End, Kind
+from stockade.adapters.clickhouse.faults import told
+from stockade.adapters.clickhouse.journal import Journal
+from stockade.adapters.clickhouse.putting import Putter
+from stockade.adapters.clickhouse.ranges import ENDLESS, Ranges, Segment, ranges
+from stockade.adapters.clickhouse.schema import COUNTS, KIND, keep, migrate, secret
+from stockade.adapters.clickhouse.trimming import floors, held, note_broken, trimmed
+from stockade.core.model.flow import FlowEnd, FlowKey, FlowLoss, StoredFlow, Tally
+from stockade.core.model.ids import HostId, RuleId
+from stockade.seams.flow_store import (
+    FlowFilter,
+    FlowGroup,
+    FlowGroups,
+    FlowPage,
+    FlowQuery,
+    FlowStats,
+    FlowStoreFailed,
+    HostLoss,
+    Of,
+    Put,
+    Resolution,
+    Retention,
+    StoredBatch,
+)
+
+UNREAD = "Nothing was changed."
+JOURNAL = "journal"
+MICRO = 1_000_000
+HALF_A_MICRO = 0.5e-6
+
+
+def open_flow_store(
+    where: str | Path, *, retention: Retention | None = None, journal: Path | None = None
+) -> "ClickHouseFlowStore":
+    """Open a folder's or a server's flows, finish what was cut short, bring the schema to the newest.
+
+    ``journal`` is the folder for puts in progress: beside the flows where they are embedded, to be given for a server.
+    ``FlowStoreFailed`` where it is damaged, held by another process, or newer than we are.
+    """
+    with told(UNOPENED):
+        place = connect(where)
+        try:
+            migrate(place)
+            kept = Retention() if retention is None else retention
+            keep(place.client, kept)
+            note_broken(place.client)
+            begun = Journal(Path(where) / JOURNAL if journal is None else journal)
+            store = ClickHouseFlowStore(place, begun, kept)
+            store.settle()
+        except BaseException:
+            place.close()
+            raise
+        return store
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True):
+    """A row of ``rows_sql``."""
+
+    began: int
+    ceased: int
+    stream: str
+    number: int
+    seq: int
+    kind: int
+    source: int
+    destination: int
+    connections: int
+    packets: int
+    bytes_out: int
+    bytes_in: int
+    ended: int
+    lived: int
+
+
+class _After(msgspec.Struct, frozen=True, array_like=True):
+    """Where a page ended, as ``asking.PLACE`` has it."""
+
+    began: int
+    stream: str
+    number: int
+    seq: int
+    kind: int
+
+
+class ClickHouseFlowStore:
+    """A ``FlowStore``."""
+
+    def __init__(self, place: Place, journal: Journal, retention: Retention) -> None:
+        self._place = place
+        self._client = place.client
+        self._retention = retention
+        self._putter = Putter(place.client, journal, secret(place.client))
+        self._trimming = threading.Lock()
+
+    def put(self, batches: Sequence[StoredBatch]) -> Put:
+        """Store batches that are not there yet."""
+        return self._putter.put(batches)
+
+    def settle(self) -> int:
+        """Finish puts that were cut short; return how many."""
+        return self._putter.settle()
+
+    def groups(self, query: FlowQuery) -> FlowGroups:
+        """Return flows summed up."""
+        _check(query.where)
+        with told(UNREAD):
+            minutes = any(each.of is Of.MINUTE for each in query.by)
+            read = self._ranges(query.where, hours=not minutes)
+            if not read.segments:
+                return FlowGroups((), 0, query.where.since, query.where.until)
+            bound = Bound()
+            sql = groups_sql(query, read.segments, bound)
+            found = self._client.query(sql, parameters=bound.values).result_rows
+            return FlowGroups(
+                groups=tuple(_group(row, query) for row in found),
+                total=int(found[0][-1]) if found else 0,
+                since=_answered(query.where.since, read.since),
+                until=_answered(query.where.until, read.until),
+                partial_before=_seconds(read.partial_before),
+            )
+
+    def flows(self, where: FlowFilter, limit: int, after: str | None = None) -> FlowPage:
+        """Return single flows, newest first."""
+        _check(where)
+        with told(UNREAD):
+            since, until = _asked(where)
+            begins = floors(self._client).raw
+            bound = Bound()
+            sql = rows_sql(where, Segment(Resolution.RAW, since, until), limit + 1, _place(after), bound)
+            rows = [msgspec.convert(row, _Row) for row in self._client.query(sql, parameters=bound.values).result_rows]
+            shown = rows[:limit]
+            return FlowPage(
+                flows=self._whole(shown),
+                after=_cursor(shown[-1]) if shown and len(rows) > limit else None,
+                partial_before=_seconds(begins) if since < begins else None,
+            )
+
+    def losses(self, since: float, until: float) -> tuple[HostLoss, ...]:
+        """Return what was lost, oldest first."""
+        with told(UNREAD):
+            rows = self._client.query(
+                "SELECT toUnixTimestamp64Micro(at), host, place, what, count FROM losses FINAL "
+                "WHERE toUnixTimestamp64Micro(at) >= {since:Int64} AND toUnixTimestamp64Micro(at) < {until:Int64} "
+                "ORDER BY at, host, stream, number, seq",
+                parameters={"since": _micro(since), "until": _micro(until)},
+            ).result_rows
+            return tuple(
+                HostLoss(at / MICRO, HostId(host), FlowLoss(place, what, count))
+                for at, host, place, what, count in rows
+            )
+
+    def trim(self, now: float) -> tuple[HostLoss, ...]:
+        """Forget what is too old, and the oldest of what is too much."""
+        with self._trimming, told("What was not forgotten yet is kept, and what was is counted."):
+            return trimmed(self._client, self._retention, now)
+
+    def stats(self) -> FlowStats:
+        """Return what is held."""
+        with told(UNREAD):
+            kept, size = held(self._client)
+            return FlowStats(kept, size, self._retention, self._place.name, str(self._client.server_version))
+
+    def close(self) -> None:
+        """Let go of it."""
+        with told("What was stored is stored."):
+            self._place.close()
+
+    def _ranges(self, where: FlowFilter, *, hours: bool) -> Ranges:
+        since, until = _asked(where)
+        return ranges(since, until, floors(self._client), hours=hours)
+
+    def _whole(self, rows: Sequence[_Row]) -> tuple[StoredFlow, ...]:
+        ends = self._ends({each.source for each in rows} | {each.destination for each in rows})
+        kinds = self._kinds({each.kind for each in rows})
+        return tuple(_flow(each, ends, kinds) for each in rows)
+
+    def _ends(self, ids: set[int]) -> dict[int, End]:
+        columns = "address, workload, labels, network, told_address, told_workload"
+        return {row[0]: _end(row[1:]) for row in self._named("ends", columns, ids)}
+
+    def _kinds(self, ids: set[int]) -> dict[int, Kind]:
+        return {row[0]: msgspec.convert(row[1:], Kind) for row in self._named("kinds", ", ".join(KIND), ids)}
+
+    def _named(self, table: str, columns: str, ids: set[int]) -> Sequence[Sequence[Any]]:
+        found = self._client.query(
+            f"SELECT id, {columns} FROM {table} WHERE id IN {{ids:Array(UInt64)}}", parameters={"ids": sorted(ids)}
+        ).result_rows
+        if len({row[0] for row in found}) < len(ids):
+            raise FlowStoreFailed(
+                f"the flow store does not know any more what some of its flows were: `{table}` is not whole",
+                kept="The flows' numbers are kept, and sums that do not ask for it are right.",
+                remedy="Put the store back from a backup, or move it away: a new one is made.",
+            )
+        return found
+
+
+def _check(where: FlowFilter) -> None:
+    for prefix in (*where.source.prefixes, *where.destination.prefixes):
+        try:
+            ipaddress.ip_network(prefix, strict=False)
+        except ValueError as problem:
+            raise FlowStoreFailed(
+                f"{prefix!r} is neither an address nor a prefix", kept=UNREAD, remedy="Write it as 10.0.0.0/8."
+            ) from problem
+
+
+def _asked(where: FlowFilter) -> tuple[int, int]:
+    since = 0 if where.since is None else max(0, _micro(where.since))
+    return since, ENDLESS if where.until is None else max(0, min(ENDLESS, _micro(where.until)))
+
+
+def _micro(moment: float) -> int:
+    return round(max(-1.0, min(moment, ENDLESS / MICRO)) * MICRO)
+
+
+def _answered(asked: float | None, answered: int) -> float | None:
+    if asked is None or _micro(asked) == answered:
+        return asked
+    return answered / MICRO
+
+
+def _seconds(moment: int | None) -> float | None:
+    return None if moment is None else moment / MICRO
+
+
+def _group(row: Sequence[Any], query: FlowQuery) -> FlowGroup:
+    size = len(query.by)
+    values = tuple(int(value) if isinstance(value, int) else value for value in row[:size])
+    counts = dict(zip((*COUNTS, "first", "last"), row[size : size + len(COUNTS) + 2], strict=True))
+    return FlowGroup(values, _tally(counts))
+
+
+def _tally(counts: dict[str, int]) -> Tally:
+    return Tally(
+        first=counts["first"] / MICRO,
+        last=counts["last"] / MICRO,
+        connections=counts["connections"],
+        packets=counts["packets"],
+        bytes_out=counts["bytes_out"],
+        bytes_in=counts["bytes_in"],
+        ended=counts["ended"],
+        seconds=counts["lived"] / MICRO,
+    )
+
+
+def _end(row: Sequence[Any]) -> End:
+    address, workload, labels, network, told_address, told_workload = row
+    return End(FlowEnd(address, workload, tuple(sorted(labels.items())), network), told_address, told_workload)
+
+
+def _flow(row: _Row, ends: dict[int, End], kinds: dict[int, Kind]) -> StoredFlow:
+    source, destination, kind = ends[row.source], ends[row.destination], kinds[row.kind]
+    key = FlowKey(
+        source=source.told_address,
+        destination=destination.told_address,
+        protocol=kind.protocol,
+        port=kind.port,
+        end=kind.end,
+        verdict=kind.verdict,
+        rule=RuleId(kind.rule),
+        source_workload=source.told_workload,
+        destination_workload=destination.told_workload,
+        via=kind.via,
+        service=kind.service,
+        process=kind.process,
+    )
+    counts = {name: getattr(row, name) for name in COUNTS}
+    tally = _tally({**counts, "first": row.began, "last": row.ceased})
+    return StoredFlow(kind.host, source.end, destination.end, key, tally)
+
+
+def _cursor(row: _Row) -> str:
+    text = msgspec.msgpack.encode(_After(row.began, row.stream, row.number, row.seq, row.kind))
+    return base64.urlsafe_b64encode(text).decode()
+
+
+def _place(after: str | None) -> tuple[Any, ...]:
+    if after is None:
+        return ()
+    try:
+        place = msgspec.msgpack.decode(base64.urlsafe_b64decode(after), type=_After)
+    except (ValueError, msgspec.MsgspecError) as problem:
+        raise FlowStoreFailed(
+            f"{after[:80]!r} is no place in the flows to go on from", kept=UNREAD, remedy="Start with the first page."
+        ) from problem
+    return msgspec.structs.astuple(place)

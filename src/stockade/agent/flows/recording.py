@@ -1,0 +1,201 @@
+"""Aggregation: what the kernel tells, packet by packet, becomes flows. Pure, and quick: every logged packet comes by.
+
+A connection whose first packet is repeated is one connection: it is known by its nonce (source port, and for TCP the
+sequence number) for as long as its sender may repeat itself.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from functools import lru_cache
+
+from stockade.agent.flows.names import Names
+from stockade.core.compile.nft.marks import MARKS
+from stockade.core.compile.nft.recording import Prefix, Said, read
+from stockade.core.model.flow import Flow, FlowKey, Tally, Verdict, Via
+from stockade.core.model.ids import Address, RuleId
+from stockade.core.model.packet import Direction
+from stockade.seams.flows import Decision, Ended
+
+MOST = 4000
+"""Keys of one batch: more are a batch of their own, so that no step takes long."""
+REPEATED_FOR = {6: 130.0}
+"""Seconds for which the same nonce is the same connection, by protocol. A SYN is repeated after a minute at most."""
+REPEATED_OTHERWISE = 30.0
+"""As long as connection tracking waits for an answer to a datagram."""
+REMEMBERED = 1 << 17
+"""Nonces remembered; beyond it the older half is forgotten, and a repetition may count twice."""
+VERDICTS = {Said.ALLOWED: Verdict.ALLOWED, Said.DENIED: Verdict.DENIED, Said.WOULD_DENY: Verdict.WOULD_DENY}
+
+_Raw = tuple[bytes, int, bytes, bytes, int]
+_Carried = tuple[int, bytes, bytes, int, bytes, int]
+
+
+class Recording:
+    """Flows since the last ``take``. For one thread."""
+
+    def __init__(self) -> None:
+        self._judged: dict[_Raw, list[float]] = {}
+        """first, last, connections, packets, bytes"""
+        self._carried: dict[_Carried, list[float]] = {}
+        """first, last, packets, bytes out, bytes in, ended, seconds"""
+        self._seen: dict[tuple[_Raw, bytes], float] = {}
+
+    def __len__(self) -> int:
+        """How many keys a batch would have."""
+        return len(self._judged) + len(self._carried)
+
+    def decided(self, decisions: Iterable[Decision], now: float) -> None:
+        """Add packets that were decided about just before ``now`` (seconds since the epoch)."""
+        judged, seen = self._judged, self._seen
+        for prefix, protocol, source, destination, port, nonce, length in decisions:
+            key = (prefix, protocol, source, destination, port)
+            row = judged.get(key)
+            if row is None:
+                row = judged[key] = [now, now, 0, 0, 0]
+            row[1] = now
+            row[3] += 1
+            row[4] += length
+            mark = (key, nonce)
+            before = seen.get(mark)
+            if before is None or now - before > REPEATED_FOR.get(protocol, REPEATED_OTHERWISE):
+                row[2] += 1
+            seen[mark] = now
+        if len(seen) > REMEMBERED:
+            self._forget(now)
+
+    def ended(self, connections: Iterable[Ended], now: float) -> None:
+        """Add connections that ended just before ``now``.
+
+        Those that no hook of ours let pass are nobody's; a proxy's second leg carries what its first did.
+        """
+        for each in connections:
+            if not each.mark & MARKS.admitted or each.mark & MARKS.proxied:
+                continue
+            key = (each.protocol, each.source, each.destination, each.port, each.opened_to, each.opened_port)
+            row = self._carried.setdefault(key, [now - each.seconds, now, 0, 0, 0, 0, 0.0])
+            row[0] = min(row[0], now - each.seconds)
+            row[1] = now
+            row[2] += each.packets
+            row[3] += each.bytes_out
+            row[4] += each.bytes_in
+            row[5] += 1
+            row[6] += each.seconds
+
+    def take(self, names: Names) -> tuple[Flow, ...]:
+        """Return everything since the last time, in a fixed order, and begin anew. Nonces are remembered."""
+        judged, self._judged = self._judged, {}
+        carried, self._carried = self._carried, {}
+        found: list[Flow] = []
+        proxied: dict[FlowKey, Tally] = {}
+        """Told of under several of the host's addresses, and the same behind the proxy."""
+        for raw in sorted(judged):
+            if (key := _judged(raw, names)) is not None:
+                first, last, connections, packets, octets = judged[raw]
+                _add(key, Tally(first, last, int(connections), int(packets), int(octets)), found, proxied)
+        for told in sorted(carried):
+            if (key := _carried(told, names)) is not None:
+                first, last, packets, out, back, over, seconds = carried[told]
+                tally = Tally(first, last, 0, int(packets), int(out), int(back), int(over), seconds)
+                _add(key, tally, found, proxied)
+        return (*found, *(Flow(key, tally) for key, tally in proxied.items()))
+
+    def _forget(self, now: float) -> None:
+        """Forget nonces that cannot be repeated any more; should too many be left, the older half of them."""
+        alive = {
+            mark: at for mark, at in self._seen.items() if now - at <= REPEATED_FOR.get(mark[0][1], REPEATED_OTHERWISE)
+        }
+        if len(alive) > REMEMBERED // 2:
+            newest = sorted(alive.values())[-(REMEMBERED // 2)]
+            alive = {mark: at for mark, at in alive.items() if at > newest}
+        self._seen = alive
+
+
+def _judged(raw: _Raw, names: Names) -> FlowKey | None:
+    prefix, protocol, source, destination, port = raw
+    if (said := _said(prefix)) is None:
+        return None
+    real = names.proxied.get((protocol, address(destination), port))
+    to, at = real or (address(destination), port)
+    return FlowKey(
+        source=address(source),
+        destination=to,
+        protocol=protocol,
+        port=at,
+        end=said.way,
+        verdict=VERDICTS[said.said],
+        rule=names.rules.get(said.of, RuleId(said.of)),
+        source_workload=names.workloads.get(address(source)),
+        destination_workload=names.workloads.get(to),
+        via=Via.PROXY if real else Via.DIRECT,
+        service=service(address(destination), port) if real else "",
+    )
+
+
+@lru_cache(maxsize=1 << 12)
+def _said(prefix: bytes) -> Prefix | None:
+    try:
+        return read(prefix.decode("ascii"))
+    except ValueError:
+        return None
+
+
+def _carried(told: _Carried, names: Names) -> FlowKey | None:
+    protocol, source, destination, port, opened_to, opened_port = told
+    translated = (opened_to, opened_port) != (destination, port)
+    if is_loopback(source):
+        return None
+    real = names.proxied.get((protocol, address(destination), port))
+    to, at = real or (address(destination), port)
+    here = names.workloads.get(to)
+    return FlowKey(
+        source=address(source),
+        destination=to,
+        protocol=protocol,
+        port=at,
+        end=Direction.INGRESS if here else Direction.EGRESS,
+        verdict=Verdict.CARRIED,
+        source_workload=names.workloads.get(address(source)),
+        destination_workload=here,
+        via=Via.PROXY if real else Via.TRANSLATED if translated else Via.DIRECT,
+        service=service(address(opened_to), opened_port) if real or translated else "",
+    )
+
+
+def _add(key: FlowKey, tally: Tally, found: list[Flow], proxied: dict[FlowKey, Tally]) -> None:
+    if key.via is Via.PROXY:
+        proxied[key] = _together(proxied.get(key), tally)
+    else:
+        found.append(Flow(key, tally))
+
+
+def _together(one: Tally | None, other: Tally) -> Tally:
+    if one is None:
+        return other
+    return Tally(
+        min(one.first, other.first),
+        max(one.last, other.last),
+        one.connections + other.connections,
+        one.packets + other.packets,
+        one.bytes_out + other.bytes_out,
+        one.bytes_in + other.bytes_in,
+        one.ended + other.ended,
+        one.seconds + other.seconds,
+    )
+
+
+def service(at: Address, port: int) -> str:
+    """Return ``address:port``, an IPv6 address in brackets."""
+    return f"[{at}]:{port}" if ":" in at else f"{at}:{port}"
+
+
+@lru_cache(maxsize=1 << 14)
+def address(packed: bytes) -> Address:
+    """Return an address in canonical text."""
+    return Address(socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed))
+
+
+@lru_cache(maxsize=1 << 10)
+def is_loopback(packed: bytes) -> bool:
+    """Tell whether an address never leaves its host."""
+    return ipaddress.ip_address(packed).is_loopback

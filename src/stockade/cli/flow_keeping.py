@@ -1,0 +1,47 @@
+"""Where ``up`` keeps flows, and what records them; neither where they are off or cannot be kept."""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from stockade.cli.settings import OFF, Settings
+
+if TYPE_CHECKING:
+    from stockade.agent.flows.recorder import Recorder
+    from stockade.core.model.ids import HostId
+    from stockade.seams.flow_store import FlowStore
+    from stockade.seams.link import ControllerLink
+
+NEEDED = ("clickhouse_connect", "chdb", "pyarrow")
+
+
+def why_not(settings: Settings) -> str:
+    """Say why no flows are kept; empty where they are."""
+    if settings.flows == OFF:
+        return "the setting flows is off"
+    absent = [each for each in NEEDED if find_spec(each) is None]
+    return f"{', '.join(absent)} not installed: pip install 'stockade[flows]'" if absent else ""
+
+
+def store(settings: Settings) -> "FlowStore | None":
+    """Return where flows are kept. It starts when it is first needed."""
+    if why_not(settings):
+        return None
+    from stockade.adapters.clickhouse.apart import FlowStoreApart
+    from stockade.seams.flow_store import Retention
+
+    retention = Retention(*settings.flows_days, settings.flows_size)
+    remote = "://" in settings.flows
+    journal = settings.state / "flow-journal" if remote else None  # beside the flows where they are here
+    return FlowStoreApart(settings.flows, retention=retention, journal=journal)
+
+
+def recorder(settings: Settings, host: "HostId", link: "ControllerLink") -> "Recorder | None":
+    """Return what records this host's flows."""
+    if why_not(settings):
+        return None
+    from stockade.adapters.netfilter.flows import KernelFlows
+    from stockade.agent.flows.recorder import Recorder
+    from stockade.agent.flows.spool import Spool
+    from stockade.controller.clock import SystemClock
+
+    return Recorder(host, source=KernelFlows, link=link, spool=Spool(settings.state), clock=SystemClock())

@@ -1,0 +1,246 @@
+"""What users ask of flows → what the store is asked, and its answers → what users are shown."""
+
+import ipaddress
+from collections.abc import Iterable
+
+from stockade.controller.refused import Refused, Why
+from stockade.core import policy, select
+from stockade.core.model.flow import FlowEnd, StoredFlow, Tally, Verdict
+from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
+from stockade.core.model.labels import NAME, Label, Labels
+from stockade.core.model.net import Ports, Protocol
+from stockade.core.model.selector import Equal
+from stockade.core.model.snapshot import Snapshot
+from stockade.seams.flow_store import (
+    Dimension,
+    EndFilter,
+    FlowFilter,
+    FlowGroup,
+    FlowGroups,
+    FlowPage,
+    FlowStats,
+    FlowStoreFailed,
+    HostLoss,
+    Measure,
+    ServiceRange,
+    dimension,
+)
+from stockade.wire.flows import (
+    FlowEndView,
+    FlowGroupsReply,
+    FlowGroupView,
+    FlowLossView,
+    FlowsKept,
+    FlowsReply,
+    FlowStoreReply,
+    FlowView,
+)
+
+NETWORK = "network:"
+KNOWN, UNKNOWN = "known", "unknown"
+
+# What is asked
+
+
+def end_filter(text: str, snapshot: Snapshot) -> EndFilter:
+    """Return what a text says of an end. ``Refused`` where it says nothing.
+
+    An address or prefix; ``known`` or ``unknown``; ``network:NAME``; a workload's id or name; else a selector.
+    """
+    if not text:
+        return EndFilter()
+    if text in (KNOWN, UNKNOWN):
+        return EndFilter(known=text == KNOWN)
+    if text.startswith(NETWORK):
+        return EndFilter(networks=(text.removeprefix(NETWORK),))
+    if (prefix := _prefix(text)) is not None:
+        return EndFilter(prefixes=(prefix,))
+    if WorkloadId(text) in snapshot.workloads or ":" in text:
+        return EndFilter(workloads=(WorkloadId(text),))
+    if all(each.isalnum() or each in "-._/" for each in text) and text != "all":
+        return EndFilter(selector=Equal(NAME, text))
+    try:
+        return EndFilter(selector=select.parse(text))
+    except select.SelectorError as problem:
+        raise Refused(
+            Why.INVALID,
+            f'"{text}" names no end of a flow: {problem}',
+            remedy="Give a selector (role = web), a name, an address or prefix, network:NAME, known or unknown.",
+        ) from problem
+
+
+def _prefix(text: str) -> Prefix | None:
+    try:
+        return Prefix(str(ipaddress.ip_network(text, strict=False)))
+    except ValueError:
+        return None
+
+
+def services(text: str, snapshot: Snapshot) -> tuple[ServiceRange, ...]:
+    """Return the ports that a text means: as policy writes them, or a service's name; several with commas."""
+    found: list[Ports] = []
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        named = next((each.ports for each in snapshot.policy.services if each.name == word), None)
+        found += named if named is not None else (_ports(word),)
+    return tuple(
+        ServiceRange(None if each.protocol is Protocol.ANY else int(each.protocol), each.first, each.last)
+        for each in found
+    )
+
+
+def _ports(word: str) -> Ports:
+    try:
+        return policy.ports_of(word)
+    except policy.WordError as problem:
+        near = f'; did you mean "{problem.nearest}"?' if problem.nearest else ""
+        remedy = f"Expected: {problem.expected}."
+        raise Refused(Why.INVALID, f'"{word}": {problem.message}{near}', remedy=remedy) from None
+
+
+def verdicts(text: str) -> tuple[Verdict, ...]:
+    """Return the verdicts that a text names, separated by commas; a dash may stand for a space."""
+    by_name = {each.value: each for each in Verdict}
+    words = [part.strip().replace("-", " ") for part in text.split(",") if part.strip()]
+    if wrong := [word for word in words if word not in by_name]:
+        raise Refused(Why.INVALID, f'"{wrong[0]}" is no verdict', remedy=f"One of: {', '.join(by_name)}.")
+    return tuple(by_name[word] for word in words)
+
+
+def flow_filter(snapshot: Snapshot, *, source: str = "", destination: str = "", on: str = "", verdict: str = "",
+                rule: str = "", host: str = "", since: float | None = None, until: float | None = None,
+                ) -> FlowFilter:  # fmt: skip
+    """Return the filter that a user means. ``Refused`` where a part of it means nothing."""
+    return FlowFilter(
+        since=since,
+        until=until,
+        source=end_filter(source, snapshot),
+        destination=end_filter(destination, snapshot),
+        services=services(on, snapshot),
+        verdicts=verdicts(verdict),
+        rules=(RuleId(rule),) if rule else (),
+        hosts=(HostId(host),) if host else (),
+    )
+
+
+def dimensions(text: str) -> tuple[Dimension, ...]:
+    """Return what to group by, from names separated by commas. ``Refused`` where one is none."""
+    try:
+        return tuple(dimension(part.strip()) for part in text.split(",") if part.strip())
+    except FlowStoreFailed as problem:
+        raise Refused(Why.INVALID, problem.message, remedy=problem.remedy) from None
+
+
+def measure(text: str) -> Measure:
+    """Return what to order by; a dash may stand for a space."""
+    by_name = {each.value: each for each in Measure}
+    if (wanted := text.replace("-", " ")) not in by_name:
+        raise Refused(Why.INVALID, f'"{text}" orders nothing', remedy=f"One of: {', '.join(by_name)}.")
+    return by_name[wanted]
+
+
+def passes(flow: StoredFlow, where: FlowFilter) -> bool:
+    """Tell whether one flow is asked for, whatever its time: what the store does with what is stored."""
+    key = flow.key
+    return (
+        _at(flow.source, where.source)
+        and _at(flow.destination, where.destination)
+        and (not where.services or any(_served(key.protocol, key.port, each) for each in where.services))
+        and (not where.verdicts or key.verdict in where.verdicts)
+        and (not where.rules or key.rule in where.rules)
+        and (not where.hosts or flow.host in where.hosts)
+    )
+
+
+def _served(protocol: int, port: int, each: ServiceRange) -> bool:
+    return each.protocol in (None, protocol) and each.first <= port <= each.last
+
+
+def _at(end: FlowEnd, which: EndFilter) -> bool:
+    if which.known is not None and which.known != (end.workload is not None):
+        return False
+    if which.networks and end.network not in which.networks:
+        return False
+    if which.workloads and end.workload not in which.workloads:
+        return False
+    at = ipaddress.ip_address(end.address)
+    if which.prefixes and not any(at in ipaddress.ip_network(each) for each in which.prefixes):
+        return False
+    if which.selector is None:
+        return True
+    labels = Labels(tuple(Label(key, value) for key, value in end.labels if key != NAME))
+    return bool(labels.items) and select.matches(which.selector, labels, dict(end.labels)[NAME])
+
+
+# What is answered
+
+
+def flows_reply(page: FlowPage) -> FlowsReply:
+    """Describe single flows."""
+    return FlowsReply(flows=tuple(map(flow_view, page.flows)), after=page.after, partial_before=page.partial_before)
+
+
+def flow_view(flow: StoredFlow) -> FlowView:
+    """Describe one flow."""
+    key, tally = flow.key, flow.tally
+    return FlowView(
+        flow.host, tally.first, tally.last, _end_view(flow.source), _end_view(flow.destination),
+        on_text(key.protocol, key.port), key.end, key.verdict, key.rule, key.via, key.service, key.process,
+        *_counts(tally),
+    )  # fmt: skip
+
+
+def _end_view(end: FlowEnd) -> FlowEndView:
+    labels = tuple((key, value) for key, value in end.labels if key != NAME)
+    name = dict(end.labels).get(NAME) or end.workload or end.address
+    return FlowEndView(end.address, name, end.workload, labels, end.network)
+
+
+def _counts(tally: Tally) -> tuple[int, int, int, int, int, float]:
+    return tally.connections, tally.packets, tally.bytes_out, tally.bytes_in, tally.ended, tally.seconds
+
+
+def on_text(protocol: int, port: int) -> str:
+    """Return a protocol and port as policy writes them; a protocol that policy has no word for by its number."""
+    if protocol not in set(Protocol) or protocol == Protocol.ANY:
+        return f"protocol {protocol}"
+    return policy.ports_text(Ports(Protocol(protocol), port, port))
+
+
+def groups_reply(by: str, found: FlowGroups) -> FlowGroupsReply:
+    """Describe flows that are summed up."""
+    names = tuple(part.strip() for part in by.split(",") if part.strip())
+    groups = tuple(map(_group_view, found.groups))
+    return FlowGroupsReply(
+        by=names,
+        groups=groups,
+        total=found.total,
+        since=found.since,
+        until=found.until,
+        partial_before=found.partial_before,
+    )
+
+
+def _group_view(group: FlowGroup) -> FlowGroupView:
+    return FlowGroupView(group.values, *_counts(group.sums), group.sums.first, group.sums.last)
+
+
+def store_reply(stats: FlowStats, losses: Iterable[HostLoss], skews: dict[HostId, float]) -> FlowStoreReply:
+    """Describe the store, newest loss first."""
+    days = {"raw": stats.retention.raw, "minute": stats.retention.minute, "hour": stats.retention.hour}
+    return FlowStoreReply(
+        where=stats.where,
+        version=stats.version,
+        kept=tuple(
+            FlowsKept(
+                each.resolution.value, days[each.resolution.value], each.rows, each.bytes, each.oldest, each.newest
+            )
+            for each in stats.kept
+        ),
+        bytes=stats.bytes,
+        limit=stats.retention.bytes,
+        losses=tuple(
+            FlowLossView(each.at, each.host, each.loss.where, each.loss.what, each.loss.count)
+            for each in sorted(losses, reverse=True)
+        ),
+        skews=tuple(sorted((host, behind) for host, behind in skews.items() if behind)),
+    )

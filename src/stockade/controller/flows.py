@@ -1,0 +1,84 @@
+"""Batches of flows from hosts → the flow store: each end becomes whoever it is now, each time the controller's."""
+
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from stockade.controller.whose import Whose
+from stockade.core.model.flow import Flow, FlowBatch, StoredFlow, Tally
+from stockade.core.model.ids import HostId
+from stockade.core.model.snapshot import Snapshot
+from stockade.seams.clock import Clock
+from stockade.seams.flow_store import FlowStore, StoredBatch
+
+SAME_CLOCK = 0.5
+"""Seconds that a host's clock may differ, the way to here included, and count as right."""
+LOOKED_UP_FOR = 1.0
+"""Seconds for which other hosts' addresses are whose they were: looking them all up costs time where there are many."""
+
+
+class FlowIntake:
+    """Takes what hosts recorded. Safe from several threads; what it raises is ``FlowStoreFailed``."""
+
+    def __init__(self, store: FlowStore, clock: Clock) -> None:
+        self.store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[tuple[StoredFlow, ...]], None]] = []
+        self._whose: Whose | None = None
+        self._looked_up: Snapshot | None = None
+        self._since = 0.0
+        self.taken = 0
+        """Flows stored since the start."""
+        self.skews: dict[HostId, float] = {}
+        """Seconds by which each host's clock is behind this one's, where that is more than nothing."""
+
+    def take(self, batch: FlowBatch, snapshot: Snapshot) -> None:
+        """Store a batch, once. Blocks."""
+        now = self._clock.now()
+        behind = now - batch.at
+        self.skews[batch.host] = behind = behind if abs(behind) > SAME_CLOCK else 0.0
+        with self._lock:
+            whose = self._known(snapshot)
+            flows = tuple(whose.stored(batch.host, _shifted(each, behind)) for each in batch.flows)
+        put = self.store.put(
+            [StoredBatch(batch.host, batch.stream, batch.number, batch.until + behind, flows, batch.lost)]
+        )
+        if put.flows:
+            self.taken += put.flows
+            self._tell(flows)
+
+    def listen(self, told: Callable[[tuple[StoredFlow, ...]], None]) -> Callable[[], None]:
+        """Have each batch told as soon as it is stored, from whichever thread stored it; return what ends that."""
+        self._listeners.append(told)
+        return lambda: self._listeners.remove(told)
+
+    def _tell(self, flows: tuple[StoredFlow, ...]) -> None:
+        for told in tuple(self._listeners):
+            told(flows)
+
+    def trim(self) -> None:
+        """Forget what is older or more than is kept. Nothing is done until something was stored."""
+        if self.taken:
+            self.store.trim(self._clock.now())
+
+    def _known(self, snapshot: Snapshot) -> Whose:
+        """Return who is where under a snapshot."""
+        now, known = self._clock.monotonic(), self._whose
+        stale = self._looked_up is not snapshot and now - self._since > LOOKED_UP_FOR
+        if known is None or stale:
+            known = Whose(snapshot)
+            self._looked_up, self._since = snapshot, now
+        elif known.snapshot is not snapshot:
+            known = Whose(snapshot, known)
+        self._whose = known
+        return known
+
+
+def _shifted(flow: Flow, seconds: float) -> Flow:
+    """Return a flow as it was by the controller's clock."""
+    if not seconds:
+        return flow
+    tally: Tally = msgspec.structs.replace(flow.tally, first=flow.tally.first + seconds, last=flow.tally.last + seconds)
+    return Flow(flow.key, tally)

@@ -1,0 +1,87 @@
+"""Whose an address was: the ends of flows, with the labels in force, as one snapshot has them. Pure."""
+
+import ipaddress
+from collections.abc import Mapping
+
+from stockade.core.model.flow import Flow, FlowEnd, StoredFlow
+from stockade.core.model.ids import Address, HostId, WorkloadId
+from stockade.core.model.inventory import Workload
+from stockade.core.model.labels import NAME
+from stockade.core.model.policy import METADATA_SET, PER_HOST_SET, NetworkSet
+from stockade.core.model.snapshot import Snapshot
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Networks = list[tuple[_Network, tuple[_Network, ...], str]]
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Whose:
+    """What one snapshot knows of addresses. An address that two workloads claim is nobody's.
+
+    ``before``: what an earlier snapshot knew. Who has which address is then taken from there, and not looked up anew;
+    labels and networks are always this snapshot's.
+    """
+
+    def __init__(self, snapshot: Snapshot, before: "Whose | None" = None) -> None:
+        self.snapshot = snapshot
+        self._met: dict[Address, WorkloadId] = before._met if before else _met_everywhere(snapshot.workloads)
+        same = before is not None and before.snapshot.policy is snapshot.policy
+        self._networks: _Networks = before._networks if before and same else _networks(snapshot.policy.network_sets)
+        self._ends: dict[tuple[Address, WorkloadId | None], FlowEnd] = {}
+
+    def stored(self, host: HostId, flow: Flow) -> StoredFlow:
+        """Return a flow as it is kept. What its point says of its own workloads counts before the address."""
+        key = flow.key
+        return StoredFlow(
+            host,
+            self.end(key.source, key.source_workload),
+            self.end(key.destination, key.destination_workload),
+            key,
+            flow.tally,
+        )
+
+    def end(self, address: Address, told: WorkloadId | None = None) -> FlowEnd:
+        """Return who is at an address; ``told``: who it is by the word of the host that it is on."""
+        if (found := self._ends.get((address, told))) is None:
+            found = self._ends[address, told] = self._end(address, told or self._met.get(address))
+        return found
+
+    def _end(self, address: Address, id_: WorkloadId | None) -> FlowEnd:
+        workload = self.snapshot.workloads.get(id_) if id_ is not None else None
+        if workload is None:
+            return FlowEnd(address, id_, (), "" if id_ else self._network(address))
+        labels = {label.key: label.value for label in workload.labels.items} | {NAME: workload.seen.name}
+        return FlowEnd(address, id_, tuple(sorted(labels.items())))
+
+    def _network(self, address: Address) -> str:
+        at = ipaddress.ip_address(address)
+        return next((name for inside, excepted, name in self._networks if _within(at, inside, excepted)), "")
+
+
+def _within(
+    at: ipaddress.IPv4Address | ipaddress.IPv6Address, inside: _Network, excepted: tuple[_Network, ...]
+) -> bool:
+    return at in inside and not any(at in each for each in excepted)
+
+
+def _met_everywhere(workloads: Mapping[WorkloadId, Workload]) -> dict[Address, WorkloadId]:
+    """Return whose the addresses are that mean the same on every host: those outside any host's own realms."""
+    found: dict[Address, WorkloadId] = {}
+    contested: set[Address] = set()
+    for id_, workload in workloads.items():
+        for endpoint in workload.seen.endpoints:
+            for address in () if endpoint.realm else endpoint.addresses:
+                if found.setdefault(address, id_) != id_:
+                    contested.add(address)
+    return {address: id_ for address, id_ in found.items() if address not in contested}
+
+
+def _networks(sets: tuple[NetworkSet, ...]) -> _Networks:
+    """Return each prefix of each set, the narrowest first, less what the set excepts."""
+    found = []
+    for each in sets:
+        if each.name in (PER_HOST_SET, METADATA_SET):
+            continue
+        excepted = tuple(ipaddress.ip_network(cidr) for cidr in each.excepted)
+        found += [(ipaddress.ip_network(cidr), excepted, each.name) for cidr in each.cidrs]
+    return sorted(found, key=lambda one: (-one[0].prefixlen, one[2], str(one[0])))

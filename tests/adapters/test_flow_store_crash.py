@@ -1,0 +1,187 @@
+"""A put that is killed with SIGKILL wherever it is: put again, each batch counts once, in every table."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.adapters.flow_worlds import ALWAYS, BEGAN, every, groups, world
+
+from stockade.adapters.clickhouse.putting import Putter
+from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
+from stockade.core.model.flow import FlowLoss
+from stockade.seams.flow_store import FlowFilter, FlowQuery, StoredBatch, dimension
+
+PUTTING = """
+import sys
+from pathlib import Path
+from stockade.adapters.clickhouse.store import open_flow_store
+from tests.adapters.flow_worlds import ALWAYS
+from tests.adapters.test_flow_store_crash import many
+store = open_flow_store(Path(sys.argv[1]), retention=ALWAYS)
+batches = many(int(sys.argv[2]))
+print("begin", flush=True)
+for batch in batches:
+    store.put([batch])
+    print(batch.host, batch.stream, batch.number, flush=True)
+"""
+STRIKES = 6
+
+
+def many(seed: int) -> list[StoredBatch]:
+    """Batches that lie in three hours each, with a loss each."""
+    return [
+        StoredBatch(
+            batch.host, f"{batch.stream} {again}", batch.number, batch.until, batch.flows, (FlowLoss("nflog", "x", 1),)
+        )
+        for again in range(8)
+        for batch in world(seed, 600)
+    ]
+
+
+def all_as_put(store: ClickHouseFlowStore, batches: list[StoredBatch]) -> None:
+    """Every table has every batch once."""
+    flows = every(batches)
+    rows = store._client.query(
+        "SELECT stream, number, count() FROM flows_raw WHERE put = 0 GROUP BY stream, number ORDER BY stream, number"
+    ).result_rows
+    expected: dict[tuple[str, int], int] = {}
+    for batch in batches:
+        expected[batch.stream, batch.number] = expected.get((batch.stream, batch.number), 0) + len(batch.flows)
+    assert {(stream, number): count for stream, number, count in rows} == expected
+    for by in (("rule",), ("minute", "rule"), ("hour", "source.app")):
+        query = FlowQuery(by=tuple(map(dimension, by)), limit=10_000)
+        assert list(store.groups(query).groups) == groups(flows, query)
+    raw = FlowQuery(FlowFilter(since=BEGAN + 0.5), by=(dimension("port"),))
+    assert list(store.groups(raw).groups) == groups(flows, raw)
+    assert sum(each.loss.count for each in store.losses(0, 4e9)) == len(batches)
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(900)
+def test_killed_in_the_middle_nothing_is_counted_twice_and_nothing_that_was_acknowledged_is_lost(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "flows"
+    dice = random.Random(1)
+    batches = many(3)
+    acknowledged: set[tuple[str, ...]] = set()
+    for _ in range(STRIKES):
+        child = subprocess.Popen(
+            [sys.executable, "-c", PUTTING, str(folder), "3"], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == "begin\n"
+        time.sleep(dice.random() * 0.6)
+        child.send_signal(signal.SIGKILL)
+        said, _ = child.communicate()
+        acknowledged |= {tuple(line.rsplit(" ", 2)) for line in said.splitlines(keepends=True) if line.endswith("\n")}
+    store = open_flow_store(folder, retention=ALWAYS)
+    assert acknowledged
+    done = store.put(batches)
+    assert done.repeated >= len(acknowledged)
+    assert done.repeated + done.batches == len(batches)
+    all_as_put(store, batches)
+    store.close()
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize(
+    "reached", [(), ("raw",), ("minute",), ("hour",), ("raw", "hour"), ("minute", "hour"), ("raw", "minute", "hour")]
+)
+def test_whichever_tables_a_put_had_reached_the_others_are_filled(tmp_path: Path, reached: tuple[str, ...]) -> None:
+    """What a kill leaves behind: the journal, and some of the tables. Views that are gone for a while make the same."""
+    folder = tmp_path / "flows"
+    store = open_flow_store(folder, retention=ALWAYS)
+    views = {name: store._client.command(f"SHOW CREATE TABLE to_flows_{name}") for name in ("raw", "minute", "hour")}
+    batches = many(5)[:6]
+    store.put(many(5)[6:8])
+    for name in views:
+        if name not in reached:
+            store._client.command(f"DROP VIEW to_flows_{name}")
+    _killed_before_its_end(store, batches)
+    for name, made in views.items():
+        if name not in reached:
+            store._client.command(str(made).replace("\\n", "\n").replace("\\'", "'"))
+    store.close()
+    again = open_flow_store(folder, retention=ALWAYS)
+    assert list((folder / "journal").iterdir()) == []
+    assert again.put(batches).repeated == len(batches)
+    all_as_put(again, many(5)[:8])
+    again.close()
+
+
+@pytest.mark.parametrize("hours", [(0,), (1, 2), (0, 2)])
+def test_hours_that_a_put_had_not_reached_are_filled(tmp_path: Path, hours: tuple[int, ...]) -> None:
+    """A part for each partition, one after another: a kill leaves some of one table's."""
+    folder = tmp_path / "flows"
+    store = open_flow_store(folder, retention=ALWAYS)
+    batches = many(6)[:6]
+    _killed_before_its_end(store, batches)
+    for hour in hours:
+        store._client.command(f"ALTER TABLE flows_raw DROP PARTITION ID '{BEGAN // 3600 * 3600 + hour * 3600}'")
+    store.close()
+    again = open_flow_store(folder, retention=ALWAYS)
+    assert again.put(batches).repeated == len(batches)
+    all_as_put(again, batches)
+    again.close()
+
+
+def test_a_put_that_was_cut_short_after_its_batches_were_entered_is_over(tmp_path: Path) -> None:
+    folder, kept = tmp_path / "flows", tmp_path / "kept"
+    store = open_flow_store(folder, retention=ALWAYS)
+    batches = many(5)[:6]
+    _killed_before_its_end(store, batches)
+    shutil.copytree(folder / "journal", kept)
+    store.settle()
+    store.close()
+    shutil.copytree(kept, folder / "journal", dirs_exist_ok=True)
+    again = open_flow_store(folder, retention=ALWAYS)
+    assert list((folder / "journal").iterdir()) == []
+    all_as_put(again, batches)
+    again.close()
+
+
+def test_what_was_cut_short_before_the_journal_held_it_never_was(tmp_path: Path) -> None:
+    folder = tmp_path / "flows"
+    store = open_flow_store(folder, retention=ALWAYS)
+    (folder / "journal" / "0000000000000007.partial").write_bytes(b"half of")
+    store.close()
+    again = open_flow_store(folder, retention=ALWAYS)
+    assert list((folder / "journal").iterdir()) == []
+    assert again.put(many(5)[:1]).batches == 1
+    again.close()
+
+
+def test_a_put_that_failed_is_finished_by_the_next(tmp_path: Path) -> None:
+    """No restart in between: the same store, whose database failed it once."""
+    store = open_flow_store(tmp_path / "flows", retention=ALWAYS)
+    batches = many(5)[:4]
+    _killed_before_its_end(store, batches[:2])
+    assert store.put(batches).repeated == 2
+    all_as_put(store, batches)
+    store.close()
+
+
+def _killed_before_its_end(store: ClickHouseFlowStore, batches: list[StoredBatch]) -> None:
+    """Put, and stop where the flows are inserted and their batches not yet entered."""
+
+    class Stopped(Putter):
+        def _enter(self, begun: object) -> None:
+            raise Killed
+
+    stopped = Stopped(store._client, store._putter._journal, bytes.fromhex(_key(store)))
+    with pytest.raises(Killed):
+        stopped.put(batches)
+    store._putter._unsettled = True
+
+
+def _key(store: ClickHouseFlowStore) -> str:
+    return str(store._client.query("SELECT value FROM settings WHERE name = 'key'").result_rows[0][0])

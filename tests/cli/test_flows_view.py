@@ -1,0 +1,96 @@
+"""How flows are asked for and shown: moments, sizes, lines, and files that no program takes for more than text."""
+
+import io
+
+import msgspec
+import pytest
+
+from stockade.cli.flow_export import flat, spreadsheet
+from stockade.cli.flows import flows_view, groups_view, moment, size, store_view
+from stockade.core.model.flow import Verdict, Via
+from stockade.core.model.ids import Address, HostId, RuleId
+from stockade.core.model.packet import Direction
+from stockade.wire.flows import (
+    FlowEndView,
+    FlowGroupsReply,
+    FlowGroupView,
+    FlowLossView,
+    FlowsKept,
+    FlowsReply,
+    FlowStoreReply,
+    FlowView,
+)
+
+NOW = 1_000_000.0
+FLOW = FlowView(
+    HostId("host-a"), 0.0, 60.0, FlowEndView(Address("10.0.0.1"), "web-1", labels=(("role", "web"),)),
+    FlowEndView(Address("10.0.0.2"), "10.0.0.2"), "tcp/443", Direction.EGRESS, Verdict.DENIED, RuleId("default"),
+    Via.PROXY, "192.0.2.1:8443", "", 3, 4, 1500, 0, 0, 0.0,
+)  # fmt: skip
+
+
+def text(view) -> str:
+    return "\n".join("".join(span.text for span in line) for line in view)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("30m", NOW - 1800), ("7d", NOW - 7 * 86400), ("90", NOW - 90), ("1970-01-02", 86400.0),
+        ("1970-01-01T00:01", 60.0), ("1970-01-01T01:00+01:00", 0.0),
+    ],
+)  # fmt: skip
+def test_a_moment_is_so_long_ago_or_a_time(written: str, meant: float) -> None:
+    assert moment(written, NOW) == meant
+
+
+@pytest.mark.parametrize("written", ["yesterday", "", "7 days", "2026-13-01"])
+def test_what_is_no_moment_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match="is no moment"):
+        moment(written, NOW)
+
+
+@pytest.mark.parametrize(
+    ("octets", "shown"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (15_000, "15 kB"), (2_000_000_000, "2.0 GB")]
+)
+def test_sizes_have_their_unit(octets: int, shown: str) -> None:
+    assert size(octets) == shown
+
+
+def test_a_flow_is_one_line_with_its_verdict_in_form_too() -> None:
+    shown = text(flows_view(FlowsReply(flows=(FLOW,))))
+    assert "1970-01-01 00:01:00  ✕  web-1  10.0.0.2 (by 192.0.2.1:8443)  tcp/443  source" in shown
+    assert shown.rstrip().endswith("default")
+
+
+def test_what_is_left_out_is_said() -> None:
+    shown = text(flows_view(FlowsReply(flows=(FLOW,), after="x", partial_before=0.0)))
+    assert "There are more" in shown
+    assert "only kept summed up" in shown
+    assert "No flows" in text(flows_view(FlowsReply(flows=())))
+    group = FlowGroupView((None, 60), 1, 2, 3, 4, 5, 6.0, 7.0, 8.0)
+    shown = text(groups_view(FlowGroupsReply(by=("source.app", "minute"), groups=(group,), total=9)))
+    assert "–           1970-01-01 00:01:00 UTC" in shown
+    assert "The first 1 of 9" in shown
+
+
+def test_the_store_says_what_is_missing() -> None:
+    kept = FlowsKept("raw", 7, 3, 2000, 0.0, 60.0)
+    loss = FlowLossView(60.0, HostId("host-a"), "nflog", "decisions", 12)
+    skews = ((HostId("b"), -3.0),)
+    reply = FlowStoreReply(
+        where="embedded", version="1", kept=(kept,), bytes=2000, limit=10**9, losses=(loss,), skews=skews
+    )
+    shown = text(store_view(reply))
+    assert "2.0 kB of 1.0 GB" in shown
+    assert "12 decisions" in shown
+    assert "The clock of b is 3.0 s ahead" in shown
+
+
+@pytest.mark.parametrize("name", ["=cmd()", "+1", "-1", "@x", "\t=1"])
+def test_no_name_becomes_a_spreadsheet_s_formula(name: str) -> None:
+    hostile = msgspec.structs.replace(FLOW, source=FlowEndView(Address("10.0.0.1"), name))
+    head, row = io.StringIO(spreadsheet((hostile,), head=True)).read().splitlines()
+    at = head.split(",").index("source")
+    assert row.split(",")[at].strip('"') == f"'{name}"
+    assert flat(hostile)["source"] == name

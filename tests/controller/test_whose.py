@@ -1,0 +1,133 @@
+"""Whose the ends of flows are, with the labels in force, and when they were by the controller's clock."""
+
+import pytest
+
+from stockade.controller.flows import LOOKED_UP_FOR, FlowIntake
+from stockade.controller.whose import Whose
+from stockade.core.fold import fold
+from stockade.core.model.event import LabelsSet, PolicyActivated, WorkloadSeen
+from stockade.core.model.flow import Flow, FlowBatch, FlowEnd, FlowKey, FlowLoss, Tally, Verdict
+from stockade.core.model.ids import Address, HostId, Prefix, Realm, Version, WorkloadId
+from stockade.core.model.inventory import Attachment, Endpoint, Sighting, WorkloadKind
+from stockade.core.model.packet import Direction
+from stockade.core.model.policy import NetworkSet, PolicySet
+from stockade.core.policy import complete
+from stockade.seams.flow_store import Put, StoredBatch
+
+HOST = HostId("host-a")
+OFFICE = NetworkSet("office", (Prefix("198.51.100.0/24"),), (Prefix("198.51.100.128/25"),))
+DESK = NetworkSet("desk", (Prefix("198.51.100.7/32"),))
+
+
+def seen(name: str, *addresses: str, realm: str = "") -> WorkloadSeen:
+    place = Endpoint(Attachment.BRIDGED, tuple(map(Address, addresses)), realm=Realm(realm))
+    return WorkloadSeen(Sighting(WorkloadId(f"docker:{name}"), name, WorkloadKind.CONTAINER, HOST, endpoints=(place,)))
+
+
+def known(*events):
+    policy = PolicyActivated(Version(1), complete(PolicySet(network_sets=(DESK, OFFICE))))
+    return fold([*events, policy])
+
+
+WEB = known(seen("web", "10.0.0.1"), LabelsSet(WorkloadId("docker:web"), (("role", "web"), ("app", "shop")), "test"))
+
+
+def flow(source: str = "10.0.0.1", to: str = "198.51.100.7", **more) -> Flow:
+    key = FlowKey(Address(source), Address(to), 6, 443, Direction.EGRESS, Verdict.ALLOWED, **more)
+    return Flow(key, Tally(100.0, 101.0, 1))
+
+
+def test_an_end_is_a_workload_with_its_labels_and_its_name() -> None:
+    end = Whose(WEB).end(Address("10.0.0.1"))
+    assert end == FlowEnd(
+        Address("10.0.0.1"), WorkloadId("docker:web"), (("app", "shop"), ("name", "web"), ("role", "web"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("198.51.100.7", "desk"),
+        ("198.51.100.8", "office"),
+        ("198.51.100.129", ""),
+        ("203.0.113.1", ""),
+        ("fd00::1", "private"),
+    ],
+)
+def test_an_address_that_nobody_has_lies_in_the_narrowest_network(address: str, network: str) -> None:
+    assert Whose(WEB).end(Address(address)) == FlowEnd(Address(address), network=network)
+
+
+def test_the_host_s_own_word_counts_where_an_address_means_another_elsewhere() -> None:
+    snapshot = known(
+        seen("one", "172.17.0.2", realm="host-a/docker0"), seen("two", "172.17.0.2", realm="host-b/docker0")
+    )
+    assert Whose(snapshot).end(Address("172.17.0.2")).workload is None
+    stored = Whose(snapshot).stored(HOST, flow("172.17.0.2", source_workload=WorkloadId("docker:two")))
+    assert (stored.host, stored.source.workload, dict(stored.source.labels)["name"]) == (HOST, "docker:two", "two")
+
+
+def test_an_address_of_two_is_nobody_s() -> None:
+    assert Whose(known(seen("one", "10.0.0.1"), seen("two", "10.0.0.1"))).end(Address("10.0.0.1")).workload is None
+
+
+def test_a_workload_that_is_gone_is_named_all_the_same_without_labels() -> None:
+    stored = Whose(WEB).stored(HOST, flow("10.0.0.9", source_workload=WorkloadId("docker:gone")))
+    assert stored.source == FlowEnd(Address("10.0.0.9"), WorkloadId("docker:gone"))
+
+
+class Store:
+    """Keeps what is put."""
+
+    def __init__(self) -> None:
+        self.batches: list[StoredBatch] = []
+
+    def put(self, batches):
+        self.batches += batches
+        return Put(len(batches), sum(len(each.flows) for each in batches))
+
+
+class Time:
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def now(self) -> float:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+def batch(at: float, *flows: Flow) -> FlowBatch:
+    return FlowBatch(HOST, "s", 1, at - 2, at - 1, at, flows, (FlowLoss("nflog", "decisions", 3),))
+
+
+@pytest.mark.parametrize(("clock", "shift"), [(1000.0, 0.0), (999.8, 0.0), (940.0, 60.0), (1060.0, -60.0)])
+def test_times_are_the_controller_s(clock: float, shift: float) -> None:
+    store, time = Store(), Time()
+    intake = FlowIntake(store, time)
+    intake.take(batch(clock, flow()), WEB)
+    (put,) = store.batches
+    assert (put.host, put.stream, put.number, put.until) == (HOST, "s", 1, clock - 1 + shift)
+    assert put.lost == (FlowLoss("nflog", "decisions", 3),)
+    assert (put.flows[0].tally.first, put.flows[0].tally.last) == (100.0 + shift, 101.0 + shift)
+    assert intake.skews[HOST] == shift
+    assert intake.taken == 1
+
+
+def test_labels_are_those_of_now_though_addresses_are_not_looked_up_each_time() -> None:
+    store, time = Store(), Time()
+    intake = FlowIntake(store, time)
+    intake.take(batch(time.at, flow()), WEB)
+    relabelled = known(
+        seen("web", "10.0.0.1"),
+        seen("new", "10.0.0.2"),
+        LabelsSet(WorkloadId("docker:web"), (("role", "api"),), "test"),
+    )
+    for later in (0.1, LOOKED_UP_FOR + 1):
+        time.at += later
+        intake.take(batch(time.at, flow(), flow("10.0.0.2")), relabelled)
+    roles = [dict(each.flows[0].source.labels).get("role") for each in store.batches]
+    assert roles == ["web", "api", "api"]
+    assert store.batches[1].flows[1].source.workload is None, "not looked up again within a moment"
+    assert store.batches[2].flows[1].source.workload == "docker:new"

@@ -1,0 +1,211 @@
+"""What ``stockade flows`` tells is what was sent: exactly, over the deaths of whoever records and whoever keeps."""
+
+import asyncio
+import contextlib
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from stockade.cli.demo import shop_files
+from stockade.cli.demo_stage import Stage, stage
+from stockade.core.model.net import Protocol
+from stockade.testing.lab import enter
+from stockade.testing.probe.values import Probe
+from stockade.wire.api import ApplyRequest, VersionReply
+from stockade.wire.flows import FlowGroupsReply, FlowStoreReply
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(280)]
+PATIENCE = 60.0
+WAYS = (
+    ("web-1", "api-1", Protocol.TCP, 8080, "allowed"),
+    ("api-1", "db-1", Protocol.TCP, 5432, "allowed"),
+    ("web-1", "db-1", Protocol.TCP, 5432, "denied"),
+    ("intruder", "db-1", Protocol.UDP, 7001, "denied"),
+    ("payments", "db-1", Protocol.TCP, 5432, "denied"),
+)
+"""Who is tried to whom, and what becomes of it under the shop's policy."""
+BY = "source.name,destination.name,source.address,destination.address,protocol,port,end,verdict"
+Told = Counter[tuple[str, str, int, str]]
+
+
+def on_stage(scenario: Callable[[Stage], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STOCKADE_FLOWS")
+
+    async def run() -> None:
+        async with stage() as on:
+            on.tell_all()
+            request = ApplyRequest(files=shop_files(), note="shop", yes=True)
+            reply = await asyncio.to_thread(on.client.call, "apply", VersionReply, request)
+            await on.settled(reply.version.number, len(on.names))
+            await scenario(on)
+
+    enter()
+    asyncio.run(run())
+
+
+async def traffic(on: Stage, times: int) -> Told:
+    """Send known traffic; return the connections of each way."""
+    probes = [Probe(one, other, protocol, port, family) for one, other, protocol, port, _ in WAYS for family in (4, 6)]
+    for _ in range(times):
+        for result in await on.lab.probe(probes):
+            said = next(way[4] for way in WAYS if way[:2] == (result.probe.source, result.probe.destination))
+            assert result.reached == (said == "allowed"), result
+    return Counter({(one, other, port, said): times * 2 for one, other, _, port, said in WAYS})
+
+
+def told(on: Stage) -> Told:
+    """Return what the store has: each connection as its last judge told of it."""
+    reply = on.client.call("flow-groups", FlowGroupsReply, by=BY, limit=1000)
+    names = {on.lab.address(each, family): each for each in on.names for family in (4, 6)}
+    found: Told = Counter()
+    for group in reply.groups:
+        _, _, source, destination, _, port, end, verdict = group.values
+        one, other = names.get(str(source)), names.get(str(destination))
+        if one and other and verdict in ("allowed", "denied"):
+            if end == "egress" and verdict == "allowed" and other != "payments":
+                continue  # told of again by the end that it arrives at
+            found[one, other, int(port), str(verdict)] += group.connections
+    return found
+
+
+async def until_told(on: Stage, wanted: Told) -> None:
+    deadline, found = time.monotonic() + PATIENCE, Counter()
+    while found != wanted:
+        assert time.monotonic() < deadline, {"wanted": wanted - found, "too much": found - wanted}
+        assert not found - wanted, "more was told than was sent"
+        await asyncio.sleep(0.3)
+        found = await asyncio.to_thread(told, on)
+
+
+async def again(on: Stage) -> None:
+    """Start ``up`` again, and wait until it has everything in force."""
+    await on.start()
+    await on.answering()
+    await on.settled(1, len(on.names))
+
+
+def test_what_is_told_is_what_was_sent_whoever_dies_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(on: Stage) -> None:
+        wanted = await traffic(on, 3)
+        await until_told(on, wanted)
+        # Agent and controller end in good order, with what was not sent yet.
+        wanted += await traffic(on, 2)
+        await on.stop()
+        await again(on)
+        await until_told(on, wanted)
+        # The store's process dies: batches that it did not acknowledge are sent again.
+        (pid,) = store_processes(on)
+        wanted += await traffic(on, 1)
+        os.kill(pid, signal.SIGKILL)
+        wanted += await traffic(on, 1)
+        await until_told(on, wanted)
+        # Everything dies at once, some time after it was recorded.
+        assert on.server is not None
+        on.server.kill()
+        await on.server.wait(10)
+        await again(on)
+        wanted += await traffic(on, 2)
+        await until_told(on, wanted)
+        kept = await asyncio.to_thread(on.client.call, "flow-store", FlowStoreReply)
+        assert {each.what for each in kept.losses} <= {"seconds unheard"}, "nothing else was lost"
+        assert kept.bytes > 0
+        assert kept.where == "embedded"
+
+    on_stage(scenario, monkeypatch)
+
+
+def store_processes(on: Stage) -> list[int]:
+    """The processes that hold this stage's store."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                words = (path / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"clickhouse.serving" in words and str(on.state).encode() in words:
+                found.append(int(path.name))
+    return found
+
+
+def stockade(on: Stage, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stockade", *words, "--state", str(on.state)],
+        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
+    )  # fmt: skip
+
+
+def test_flows_are_asked_for_as_policy_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def scenario(on: Stage) -> None:
+        await until_told(on, await traffic(on, 1))
+
+        def ask(*words: str) -> list[dict[str, object]]:
+            done = stockade(on, "flows", *words, "-o", "json")
+            assert done.returncode in (0, 2), done.stderr
+            return json.loads(done.stdout)["flows"]
+
+        denied = ask("--from", "role = web", "--to", "app = shop and role = db", "--verdict", "denied")
+        assert {(each["source"]["name"], each["destination"]["name"], each["on"], each["rule"]) for each in denied} == {
+            ("web-1", "db-1", "tcp/5432", "default")
+        }
+        assert {tuple(label) for each in denied for label in each["source"]["labels"]} >= {("role", "web")}
+        assert ask("--from", on.lab.address("intruder"), "--on", "udp/7001")
+        assert not ask("--from", "intruder", "--on", "tcp/7001")
+        assert not ask("--since", "2020-01-01", "--until", "2020-01-02"), "time travel to when nothing was"
+        assert ask("--from", "unknown", "--to", "db-1"), "payments is nobody's workload"
+        table = stockade(on, "flows", "--to", "db-1", "--verdict", "denied")
+        assert table.returncode == 2
+        assert "✕" in table.stdout
+        assert "intruder" in table.stdout
+        summed = stockade(on, "flows", "--by", "source.app,destination.role,verdict")
+        assert "SOURCE.APP" in summed.stdout
+        assert "shop" in summed.stdout
+        wrong = stockade(on, "flows", "--on", "postgres/5432")
+        assert wrong.returncode == 1
+        assert "postgres" in wrong.stderr
+        assert stockade(on, "flows", "--by", "colour").returncode == 1
+        export(on, tmp_path)
+        await follow(on)
+
+    on_stage(scenario, monkeypatch)
+
+
+def export(on: Stage, folder: Path) -> None:
+    """The same flows in each form; a file that is there is left alone."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="this machine has no pyarrow")
+    rows = list(csv.DictReader(io.StringIO(stockade(on, "flows", "--export", "csv").stdout)))
+    lines = [json.loads(each) for each in stockade(on, "flows", "--export", "json").stdout.splitlines()]
+    assert stockade(on, "flows", "--export", "parquet", "--file", str(folder / "flows.parquet")).returncode == 0
+    table = parquet.read_table(folder / "flows.parquet").to_pylist()
+    assert len(rows) >= len(WAYS)
+    assert {row["source"] for row in rows} == {line["source"]["name"] for line in lines} == {t["source"] for t in table}
+    assert len(rows) <= len(lines) <= len(table), "more may come meanwhile, nothing goes"
+    again = stockade(on, "flows", "--export", "parquet", "--file", str(folder / "flows.parquet"))
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+
+
+async def follow(on: Stage) -> None:
+    """Flows come as they are stored, those that were asked for alone."""
+    words = ("-m", "stockade", "flows", "--follow", "--from", "name = intruder", "-o", "json", "--state", str(on.state))
+    it = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.PIPE)
+    assert it.stdout is not None
+    deadline, line = time.monotonic() + PATIENCE, b""
+    while not line:
+        assert time.monotonic() < deadline
+        await traffic(on, 1)
+        with contextlib.suppress(TimeoutError):
+            line = await asyncio.wait_for(it.stdout.readline(), 1)
+    it.terminate()
+    await it.wait()
+    assert json.loads(line)["source"]["name"] == "intruder"
