@@ -59,8 +59,22 @@ document.addEventListener('htmx:beforeSwap', () => {
 document.addEventListener('htmx:afterSwap', () => {
   opened.forEach((id) => document.getElementById(id)?.setAttribute('open', ''))
   scrolling().forEach((each, at) => { if (scrolled[at]) [each.scrollTop, each.scrollLeft] = scrolled[at] })
-  refresher.looking = false
   furnish()
+})
+
+// --- where the eye goes: to what went wrong, to what was asked for, to the top of another page ---
+
+let path = location.pathname
+document.addEventListener('htmx:afterSettle', () => {
+  if (refresher.looking) {
+    refresher.looking = false
+    return
+  }
+  const wanted = document.querySelector('#live [role="alert"], #live #plan')
+  if (wanted) wanted.scrollIntoView({ block: 'start' })
+  else if (path !== location.pathname) window.scrollTo(0, 0)
+  path = location.pathname
+  if (document.activeElement === document.body) live().focus({ preventScroll: true })
 })
 
 // --- keys ---
