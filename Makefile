@@ -6,11 +6,11 @@ MAKEFLAGS += --no-print-directory
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help setup check format test demo bench docs deb clean chaos
+.PHONY: help setup check format test demo bench docs deb clean chaos screenshots
 
 help: ## list the verbs
 	@echo "Stockade: make VERB"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv and install what is missing
 	@scripts/setup
@@ -36,6 +36,9 @@ demo: setup ## the main job, shown in this terminal; ARGS="--once" ends by itsel
 bench: setup ## every benchmark, beside its target; ARGS="--quick" for the inner loop
 	@scripts/bench $(ARGS)
 
+screenshots: setup ## pictures of every page of the console, both themes, into docs/pictures
+	@$(BIN)/python -m tests.web.screenshots $(ARGS)
+
 docs: setup ## write the pages that the program generates (docs/cli.md)
 	@$(BIN)/python scripts/generate_docs.py
 
@@ -43,5 +46,5 @@ deb: setup ## the Debian package, into build/; ARGS="--python 3.12" for another 
 	@scripts/build-deb $(ARGS)
 
 clean: ## remove everything that the other verbs made
-	@rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf src/stockade/web/static/vendor .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

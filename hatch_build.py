@@ -1,6 +1,8 @@
-"""Builds the birth gate (``src/stockade/gate``) into the wheel, which then is for this kind of machine alone.
+"""Puts into the wheel what is not in the checkout: the birth gate and the console's third-party scripts.
 
-Where it cannot be built the wheel is made without it, for any machine; ``stockade gate install`` says what is missing.
+The gate (``src/stockade/gate``) makes the wheel one for this kind of machine alone. Where it cannot be built the wheel
+is made without it, for any machine; ``stockade gate install`` says what is missing. Without the scripts
+(``scripts/console-scripts``) the console's pages work, and are not kept up to date by themselves.
 """
 
 import subprocess
@@ -11,6 +13,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = "src/stockade/gate"
+SCRIPTS = "src/stockade/web/static/vendor"
 
 
 class GateHook(BuildHookInterface[Any]):
@@ -19,7 +22,10 @@ class GateHook(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's interface
-        """Build it, and name the machine that the wheel is for."""
+        """Build and fetch, and name the machine that the wheel is for."""
+        subprocess.run([Path(self.root) / "scripts/console-scripts"], check=False)
+        if (Path(self.root) / SCRIPTS).is_dir():
+            build_data["artifacts"].append(f"{SCRIPTS}/*")
         if subprocess.run([Path(self.root) / FOLDER / "build"], check=False).returncode:
             return
         build_data["artifacts"].append(f"{FOLDER}/stockade-gate")

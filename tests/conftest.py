@@ -20,7 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 CORE_TESTS = Path(__file__).parent / "core"
 os.environ.setdefault("STOCKADE_FLOWS", "off")
 """A store for each `up` that a test starts would take most of the time; tests of flows say otherwise."""
-KINDS = ("real", "docker", "fault", "guest")
+KINDS = ("real", "docker", "fault", "guest", "browser")
 TOGETHER = (
     "tests/births/",
     "tests/docker/",
@@ -30,6 +30,7 @@ TOGETHER = (
     "tests/faults/test_package",
     "tests/guest/",
     "tests/kernel/test_random_worlds.py",
+    "tests/web/test_console_browser.py",
 )
 """Each on one worker: one Docker engine at a time, one small disk, packages that are built once; the random worlds are
 tried once for all tests."""
@@ -85,11 +86,21 @@ def why_not_guest() -> str:
     return _absent("qemu-system-x86_64", "depmod", "mke2fs", "busybox", "dpkg-deb")
 
 
+@cache
+def why_not_browser() -> str:
+    """Say why no browser can be driven here; empty where one can."""
+    if absent := _absent("chromium"):
+        return absent
+    axe = Path(__file__).parents[1] / ".tools/console/node_modules/axe-core/axe.min.js"
+    return "" if axe.exists() else "axe-core not fetched (make setup, with npm)"
+
+
 REASONS: dict[str, Callable[[], str]] = {
     "real": why_not_real,
     "fault": why_not_real,
     "docker": why_not_docker,
     "guest": why_not_guest,
+    "browser": why_not_browser,
 }
 
 

@@ -157,6 +157,7 @@ def test_what_is_wrong_is_three_lines(controller: Client, cli: CommandLine, tmp_
         ("rules", "host-z"),
         ("policy", "show", "x"),
         ("workloads", "--select", "role in"),
+        ("console",),
     ):
         ran = cli(*arguments)
         assert ran.code == 1, arguments
@@ -165,3 +166,10 @@ def test_what_is_wrong_is_three_lines(controller: Client, cli: CommandLine, tmp_
     (tmp_path / "bad.yaml").write_text("kind: Polcy\n")
     assert cli("plan", "bad.yaml").code == 1
     assert cli("apply", "bad.yaml", "--yes").code == 1
+
+
+def test_without_a_console_there_is_no_link(controller: Client, cli: CommandLine) -> None:
+    told = cli("console")
+    assert told.code == 1
+    assert "there is no web console" in told.err
+    assert "STOCKADE_CONSOLE" in told.err

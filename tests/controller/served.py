@@ -11,14 +11,17 @@ import httpx
 import msgspec
 from controlled import HOST, TIERS, host_seen, looked
 
+from stockade.controller.clock import SystemClock
 from stockade.controller.http.peers import Access
 from stockade.controller.installation import Installation
+from stockade.controller.links import LinkBook
 from stockade.controller.run import running_controller
 from stockade.core.model.event import Event
 from stockade.seams.flow_store import FlowStore
 from stockade.wire import AgentMessage, Assignment, Outcome, Report
 from stockade.wire.api import Message, ReportRequest, Setting
 
+LINKS = LinkBook("http://127.0.0.1:7472", SystemClock())
 SETTINGS = (Setting("state", "/var/lib/stockade", "default"),)
 
 
@@ -69,7 +72,13 @@ def served(folder: Path, access: Access, flows: FlowStore | None = None) -> Iter
     async def main() -> None:
         server.loop = asyncio.get_running_loop()
         running = running_controller(
-            f"sqlite:///{folder}/state.db", server.socket, access, doctor=looked, settings=SETTINGS, flows=flows
+            f"sqlite:///{folder}/state.db",
+            server.socket,
+            access,
+            doctor=looked,
+            settings=SETTINGS,
+            links=LINKS,
+            flows=flows,
         )
         async with running as server.installation:
             started.set()

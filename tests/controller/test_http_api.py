@@ -30,6 +30,7 @@ from stockade.wire import BirthRecord, Counters, Outcome, Recorded, RuleCount
 from stockade.wire.api import (
     ApplyRequest,
     ConfirmRequest,
+    ConsoleLinkRequest,
     ErrorReply,
     File,
     LabelsRequest,
@@ -138,6 +139,7 @@ def _tour(server: Served) -> Iterator[tuple[str, httpx.Response]]:
     yield "completeness", server.get("/v1/completeness")
     yield "doctor", server.get("/v1/doctor")
     yield "findings", server.get("/v1/findings")
+    yield "console-link", server.send("POST", "/v1/console/link", ConsoleLinkRequest())
     yield "off", server.send("POST", "/v1/off", OffRequest(wait=0))
 
 

@@ -35,6 +35,8 @@ def test_the_wheel_runs_the_demo_outside_the_checkout(tmp_path: Path) -> None:
     venv.create(tmp_path / "empty", symlinks=True, with_pip=False)
     python = tmp_path / "empty/bin/python"
     done(uv(), "pip", "install", "--quiet", "--python", python, wheel, cwd=tmp_path)
+    served = done(python, "-c", "from stockade.web.assets import assets; print(*assets())", cwd=tmp_path).split()
+    assert {"console.css", "console.js", "htmx.min.js"} <= set(served)
     told = done(tmp_path / "empty/bin/stockade", "demo", "--once", "-o", "json", cwd=tmp_path)
     summary = json.loads(told.splitlines()[-1])
     assert (summary["mismatches"], summary["leaked"]) == (0, 0)

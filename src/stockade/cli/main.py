@@ -23,6 +23,7 @@ VERBS = (
     Verb("demo", "stockade.cli.demo:demo", "Show the main job on a small lab of real network namespaces."),
     Verb("lab", "stockade.cli.lab:app", "A lab of network namespaces to try policies on."),
     Verb("status", "stockade.cli.status:status", "The installation at a glance, and every setting with its origin."),
+    Verb("console", "stockade.cli.console:console", "A link that signs you in to the web console."),
     Verb("workloads", "stockade.cli.workloads:workloads", "Every workload with its labels; --watch follows them."),
     Verb("labels", "stockade.cli.labels:app", "Labels in use and who set them; set them by hand."),
     Verb("policy", "stockade.cli.policy:app", "Check policy files, show a version, print the JSON Schema."),

@@ -61,6 +61,7 @@ SETTINGS = (
         ("STOCKADE_CONTAINERD_ADDRESS", "CONTAINERD_ADDRESS"),
         "containerd's socket, as `/path` or `unix:///path`",
     ),
+    Known("console", ("STOCKADE_CONSOLE",), "Where the web console listens, as `127.0.0.1:7472`; or `off`"),
     Known("flows", ("STOCKADE_FLOWS",), "Where flows are kept: a folder, a ClickHouse server's URL, or `off`"),
     Known(
         "flows-days",
@@ -121,6 +122,11 @@ class Settings:
     def containerd_address(self) -> str:
         """containerd's address."""
         return self._of("containerd-address")
+
+    @property
+    def console(self) -> str:
+        """Where the web console listens; without a port, at the usual one or any that is free."""
+        return self._of("console")
 
     @property
     def flows(self) -> str:
@@ -193,6 +199,8 @@ def _default(name: str, environment: Mapping[str, str], found: Mapping[str, Valu
         return DEFAULTS[name]
     if name == "containerd-address":
         return "/run/containerd/containerd.sock"
+    if name == "console":
+        return "127.0.0.1"
     return "unix:///var/run/docker.sock"
 
 

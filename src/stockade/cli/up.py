@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from stockade.errors import StockadeError
 if TYPE_CHECKING:
     from stockade.cli.host_sources import Wanted
     from stockade.controller.installation import Installation
+    from stockade.controller.links import LinkBook
 
 
 def up(
@@ -78,9 +80,11 @@ async def _live(
     from stockade.controller.clock import SystemClock
     from stockade.controller.http.server import access_for
     from stockade.controller.link import DirectLink
+    from stockade.controller.links import LinkBook
     from stockade.controller.logs import log_to
     from stockade.controller.run import running_controller
     from stockade.core.model.ids import HostId
+    from stockade.web.listening import origin, serving_console
     from stockade.wire.api import Setting
 
     keep_little()
@@ -94,14 +98,20 @@ async def _live(
     tracking = Conntrack()
     kernel = NftKernel(settings.state / "nft.sock", tracking)
     flows = flow_keeping.store(settings)
-    async with running_controller(
-        f"sqlite:///{settings.state / 'stockade.db'}",
-        settings.socket,
-        access_for(appliers, readers),
-        doctor=lambda: doctor(settings),
-        settings=shown,
-        flows=flows,
-    ) as installation:
+    console = _console_socket(settings)
+    links = LinkBook(origin(console), SystemClock()) if console else None
+    async with (
+        running_controller(
+            f"sqlite:///{settings.state / 'stockade.db'}",
+            settings.socket,
+            access_for(appliers, readers),
+            doctor=lambda: doctor(settings),
+            settings=shown,
+            links=links,
+            flows=flows,
+        ) as installation,
+        serving_console(installation, console),
+    ):
         link = DirectLink(installation.controller, name)
         await _own_up(settings, installation)
         agent = Agent(
@@ -125,6 +135,8 @@ async def _live(
         if why := flow_keeping.why_not(settings):
             remark(f"No flows are kept: {why}")
         remark(f"Stockade is up on {name}. In another terminal: stockade status")
+        if links is not None:
+            _show_console(links)
         await _until_over(running, ended)
     if flows is not None:
         await asyncio.to_thread(flows.close)
@@ -132,6 +144,29 @@ async def _live(
     tracking.close()
     remark("Stockade has stopped. What was enforced stays in force; to open everything: stockade off")
     return Exit.DONE
+
+
+def _console_socket(settings: Settings) -> socket.socket | None:
+    """Listen for the console; where the machine refuses that, say so and contain all the same."""
+    from stockade.web.listening import Unbound, bound_console
+
+    try:
+        return bound_console(settings.console)
+    except Unbound as problem:
+        remark(f"{problem.message}. {problem.kept} {problem.remedy}")
+        return None
+
+
+def _show_console(links: "LinkBook") -> None:
+    """Print a link for whoever started this, where a person reads it: a log is read by others, and keeps it."""
+    from stockade.controller.http.peers import user_name
+    from stockade.wire.api import Caller, Role
+
+    if not sys.stderr.isatty():
+        remark(f"The web console is at {links.origin}. A link that signs you in: stockade console")
+        return
+    link, _ = links.issue(Caller(name=user_name(os.geteuid()), uid=os.geteuid(), role=Role.APPLY))
+    remark(f"The web console, once and within ten minutes: {link}")
 
 
 def _make_folders(settings: Settings) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 import stockade
 from stockade.controller.lifecycle import Lifecycle
+from stockade.controller.links import LinkBook
 from stockade.controller.loop import Controller
 from stockade.controller.views import findings_view, host_views, mode_counts, pending_view, severity_counts
 from stockade.core.fold.declared import contests
@@ -18,6 +19,8 @@ class Installation(msgspec.Struct, frozen=True):
     controller: Controller
     lifecycle: Lifecycle
     settings: tuple[Setting, ...] = ()
+    links: LinkBook | None = None
+    """Into the web console; None where there is none."""
 
 
 async def status(installation: Installation, caller: Caller) -> StatusReply:

@@ -14,6 +14,7 @@ from stockade.controller.http.peers import Access
 from stockade.controller.http.server import serving
 from stockade.controller.installation import Installation
 from stockade.controller.lifecycle import Lifecycle
+from stockade.controller.links import LinkBook
 from stockade.controller.loop import following, open_controller
 from stockade.controller.wiring import standard_parts
 from stockade.errors import StockadeError
@@ -37,6 +38,7 @@ async def running_controller(
     doctor: Callable[[], Sequence[Check]],
     settings: Sequence[Setting] = (),
     clock: Clock | None = None,
+    links: LinkBook | None = None,
     flows: FlowStore | None = None,
 ) -> AsyncIterator[Installation]:
     """Run a controller while the block runs. ``StockadeError`` where it cannot start; nothing is left then.
@@ -47,7 +49,7 @@ async def running_controller(
     """
     store = await asyncio.to_thread(open_store, database)
     try:
-        working = _working(store, clock or SystemClock(), doctor, tuple(settings), flows)
+        working = _working(store, clock or SystemClock(), doctor, tuple(settings), links, flows)
         async with working as installation, serving(installation, socket, access):
             yield installation
     finally:
@@ -60,6 +62,7 @@ async def _working(
     clock: Clock,
     doctor: Callable[[], Sequence[Check]],
     settings: tuple[Setting, ...],
+    links: LinkBook | None,
     flows: FlowStore | None,
 ) -> AsyncIterator[Installation]:
     parts = standard_parts(await asyncio.to_thread(store.secret), doctor)
@@ -71,7 +74,7 @@ async def _working(
         time = asyncio.create_task(lifecycle.watch_time())
         trimming = asyncio.create_task(_trim(controller.flows))
         try:
-            yield Installation(controller, lifecycle, settings)
+            yield Installation(controller, lifecycle, settings, links)
         finally:
             controller.closing.set()
             controller.changed.ring()

@@ -518,6 +518,20 @@ class DoctorReply(Message, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
 
 
+class ConsoleLinkRequest(Message, frozen=True, kw_only=True):
+    """Ask for a one-time link into the web console; ``read_only``: one who may look and not apply."""
+
+    read_only: bool = False
+
+
+class ConsoleLinkReply(Message, frozen=True, kw_only=True):
+    """A link that may be used once, within so many ``seconds``, and who its user will be there."""
+
+    link: str
+    user: Caller
+    seconds: float
+
+
 # --- between controller and agent ---
 
 

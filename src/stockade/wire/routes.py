@@ -13,6 +13,8 @@ from stockade.wire.api import (
     BirthView,
     CompletenessReply,
     ConfirmRequest,
+    ConsoleLinkReply,
+    ConsoleLinkRequest,
     DoctorReply,
     EventsReply,
     ExplainReply,
@@ -247,6 +249,16 @@ ROUTES: tuple[Route, ...] = (
         role=Role.READ,
     ),
     _get("doctor", "/v1/doctor", "What works here, what will not, and why", DoctorReply),
+    msgspec.structs.replace(
+        _post(
+            "console-link",
+            "/v1/console/link",
+            "A one-time link into the web console",
+            ConsoleLinkRequest,
+            ConsoleLinkReply,
+        ),
+        role=Role.READ,
+    ),
     _get(
         "events",
         "/v1/events",

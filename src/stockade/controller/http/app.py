@@ -98,10 +98,10 @@ def _refusal(problem: StockadeError) -> Response:
     problems = problem.problems if isinstance(problem, Refused) else ()
     kept = problem.kept or "Nothing was changed."
     reply = ErrorReply(error=problem.message, kept=kept, remedy=problem.remedy, problems=problems)
-    return _json(reply, _status(problem))
+    return _json(reply, status_of(problem))
 
 
-def _status(problem: StockadeError) -> int:
+def status_of(problem: StockadeError) -> int:
     """Return the HTTP status: what the store says is the server's trouble, all else that was asked for is not."""
     match problem:
         case Refused():

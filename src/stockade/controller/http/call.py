@@ -1,5 +1,6 @@
 """One request, decoded: who asks, the parameters by name, the body as a value."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -48,7 +49,7 @@ class Call(msgspec.Struct, frozen=True):
 async def decoded(request: Request, route: Route, caller: Caller) -> Call:
     """Read and decode a request. ``Refused`` where it is not what the route takes."""
     body = _body(await _read(request), route.request) if route.request else None
-    return Call(caller, _parameters(request, route), body)
+    return Call(caller, typed({**request.query_params, **request.path_params}, route), body)
 
 
 async def _read(request: Request) -> bytes:
@@ -80,8 +81,8 @@ def _body(content: bytes, kind: type[Message]) -> Message:
         ) from problem
 
 
-def _parameters(request: Request, route: Route) -> dict[str, str | int | float | bool]:
-    given = {**request.query_params, **request.path_params}
+def typed(given: Mapping[str, str], route: Route) -> dict[str, str | int | float | bool]:
+    """Return parameters as the values that the route says they are. ``Refused`` where they are not."""
     by_name = {each.name: each for each in route.parameters}
     if foreign := sorted(set(given) - set(by_name)):
         takes = ", ".join(sorted(by_name)) or "none"

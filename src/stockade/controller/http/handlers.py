@@ -9,6 +9,7 @@ from stockade.controller.http.call import Call
 from stockade.controller.http.flow_handlers import FLOW_HANDLERS, Handler, replay_of
 from stockade.controller.installation import Installation, status
 from stockade.controller.labels import set_labels
+from stockade.controller.links import LIFE
 from stockade.controller.listing import rule_texts, text
 from stockade.controller.refused import Refused, Why, unknown
 from stockade.controller.views import (
@@ -31,6 +32,8 @@ from stockade.wire.api import (
     BirthsReply,
     CompletenessReply,
     ConfirmRequest,
+    ConsoleLinkReply,
+    ConsoleLinkRequest,
     DoctorReply,
     EventsReply,
     ExplainReply,
@@ -233,6 +236,18 @@ async def _doctor(installation: Installation, _: Call) -> DoctorReply:
     return DoctorReply(checks=tuple(await asyncio.to_thread(installation.controller.parts.doctor)))
 
 
+async def _console_link(installation: Installation, call: Call) -> ConsoleLinkReply:
+    book = installation.links
+    if book is None:
+        raise Refused(
+            Why.CONFLICT,
+            "there is no web console: the setting `console` is off",
+            remedy="Set it, or STOCKADE_CONSOLE, to 127.0.0.1 or to an address and a port, and start Stockade again.",
+        )
+    link, user = book.issue(call.caller, read_only=call.request(ConsoleLinkRequest).read_only)
+    return ConsoleLinkReply(link=link, user=user, seconds=LIFE)
+
+
 async def _events(installation: Installation, call: Call) -> EventsReply:
     controller = installation.controller
     since, limit = Revision(call.number("since", 0)), _rows(call, "limit", 1000)
@@ -278,6 +293,7 @@ HANDLERS: Mapping[str, Handler] = {
     "audit": _audit,
     "findings": _findings,
     "doctor": _doctor,
+    "console-link": _console_link,
     "events": _events,
     "report": _report,
     "assignment": _assignment,

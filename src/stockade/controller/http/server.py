@@ -105,7 +105,7 @@ def _unbound(path: Path, problem: OSError) -> StockadeError:
 async def serving(installation: Installation, path: Path, access: Access) -> AsyncIterator[None]:
     """Serve at ``path`` while the block runs; then end every stream and remove the socket."""
     bound = bound_socket(path, access)
-    server = _Server(
+    server = QuietServer(
         uvicorn.Config(
             application(installation, access),
             http=PeerProtocol,
@@ -121,7 +121,7 @@ async def serving(installation: Installation, path: Path, access: Access) -> Asy
     )
     task = asyncio.create_task(server.serve(sockets=[bound]))
     try:
-        await _started(server, task)
+        await started(server, task)
         yield
     finally:
         installation.controller.closing.set()
@@ -132,14 +132,15 @@ async def serving(installation: Installation, path: Path, access: Access) -> Asy
             path.unlink()
 
 
-async def _started(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+async def started(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    """Wait until a server serves; raise what kept it from it."""
     while not server.started and not task.done():
         await asyncio.sleep(0.005)
     if task.done():
         task.result()
 
 
-class _Server(uvicorn.Server):
+class QuietServer(uvicorn.Server):
     """A server that leaves signals to the process that it runs in."""
 
     @contextmanager

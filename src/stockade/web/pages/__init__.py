@@ -1,0 +1,35 @@
+"""The pages: each module has its path, what it shows, and what its forms do."""
+
+from collections.abc import Awaitable, Callable
+
+from stockade.web.asking import Desk
+from stockade.web.forms import Form
+from stockade.web.frame import Goto, View
+from stockade.web.pages import audit, births, draft, explain, findings, points, policies, search, settings, workloads
+from stockade.web.pages.asking import Asking
+
+__all__ = ["READ", "WRITTEN", "Asking", "Build", "Write", "search", "settings", "workloads"]
+
+Build = Callable[[Desk, Asking], Awaitable[View]]
+Write = Callable[[Desk, Asking, Form], Awaitable[View | Goto]]
+
+READ: tuple[tuple[str, Build], ...] = (
+    (workloads.PATH, workloads.page),
+    (draft.PATH, draft.page),
+    (policies.PATH, policies.page),
+    (policies.PATH + "/{version}", policies.version_page),
+    (explain.PATH, explain.page),
+    (births.PATH, births.page),
+    (findings.PATH, findings.page),
+    (audit.PATH, audit.page),
+    (points.PATH, points.page),
+    (points.MACHINE, points.machine_page),
+    (settings.PATH, settings.page),
+    (search.PATH, search.page),
+)
+WRITTEN: tuple[tuple[str, Write], ...] = (
+    (draft.PATH, draft.edit),
+    (policies.PATH + "/confirm", policies.confirm),
+    (policies.PATH + "/{version}/rollback", policies.rollback),
+    (workloads.LABELS, workloads.set_labels),
+)

@@ -1,0 +1,48 @@
+"""Headless Chromium, driven by Playwright: the machine's own browser, with nothing fetched."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from tests.web.consoled import ADA, Consoled
+
+from stockade.wire.api import Caller
+
+WIDE, PHONE = {"width": 1280, "height": 720}, {"width": 390, "height": 844}
+
+
+def chromium() -> str | None:
+    """Return where the browser is; None where there is none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # Chromium's sandbox refuses root; what it loads here is this console alone.
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        found = playwright.chromium.launch(executable_path=chromium(), args=[*arguments, "--disable-dev-shm-usage"])
+        yield found
+        found.close()
+
+
+def context(
+    browser: Browser, *, theme: str = "light", size: dict[str, int] = WIDE, scripts: bool = True
+) -> BrowserContext:
+    return browser.new_context(
+        viewport=size,
+        color_scheme=theme,
+        java_script_enabled=scripts,
+        reduced_motion="reduce",  # type: ignore[arg-type]
+    )
+
+
+def entered(context: BrowserContext, console: Consoled, caller: Caller = ADA, *, read_only: bool = False) -> Page:
+    """Open a link and the console, as whoever got it."""
+    page = context.new_page()
+    page.goto(console.link(caller, read_only=read_only))
+    page.get_by_role("button", name="Open the console").click()
+    page.wait_for_url("**/workloads")
+    return page

@@ -1,0 +1,81 @@
+"""Pictures of every page in both themes, into ``docs/pictures``, to be looked at: ``make screenshots``.
+
+The clock stands still, so that a picture differs only where its page does.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page
+from tests.controller.controlled import FILES, StandingClock
+from tests.web.browsing import PHONE, WIDE, browser, context, entered
+from tests.web.consoled import Consoled, consoled
+
+PAGES = {
+    "workloads": "/workloads?select=app+%3D+shop&show=db-1",
+    "policies": "/policies",
+    "version": "/policies/1",
+    "draft": "/policies/draft",
+    "explain": "/explain?source=web-1&destination=db-1&on=tcp/5432",
+    "explain-allowed": "/explain?source=api-1&destination=db-1&on=postgres",
+    "births": "/births",
+    "findings": "/findings",
+    "audit": "/audit",
+    "points": "/points?show=host-a",
+    "machine": "/points/machine",
+    "settings": "/settings",
+    "search": "/search?q=web",
+}
+ON_A_PHONE = ("workloads", "explain", "policies")
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as state,
+        consoled(Path(state), StandingClock()) as console,
+        browser() as chromium,
+    ):
+        console.furnish()
+        for theme in ("light", "dark"):
+            for size, names in ((WIDE, tuple(PAGES)), (PHONE, ON_A_PHONE)):
+                page = entered(context(chromium, theme=theme, size=size), console)
+                for name in names:
+                    page.goto(console.origin + PAGES[name])
+                    if name == "draft" and size is WIDE:
+                        page.get_by_label("shop.yaml", exact=True).fill(SLIP)
+                        page.get_by_role("button", name="Plan", exact=True).last.click()
+                        page.get_by_text("mistake").first.wait_for()
+                    where = folder / f"{name}-{theme}{'-phone' if size is PHONE else ''}.png"
+                    page.screenshot(path=where, full_page=size is PHONE)
+                if size is WIDE:
+                    _states(page, console, folder, theme)
+                page.context.close()
+
+
+def _states(page: Page, console: Consoled, folder: Path, theme: str) -> None:
+    """What no address shows: a plan, the door, a link."""
+    page.goto(f"{console.origin}/policies/draft")
+    page.get_by_role("textbox", name="shop.yaml", exact=True).fill(FILES[1].text.replace("tcp/8080", "tcp/9090"))
+    page.locator(".draft > .line").get_by_role("button", name="Plan", exact=True).click()
+    page.locator("#plan").screenshot(path=folder / f"plan-{theme}.png")
+    page.goto(console.link(read_only=True))
+    page.screenshot(path=folder / f"link-{theme}.png")
+    page.goto(f"{console.origin}/sign-in")
+    page.screenshot(path=folder / f"door-{theme}.png")
+
+
+SLIP = """\
+apiVersion: stockade.dev/v1
+kind: Policy
+metadata: {name: shop}
+spec:
+  scope: app = shop
+  rules:
+    - name: api-to-db
+      allow: {from: role = api, to: role = db, on: [postgress]}
+"""
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures"))
