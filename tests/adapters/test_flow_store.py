@@ -37,6 +37,9 @@ from stockade.seams.flow_store import (
     dimension,
 )
 
+pytestmark = pytest.mark.real
+"""A real ClickHouse, in this process or another: too slow for the inner loop."""
+
 HOSTILE = (
     "'", '"', "\\", "\\'", "''", "`", "{p0:String}", "{{", "}", "%s", "%(p0)s", "\x00", "a\x00b", "\n\r\t", "--", "/*",
     "'; DROP TABLE flows_raw; --", "' OR 1=1 --", "名前", "é", "e\u0301", "\u202e", "\U0001f600", "\x7f\x1b[0m", "NULL",

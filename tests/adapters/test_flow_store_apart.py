@@ -22,6 +22,9 @@ from stockade.seams.flow_store import (
     StoredBatch,
 )
 
+pytestmark = pytest.mark.real
+"""A real ClickHouse, in this process or another: too slow for the inner loop."""
+
 HOST = HostId("host-a")
 NOW = float(int(time.time()) - 60)
 

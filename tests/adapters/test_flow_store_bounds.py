@@ -23,6 +23,9 @@ from stockade.seams.flow_store import (
     dimension,
 )
 
+pytestmark = pytest.mark.real
+"""A real ClickHouse, in this process or another: too slow for the inner loop."""
+
 DAY = 86_400
 MIDNIGHT = 1_699_920_000
 

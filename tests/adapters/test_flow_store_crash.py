@@ -17,6 +17,9 @@ from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_st
 from stockade.core.model.flow import FlowLoss
 from stockade.seams.flow_store import FlowFilter, FlowQuery, StoredBatch, dimension
 
+pytestmark = pytest.mark.real
+"""A real ClickHouse, in this process or another: too slow for the inner loop."""
+
 PUTTING = """
 import sys
 from pathlib import Path

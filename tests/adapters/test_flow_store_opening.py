@@ -12,6 +12,9 @@ from stockade.adapters.clickhouse.schema import STEPS, Step, migrate, remember, 
 from stockade.adapters.clickhouse.store import open_flow_store
 from stockade.seams.flow_store import FlowFilter, FlowStoreFailed
 
+pytestmark = pytest.mark.real
+"""A real ClickHouse, in this process or another: too slow for the inner loop."""
+
 HOLDING = """
 import sys
 from pathlib import Path

@@ -24,6 +24,9 @@ from stockade.seams.flow_store import (
     Test,
 )
 
+pytestmark = pytest.mark.real
+"""A real ClickHouse, in this process or another: too slow for the inner loop."""
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
