@@ -30,8 +30,7 @@ store = open_flow_store(Path(sys.argv[1]), retention=ALWAYS)
 batches = many(int(sys.argv[2]))
 print("begin", flush=True)
 for batch in batches:
-    store.put([batch])
-    print(batch.host, batch.stream, batch.number, flush=True)
+    print(batch.host, batch.stream, batch.number, "of", store.put([batch]).repeated, flush=True)
 """
 STRIKES = 6
 
@@ -74,23 +73,40 @@ def test_killed_in_the_middle_nothing_is_counted_twice_and_nothing_that_was_ackn
     dice = random.Random(1)
     batches = many(3)
     acknowledged: set[tuple[str, ...]] = set()
-    for _ in range(STRIKES):
-        child = subprocess.Popen(
-            [sys.executable, "-c", PUTTING, str(folder), "3"], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
-        )
-        assert child.stdout is not None
-        assert child.stdout.readline() == "begin\n"
-        time.sleep(dice.random() * 0.6)
-        child.send_signal(signal.SIGKILL)
-        said, _ = child.communicate()
-        acknowledged |= {tuple(line.rsplit(" ", 2)) for line in said.splitlines(keepends=True) if line.endswith("\n")}
+    for strike in range(STRIKES):
+        acknowledged |= _struck(folder, 1 + strike % 3, dice.random())
+    assert len(acknowledged) >= STRIKES // 3
     store = open_flow_store(folder, retention=ALWAYS)
-    assert acknowledged
     done = store.put(batches)
     assert done.repeated >= len(acknowledged)
     assert done.repeated + done.batches == len(batches)
     all_as_put(store, batches)
     store.close()
+
+
+def _struck(folder: Path, after: int, share: float) -> set[tuple[str, ...]]:
+    """Have a process put; kill it a share of a put's time after so many were acknowledged, and return all that were.
+
+    Those that were stored before are acknowledged at once, so that a strike falls into a put in most cases and between
+    two in some.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", PUTTING, str(folder), "3"], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "begin\n"
+    lines, fresh, took = [], 0, 0.0
+    while fresh < after:
+        began = time.monotonic()
+        lines.append(child.stdout.readline())
+        took = time.monotonic() - began
+        assert lines[-1], "the process ended by itself"
+        fresh += lines[-1].endswith(" 0\n")
+    time.sleep(took * share)
+    child.send_signal(signal.SIGKILL)
+    rest, _ = child.communicate()
+    whole = [line for line in (*lines, *rest.splitlines(keepends=True)) if line.endswith("\n")]
+    return {tuple(line.rsplit(" ", 2)[0].rsplit(" ", 2)) for line in whole}
 
 
 class Killed(BaseException):
