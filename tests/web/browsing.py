@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from tests.web.consoled import ADA, Consoled
+from tests.web.consoled import ADMIN, Consoled
 
 from stockade.wire.api import Caller
 
@@ -39,7 +39,7 @@ def context(
     )
 
 
-def entered(context: BrowserContext, console: Consoled, caller: Caller = ADA, *, read_only: bool = False) -> Page:
+def entered(context: BrowserContext, console: Consoled, caller: Caller = ADMIN, *, read_only: bool = False) -> Page:
     """Open a link and the console, as whoever got it."""
     page = context.new_page()
     page.goto(console.link(caller, read_only=read_only))

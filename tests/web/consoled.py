@@ -25,8 +25,8 @@ from stockade.web.listening import bound_console, origin, serving_console
 from stockade.wire import BirthRecord, Findings, Outcome
 from stockade.wire.api import ApplyRequest, Caller, Check, File, Judged, Role, Setting
 
-ADA = Caller(name="ada", uid=1000, role=Role.APPLY)
-BEA = Caller(name="bea", uid=1001, role=Role.READ)
+ADMIN = Caller(name="admin", uid=1000, role=Role.APPLY)
+READER = Caller(name="reader", uid=1001, role=Role.READ)
 T = TypeVar("T")
 
 CHECKS = (
@@ -58,7 +58,7 @@ class Consoled:
         """Run a coroutine in the controller's thread."""
         return asyncio.run_coroutine_threadsafe(job, self.loop).result(30)
 
-    def link(self, caller: Caller = ADA, *, read_only: bool = False) -> str:
+    def link(self, caller: Caller = ADMIN, *, read_only: bool = False) -> str:
         async def made() -> str:
             return self.links.issue(caller, read_only=read_only)[0]
 
@@ -68,7 +68,7 @@ class Consoled:
         """A client that keeps cookies, as a browser does, and follows no redirect."""
         return httpx.Client(base_url=self.origin, timeout=30, trust_env=False)
 
-    def signed_in(self, caller: Caller = ADA, *, read_only: bool = False) -> "Person":
+    def signed_in(self, caller: Caller = ADMIN, *, read_only: bool = False) -> "Person":
         person = Person(self.browser(), self.origin)
         token = self.link(caller, read_only=read_only).partition("token=")[2]
         reply = person.post("/sign-in", token=token)
@@ -173,7 +173,7 @@ async def _furnished(installation: Installation, *, applied: bool) -> None:
     await _obeyed(installation, births=True)
     if applied:
         request = ApplyRequest(files=FILES, yes=True, wait=0.0, note="the shop, contained")
-        await installation.lifecycle.apply(request, ADA)
+        await installation.lifecycle.apply(request, ADMIN)
         await _obeyed(installation)
     await controller.take(
         Findings(

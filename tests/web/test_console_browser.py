@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.controller.controlled import container, report
 from tests.web.browsing import PHONE, browser, context, entered
-from tests.web.consoled import BEA, Consoled, consoled
+from tests.web.consoled import READER, Consoled, consoled
 from tests.web.marked import EVIL
 from tests.web.screenshots import PAGES, SLIP
 from tests.web.test_console_hostile import SHOWN, _planted
@@ -130,7 +130,7 @@ def test_draft_plan_apply_realise_roll_back(visit: BrowserContext, console: Cons
     expect(page.get_by_role("heading", name="Version 3")).to_be_visible()
     page.get_by_role("link", name="Audit").click()
     row = page.get_by_role("row").filter(has_text="rollback")
-    expect(row).to_contain_text("ada")
+    expect(row).to_contain_text("admin")
 
 
 def test_what_happens_is_seen_at_once_and_takes_nothing_away(visit: BrowserContext, console: Consoled) -> None:
@@ -194,7 +194,7 @@ def test_the_other_pages(visit: BrowserContext, shop: Consoled) -> None:
 
 
 def test_who_may_look_is_offered_nothing_else(visit: BrowserContext, shop: Consoled) -> None:
-    page = entered(visit, shop, BEA)
+    page = entered(visit, shop, READER)
     expect(page.locator(".me")).to_contain_text("may look")
     for path in ("/policies/1", "/policies", "/workloads?show=web-1"):
         page.goto(shop.origin + path)

@@ -3,7 +3,7 @@
 import re
 
 from tests.controller.controlled import FILES, HOST, SHOP
-from tests.web.consoled import ADA, Consoled, Person
+from tests.web.consoled import ADMIN, Consoled, Person
 from tests.web.marked import elements
 
 from stockade.web.pages import READ
@@ -40,7 +40,7 @@ def test_a_draft_is_planned_applied_watched_and_taken_back(console: Consoled) ->
     assert person.submit("/policies/1/rollback").headers["location"] == "/policies/3"
     assert "version 1 again" in words(person.page("/policies"))
     done = [each for each in console.audited() if each[1] in {"apply", "rollback"}]
-    assert done[:2] == [("ada", "rollback", "done"), ("ada", "apply", "done")]
+    assert done[:2] == [("admin", "rollback", "done"), ("admin", "apply", "done")]
 
 
 def test_a_mistake_is_shown_at_its_line_and_nothing_is_lost(console: Consoled) -> None:
@@ -59,7 +59,7 @@ def test_what_was_not_planned_is_not_applied(console: Consoled) -> None:
     assert "this is not the plan that was seen" in words(refused)
     assert "apply needs the id of the plan that was seen" in words(drafted(person, "apply"))
     assert console.installation.controller.snapshot.version == 1
-    assert ("ada", "apply", "refused") in console.audited()
+    assert ("admin", "apply", "refused") in console.audited()
 
 
 def test_a_failing_test_of_a_policy_refuses(console: Consoled) -> None:
@@ -94,8 +94,8 @@ def test_labels_are_set_by_name(console: Consoled) -> None:
     person = console.signed_in()
     reply = person.submit("/workloads/labels", workload="docker:host-a:web-1", labels="env=prod  loc=hel1")
     shown = person.page(reply.headers["location"])
-    assert "operator ada" in words(shown)
-    assert ("ada", "labels", "done") in console.audited()
+    assert "operator admin" in words(shown)
+    assert ("admin", "labels", "done") in console.audited()
 
 
 def test_a_page_of_an_empty_installation_teaches(bare_console: Consoled) -> None:
@@ -203,6 +203,6 @@ async def _ring(console: Consoled) -> None:
 
 
 def test_who_is_told_apart_by_name(console: Consoled) -> None:
-    person = console.signed_in(ADA)
+    person = console.signed_in(ADMIN)
     assert HOST in person.page("/points")
-    assert ("ada", "sign-in", "done") in console.audited()
+    assert ("admin", "sign-in", "done") in console.audited()

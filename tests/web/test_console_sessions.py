@@ -4,7 +4,7 @@ import re
 
 import pytest
 from tests.controller.controlled import FILES, StandingClock
-from tests.web.consoled import ADA, BEA, Consoled
+from tests.web.consoled import ADMIN, READER, Consoled
 from tests.web.test_console_guard import FORMS, PATHS
 
 from stockade.controller import links
@@ -14,13 +14,13 @@ from stockade.web import sessions
 from stockade.web.sessions import COOKIE, Sessions, TooOften
 from stockade.wire.api import Caller, File, Role
 
-NOBODY = Caller(name="eve", uid=1002, role=Role.NOBODY)
+NOBODY = Caller(name="stranger", uid=1002, role=Role.NOBODY)
 
 
 def test_a_link_is_good_once(console: Consoled) -> None:
     token = console.link().partition("token=")[2]
-    first, second = console.signed_in(), console.signed_in(BEA)
-    assert "ada" in first.get(f"/sign-in?token={token}").text  # to look uses nothing up
+    first, second = console.signed_in(), console.signed_in(READER)
+    assert "admin" in first.get(f"/sign-in?token={token}").text  # to look uses nothing up
     assert second.post("/sign-in", token=token).status_code == 303
     assert first.post("/sign-in", token=token).status_code == 401
     assert first.get(f"/sign-in?token={token}").status_code == 401
@@ -29,33 +29,33 @@ def test_a_link_is_good_once(console: Consoled) -> None:
 def test_a_link_is_good_for_minutes() -> None:
     clock = StandingClock()
     book = LinkBook("http://127.0.0.1:1", clock)
-    link, _ = book.issue(ADA)
+    link, _ = book.issue(ADMIN)
     token = link.partition("token=")[2]
     clock.steady += links.LIFE - 1
-    assert book.look(token) == ADA
+    assert book.look(token) == ADMIN
     clock.steady += 1
     assert book.redeem(token) is None
 
 
 def test_links_are_bounded_and_differ() -> None:
     book = LinkBook("http://127.0.0.1:1", StandingClock())
-    tokens = [book.issue(ADA)[0].partition("token=")[2] for _ in range(links.MOST + 1)]
+    tokens = [book.issue(ADMIN)[0].partition("token=")[2] for _ in range(links.MOST + 1)]
     assert len(set(tokens)) == len(tokens)
     assert book.redeem(tokens[0]) is None
-    assert book.redeem(tokens[-1]) == ADA
+    assert book.redeem(tokens[-1]) == ADMIN
 
 
 @pytest.mark.parametrize("token", ["", "x", "\ud800", "a" * 10_000, "null"])
 def test_what_is_no_link_signs_nobody_in(token: str) -> None:
     book = LinkBook("http://127.0.0.1:1", StandingClock())
-    book.issue(ADA)
+    book.issue(ADMIN)
     assert book.redeem(token) is None
 
 
 def test_a_link_gives_no_more_than_its_maker_may() -> None:
     book = LinkBook("http://127.0.0.1:1", StandingClock())
-    assert book.issue(BEA)[1].role is Role.READ
-    assert book.issue(ADA, read_only=True)[1].role is Role.READ
+    assert book.issue(READER)[1].role is Role.READ
+    assert book.issue(ADMIN, read_only=True)[1].role is Role.READ
     with pytest.raises(Refused):
         book.issue(NOBODY)
 
@@ -63,7 +63,7 @@ def test_a_link_gives_no_more_than_its_maker_may() -> None:
 def test_sessions_end_by_time() -> None:
     clock = StandingClock()
     book = Sessions(clock)
-    idle, used = book.begin(ADA), book.begin(ADA)
+    idle, used = book.begin(ADMIN), book.begin(ADMIN)
     clock.steady += sessions.IDLE
     used.used = clock.steady
     clock.steady += 1
@@ -76,17 +76,17 @@ def test_sessions_end_by_time() -> None:
 def test_the_least_used_session_makes_room() -> None:
     clock = StandingClock()
     book = Sessions(clock)
-    first = book.begin(ADA)
+    first = book.begin(ADMIN)
     for _ in range(sessions.MOST):
         clock.steady += 0.001
-        newest = book.begin(BEA)
+        newest = book.begin(READER)
     assert not book.living(first)
     assert book.living(newest)
 
 
 def test_paces() -> None:
     book = Sessions(StandingClock())
-    one, other = book.begin(ADA), book.begin(ADA)
+    one, other = book.begin(ADMIN), book.begin(ADMIN)
     for _ in range(sessions.WRITES.amount):
         book.pace(one, writing=True)
     with pytest.raises(TooOften):
@@ -130,7 +130,7 @@ def test_a_made_up_cookie_is_nobody(shared: Consoled, made_up: str) -> None:
 
 @pytest.mark.parametrize("path", FORMS)
 def test_the_form_of_another_session_changes_nothing(console: Consoled, path: str) -> None:
-    mine, others = console.signed_in(), console.signed_in(BEA).token()
+    mine, others = console.signed_in(), console.signed_in(READER).token()
     before = console.audited()
     for token in (others, "", "x", mine.token()[:-1]):
         assert mine.post(path, csrf=token, step="apply").status_code == 403
@@ -142,11 +142,11 @@ def test_a_cookie_is_worth_nothing_after_sign_out(console: Consoled) -> None:
     kept = person.http.cookies[COOKIE]
     assert person.submit("/sign-out").status_code == 303
     assert console.browser().get("/workloads", headers={"cookie": f"{COOKIE}={kept}"}).status_code == 303
-    assert [each[:2] for each in console.audited()[:2]] == [("ada", "sign-out"), ("ada", "sign-in")]
+    assert [each[:2] for each in console.audited()[:2]] == [("admin", "sign-out"), ("admin", "sign-in")]
 
 
 def test_other_sessions_can_be_ended(console: Consoled) -> None:
-    here, there, hers = console.signed_in(), console.signed_in(), console.signed_in(BEA)
+    here, there, hers = console.signed_in(), console.signed_in(), console.signed_in(READER)
     assert here.submit("/settings/end-others").status_code == 303
     assert [each.get("/workloads").status_code for each in (here, there, hers)] == [200, 303, 200]
 
@@ -167,7 +167,7 @@ CHANGES: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize("path", CHANGES)
 def test_who_may_look_changes_nothing(console: Consoled, path: str) -> None:
-    reader = console.signed_in(ADA, read_only=True)
+    reader = console.signed_in(ADMIN, read_only=True)
     before = console.installation.controller.snapshot
     reply = reader.submit(path, **CHANGES[path])
     assert reply.status_code == 403
@@ -176,7 +176,7 @@ def test_who_may_look_changes_nothing(console: Consoled, path: str) -> None:
 
 
 def test_who_may_look_plans_and_does_not_apply(console: Consoled) -> None:
-    reader = console.signed_in(BEA)
+    reader = console.signed_in(READER)
     files = {"name": [each.name for each in FILES[:1]], "text": [each.text for each in FILES[:1]]}
     planned = reader.submit("/policies/draft", step="plan", **files)
     assert planned.status_code == 200
@@ -189,7 +189,7 @@ def test_who_may_look_plans_and_does_not_apply(console: Consoled) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_who_may_look_sees_every_page_and_no_form_that_changes(shared: Consoled, path: str) -> None:
-    page = shared.signed_in(BEA).page(path)
+    page = shared.signed_in(READER).page(path)
     actions = set(re.findall(r'method="post" action="([^"]+)"', page))
     assert actions <= {"/policies/draft", "/sign-out", "/settings/theme", "/settings/end-others"}
     assert 'value="apply"' not in page
