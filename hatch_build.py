@@ -23,7 +23,9 @@ class GateHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's interface
         """Build and fetch, and name the machine that the wheel is for."""
-        subprocess.run([Path(self.root) / "scripts/console-scripts"], check=False)
+        fetch = Path(self.root) / "scripts/console-scripts"
+        if fetch.exists():
+            subprocess.run([fetch], check=False)
         if (Path(self.root) / SCRIPTS).is_dir():
             build_data["artifacts"].append(f"{SCRIPTS}/*")
         if subprocess.run([Path(self.root) / FOLDER / "build"], check=False).returncode:
