@@ -8,13 +8,13 @@ from stockade.controller.flow_queries import (
     flow_filter,
     flow_view,
     measure,
-    on_text,
     passes,
     services,
     verdicts,
 )
 from stockade.controller.refused import Refused
 from stockade.core.fold import fold
+from stockade.core.graph.zoom import port_text
 from stockade.core.model.event import PolicyActivated
 from stockade.core.model.flow import FlowEnd, FlowKey, StoredFlow, Tally, Verdict, Via
 from stockade.core.model.ids import Address, HostId, Prefix, RuleId, Version, WorkloadId
@@ -119,4 +119,4 @@ def test_a_flow_is_shown_by_names_and_as_policy_writes_ports() -> None:
     [(17, 53, "udp/53"), (1, 2048, "icmp/8/0"), (47, 0, "protocol 47"), (0, 0, "protocol 0"), (132, 9, "sctp/9")],
 )
 def test_protocols_have_the_words_of_policy_or_their_numbers(protocol: int, port: int, text: str) -> None:
-    assert on_text(protocol, port) == text
+    assert port_text(protocol, port) == text

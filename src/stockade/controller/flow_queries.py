@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from stockade.controller.refused import Refused, Why
 from stockade.core import policy, select
+from stockade.core.graph.scans import named
+from stockade.core.graph.zoom import port_text
 from stockade.core.model.flow import FlowEnd, StoredFlow, Tally, Verdict
 from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
 from stockade.core.model.labels import NAME, Label, Labels
@@ -184,26 +186,18 @@ def flow_view(flow: StoredFlow) -> FlowView:
     key, tally = flow.key, flow.tally
     return FlowView(
         flow.host, tally.first, tally.last, _end_view(flow.source), _end_view(flow.destination),
-        on_text(key.protocol, key.port), key.end, key.verdict, key.rule, key.via, key.service, key.process,
+        port_text(key.protocol, key.port), key.end, key.verdict, key.rule, key.via, key.service, key.process,
         *_counts(tally),
     )  # fmt: skip
 
 
 def _end_view(end: FlowEnd) -> FlowEndView:
     labels = tuple((key, value) for key, value in end.labels if key != NAME)
-    name = dict(end.labels).get(NAME) or end.workload or end.address
-    return FlowEndView(end.address, name, end.workload, labels, end.network)
+    return FlowEndView(end.address, named(end), end.workload, labels, end.network)
 
 
 def _counts(tally: Tally) -> tuple[int, int, int, int, int, float]:
     return tally.connections, tally.packets, tally.bytes_out, tally.bytes_in, tally.ended, tally.seconds
-
-
-def on_text(protocol: int, port: int) -> str:
-    """Return a protocol and port as policy writes them; a protocol that policy has no word for by its number."""
-    if protocol not in set(Protocol) or protocol == Protocol.ANY:
-        return f"protocol {protocol}"
-    return policy.ports_text(Ports(Protocol(protocol), port, port))
 
 
 def groups_reply(by: str, found: FlowGroups) -> FlowGroupsReply:

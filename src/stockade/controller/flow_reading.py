@@ -23,11 +23,9 @@ BY = (
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """Flows, oldest first, and what time they are of. ``partial_before``: older than this not all is kept."""
+    """Flows, oldest first. ``partial_before``: older than this not all is kept."""
 
     flows: tuple[StoredFlow, ...]
-    since: float | None = None
-    until: float | None = None
     partial_before: float | None = None
 
 
@@ -51,7 +49,7 @@ def recorded(store: FlowStore, snapshot: Snapshot, since: float, until: float, *
         found |= {each.values: each for each in told.groups}
         partial = max(filter(None, (partial, told.partial_before)), default=None)
     flows = sorted(_flows(found.values(), whose), key=lambda each: each.tally.first)
-    return Recorded(tuple(flows), since, until, partial)
+    return Recorded(tuple(flows), partial)
 
 
 def _flows(groups: Iterable[FlowGroup], whose: Whose) -> Iterator[StoredFlow]:

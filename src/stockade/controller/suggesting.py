@@ -1,11 +1,11 @@
 """Recorded flows → suggested policy, and what a draft would have made of them. Reads; changes nothing."""
 
-from stockade.controller.flow_queries import end_filter, on_text
+from stockade.controller.flow_queries import end_filter
 from stockade.controller.flow_reading import recorded
 from stockade.controller.refused import Refused, Why
 from stockade.core import select
-from stockade.core.model.flow import FlowEnd
-from stockade.core.model.labels import NAME
+from stockade.core.graph.scans import named
+from stockade.core.graph.zoom import port_text
 from stockade.core.model.policy import Rule
 from stockade.core.model.selector import Selector
 from stockade.core.model.snapshot import Snapshot
@@ -121,15 +121,11 @@ def _opens(opens: Opens | None) -> str:
 
 def _left_out(each: LeftOut) -> LeftOutView:
     seen = each.traffic
-    on = on_text(seen.protocol, seen.port)
+    on = port_text(seen.protocol, seen.port)
     return LeftOutView(
-        _called(seen.source), _called(seen.destination), on, seen.seen.connections, each.reason.value, each.detail,
+        named(seen.source), named(seen.destination), on, seen.seen.connections, each.reason.value, each.detail,
         each.open,
     )  # fmt: skip
-
-
-def _called(end: FlowEnd) -> str:
-    return dict(end.labels).get(NAME) or end.workload or end.address
 
 
 def replayed(store: FlowStore, active: Snapshot, draft: Snapshot, since: float, until: float) -> ReplayView:
@@ -159,9 +155,9 @@ def _most(each: Replayed) -> tuple[int, str, str, int]:
 def _replayed(each: Replayed) -> ReplayedView:
     seen = each.traffic
     return ReplayedView(
-        _called(seen.source),
-        _called(seen.destination),
-        on_text(seen.protocol, seen.port),
+        named(seen.source),
+        named(seen.destination),
+        port_text(seen.protocol, seen.port),
         seen.seen.connections,
         each.decision.rule or "default",
     )
