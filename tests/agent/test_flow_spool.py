@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from stockade.agent.flows.spool import FOLDER, Spool
-from stockade.core.model.flow import Flow, FlowBatch, FlowKey, Tally, Verdict
+from stockade.core.model.flow import Flow, FlowBatch, FlowKey, FlowLoss, Tally, Verdict
 from stockade.core.model.ids import Address, HostId
 from stockade.core.model.packet import Direction
 
@@ -55,6 +55,16 @@ def test_the_oldest_go_where_there_is_no_room_and_are_counted(tmp_path: Path) ->
         spool.put(batch(number, 10))
     assert spool.dropped == 60
     assert drained(spool) == [6, 7, 8, 9]
+
+
+def test_what_a_dropped_batch_would_have_told_is_to_be_told_once_more(tmp_path: Path) -> None:
+    lost = FlowLoss("nflog", "decisions", 7)
+    spool = Spool(tmp_path, most=1)
+    spool.put(msgspec.structs.replace(batch(1), lost=(lost,)))
+    assert spool.unsaid() == ()
+    spool.put(batch(2))
+    assert spool.unsaid() == (lost,)
+    assert spool.unsaid() == ()
 
 
 def test_one_that_is_larger_than_all_room_is_kept_alone(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Batches of flows from hosts → the flow store: each end becomes whoever it is now, each time the controller's."""
 
+import ipaddress
 import threading
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from stockade.core.model.flow import Flow, FlowBatch, StoredFlow, Tally
 from stockade.core.model.ids import HostId
 from stockade.core.model.snapshot import Snapshot
 from stockade.seams.clock import Clock
-from stockade.seams.flow_store import FlowStore, StoredBatch
+from stockade.seams.flow_store import FlowsRefused, FlowStore, StoredBatch
 
 SAME_CLOCK = 0.5
 """Seconds that a host's clock may differ, the way to here included, and count as right."""
@@ -19,7 +20,10 @@ LOOKED_UP_FOR = 1.0
 
 
 class FlowIntake:
-    """Takes what hosts recorded. Safe from several threads; what it raises is ``FlowStoreFailed``."""
+    """Takes what hosts recorded. Safe from several threads.
+
+    What it raises is ``FlowStoreFailed``; ``FlowsRefused`` where the batch is at fault.
+    """
 
     def __init__(self, store: FlowStore, clock: Clock) -> None:
         self.store = store
@@ -39,6 +43,7 @@ class FlowIntake:
         now = self._clock.now()
         behind = now - batch.at
         self.skews[batch.host] = behind = behind if abs(behind) > SAME_CLOCK else 0.0
+        _check(batch)
         with self._lock:
             whose = self._known(snapshot)
             flows = tuple(whose.stored(batch.host, _shifted(each, behind)) for each in batch.flows)
@@ -74,6 +79,19 @@ class FlowIntake:
             known = Whose(snapshot, known)
         self._whose = known
         return known
+
+
+def _check(batch: FlowBatch) -> None:
+    """``FlowsRefused`` where an address is none: a point that is broken, or not one of ours."""
+    for each in {end for flow in batch.flows for end in (flow.key.source, flow.key.destination)}:
+        try:
+            ipaddress.ip_address(each)
+        except ValueError as problem:
+            raise FlowsRefused(
+                f"a batch of {batch.host} holds an address that is none: {each[:80]!r}",
+                kept="Nothing of this batch was stored; what was stored before is as it was.",
+                remedy="Drop the batch: its point is broken or not one of ours.",
+            ) from problem
 
 
 def _shifted(flow: Flow, seconds: float) -> Flow:

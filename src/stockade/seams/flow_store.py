@@ -22,6 +22,10 @@ class FlowStoreFailed(StockadeError):  # noqa: N818 - reads as what happened
     """The flow store could not do what was asked; ``kept`` says what it holds."""
 
 
+class FlowsRefused(FlowStoreFailed):
+    """What was asked is wrong in itself: to ask again is of no use."""
+
+
 class StoredBatch(msgspec.Struct, frozen=True):
     """A batch with both ends of its flows known. ``until`` is when it ended, by the point's clock; losses count then.
 
@@ -145,7 +149,7 @@ class Dimension(msgspec.Struct, frozen=True):
 def dimension(text: str) -> Dimension:
     """Return the dimension that a user names: ``port``, ``source.workload``, ``source.app`` (the label ``app``).
 
-    ``source.label.address`` is the label ``address``. ``FlowStoreFailed`` where there is none of that name.
+    ``source.label.address`` is the label ``address``. ``FlowsRefused`` where there is none of that name.
     """
     end, _, key = text.partition(".")
     if text in {of.value for of in Of if of not in LABELS}:
@@ -153,7 +157,7 @@ def dimension(text: str) -> Dimension:
     if end in ("source", "destination") and key not in ("", "label", "label."):
         return Dimension(Of(f"{end}.label"), key.removeprefix("label."))
     names = ", ".join(sorted(of.value for of in Of if of not in LABELS))
-    raise FlowStoreFailed(
+    raise FlowsRefused(
         f"flows cannot be grouped by {text!r}",
         kept="Nothing was changed.",
         remedy=f"Group by one of {names}, or by a label of an end: source.KEY, destination.KEY.",

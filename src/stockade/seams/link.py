@@ -14,7 +14,10 @@ class ControllerLink(Protocol):
         ...
 
     async def say(self, message: AgentMessage) -> int:
-        """Deliver a message; return the last generation of this host's reports that is stored."""
+        """Deliver a message; return the last generation of this host's reports that is stored.
+
+        ``FlowsRefused`` where recorded flows are none that can ever be stored.
+        """
         ...
 
     def assignments(self, since: str) -> AsyncIterator[Assignment]:

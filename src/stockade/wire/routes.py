@@ -61,6 +61,10 @@ class Media(str, enum.Enum):
     METRICS = "text/plain"
 
 
+LARGEST = 2**53 - 1
+"""A number that is a parameter lies between 0 and this: JSON keeps it whole (RFC 8259, 6)."""
+
+
 class Parameter(msgspec.Struct, frozen=True):
     """One path or query parameter. ``type`` is ``str``, ``int``, ``float`` or ``bool`` (``0`` and ``1``)."""
 

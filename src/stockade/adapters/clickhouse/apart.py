@@ -21,6 +21,7 @@ from stockade.seams.flow_store import (
     FlowGroups,
     FlowPage,
     FlowQuery,
+    FlowsRefused,
     FlowStats,
     FlowStoreFailed,
     HostLoss,
@@ -93,7 +94,7 @@ class FlowStoreApart:
             line = self._started()
             answer = self._ask(line, body, ANSWERED_IN)
         if answer.failure is not None:
-            raise _failed(answer.failure)
+            raise _failed(answer.failure, refused=answer.refused)
         return msgspec.msgpack.decode(answer.answer, type=CALLS[call][1])
 
     def _started(self) -> socket.socket:
@@ -148,6 +149,6 @@ class FlowStoreApart:
             process.wait()
 
 
-def _failed(failure: tuple[str, str, str]) -> FlowStoreFailed:
+def _failed(failure: tuple[str, str, str], *, refused: bool = False) -> FlowStoreFailed:
     message, kept, remedy = failure
-    return FlowStoreFailed(message, kept=kept, remedy=remedy)
+    return (FlowsRefused if refused else FlowStoreFailed)(message, kept=kept, remedy=remedy)

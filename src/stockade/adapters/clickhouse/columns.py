@@ -18,7 +18,7 @@ from stockade.adapters.clickhouse.schema import COUNTS, KIND
 from stockade.core.model.flow import FlowEnd, FlowKey, Tally, Verdict, Via
 from stockade.core.model.ids import Address, HostId, WorkloadId
 from stockade.core.model.packet import Direction
-from stockade.seams.flow_store import FlowStoreFailed, StoredBatch
+from stockade.seams.flow_store import FlowsRefused, StoredBatch
 
 LATEST = 4_000_000_000
 """Seconds since the epoch up to which a moment is one: ClickHouse's clocks end in 2106."""
@@ -228,7 +228,7 @@ def _fits(key: FlowKey) -> None:
 
 
 def _whole(values: Iterable[int], kind: Any, count: int) -> Numbers:
-    """Return whole numbers; ``FlowStoreFailed`` where one does not fit."""
+    """Return whole numbers; ``FlowsRefused`` where one does not fit."""
     try:
         return np.fromiter(values, kind, count)
     except (OverflowError, TypeError, ValueError) as problem:
@@ -249,8 +249,8 @@ def _micro(spans: Numbers) -> Numbers:
     return whole
 
 
-def _refused(message: str, why: str) -> FlowStoreFailed:
-    return FlowStoreFailed(
+def _refused(message: str, why: str) -> FlowsRefused:
+    return FlowsRefused(
         f"{message}: {why}",
         kept="Nothing of this put was stored; what was stored before is as it was.",
         remedy="Drop the batch: its point is broken or not one of ours.",

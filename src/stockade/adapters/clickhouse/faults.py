@@ -7,7 +7,7 @@ import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
-from stockade.seams.flow_store import FlowStoreFailed
+from stockade.seams.flow_store import FlowsRefused, FlowStoreFailed
 
 FULL = ("NOT_ENOUGH_SPACE", "No space left", "CANNOT_WRITE_TO_FILE")
 DENIED = ("AUTHENTICATION_FAILED", "ACCESS_DENIED", "REQUIRED_PASSWORD")
@@ -27,7 +27,7 @@ def told(kept: str) -> Iterator[None]:
     except FlowStoreFailed:
         raise
     except UnicodeError as problem:
-        raise FlowStoreFailed(
+        raise FlowsRefused(
             "a text holds half a character (a lone surrogate), which no flow store can keep or look for",
             kept=kept,
             remedy="Ask again without it.",

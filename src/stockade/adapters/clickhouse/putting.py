@@ -23,7 +23,7 @@ from stockade.adapters.clickhouse.journal import Begun, Entered, Journal, entere
 from stockade.adapters.clickhouse.schema import TABLES, filling
 from stockade.adapters.clickhouse.schema import columns as named
 from stockade.core.model.ids import HostId
-from stockade.seams.flow_store import FlowStoreFailed, Put, Resolution, StoredBatch
+from stockade.seams.flow_store import FlowsRefused, Put, Resolution, StoredBatch
 
 AT_ONCE = 500_000
 """Flows of one insert; a batch that is larger has one of its own."""
@@ -157,14 +157,14 @@ def _name(batch: Entered) -> Name:
 def _check(batch: StoredBatch) -> None:
     f"{batch.host}{batch.stream}".encode()  # half a character is refused
     if not (0 <= batch.number < 1 << 64 and 0 <= batch.until < LATEST):
-        raise FlowStoreFailed(
+        raise FlowsRefused(
             f"a batch of {batch.host} has number {batch.number} and ended at {batch.until}, which cannot be kept",
             kept="Nothing of this put was stored; what was stored before is as it was.",
             remedy="Drop the batch: its point is broken or not one of ours.",
         )
     if set(map(attrgetter("host"), batch.flows)) <= {batch.host}:
         return
-    raise FlowStoreFailed(
+    raise FlowsRefused(
         f"a batch of {batch.host} holds another host's flows",
         kept="Nothing of this put was stored; what was stored before is as it was.",
         remedy="Put each host's flows in batches of its own.",

@@ -19,7 +19,7 @@ from stockade.adapters.clickhouse.faults import LOCKED_MESSAGE
 from stockade.adapters.clickhouse.speech import CALLS, Answer, Opening, Request, receive, send
 from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.errors import StockadeError
-from stockade.seams.flow_store import FlowStoreFailed
+from stockade.seams.flow_store import FlowsRefused, FlowStoreFailed
 
 LATER = 5
 """The process's niceness: it is in nobody's way."""
@@ -81,7 +81,8 @@ def _answer(store: ClickHouseFlowStore, data: bytes) -> bytes:
 
 
 def _failure(problem: StockadeError) -> bytes:
-    return msgspec.msgpack.encode(Answer(NOTHING, (problem.message, problem.kept, problem.remedy)))
+    refused = isinstance(problem, FlowsRefused)
+    return msgspec.msgpack.encode(Answer(NOTHING, (problem.message, problem.kept, problem.remedy), refused))
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
     answer: msgspec.Raw
     failure: tuple[str, str, str] | None = None
+    refused: bool = False
+    """The failure lies in what was asked."""
 
 
 def send(line: socket.socket, data: bytes) -> None:

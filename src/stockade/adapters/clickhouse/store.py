@@ -26,6 +26,7 @@ from stockade.seams.flow_store import (
     FlowGroups,
     FlowPage,
     FlowQuery,
+    FlowsRefused,
     FlowStats,
     FlowStoreFailed,
     HostLoss,
@@ -230,7 +231,7 @@ def _check(where: FlowFilter) -> None:
         try:
             ipaddress.ip_network(prefix, strict=False)
         except ValueError as problem:
-            raise FlowStoreFailed(
+            raise FlowsRefused(
                 f"{prefix!r} is neither an address nor a prefix", kept=UNREAD, remedy="Write it as 10.0.0.0/8."
             ) from problem
 
@@ -311,7 +312,7 @@ def _place(after: str | None) -> tuple[Any, ...]:
     try:
         place = msgspec.msgpack.decode(base64.urlsafe_b64decode(after), type=_After)
     except (ValueError, msgspec.MsgspecError) as problem:
-        raise FlowStoreFailed(
+        raise FlowsRefused(
             f"{after[:80]!r} is no place in the flows to go on from", kept=UNREAD, remedy="Start with the first page."
         ) from problem
     return msgspec.structs.astuple(place)

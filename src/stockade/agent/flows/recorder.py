@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +22,7 @@ from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
+from stockade.seams.flow_store import FlowsRefused
 from stockade.seams.flows import FlowSource
 from stockade.seams.link import ControllerLink
 from stockade.wire import Recorded
@@ -143,14 +144,22 @@ class Recorder:
             except OSError as problem:
                 log.warning("flows-not-kept", detail=str(problem), waiting=len(self._unkept), kept="they are in memory")
                 while len(self._unkept) > UNKEPT:
-                    self._lost["disk", "flows"] += len(self._unkept.popleft().flows)
+                    gone = self._unkept.popleft()
+                    self._lost["disk", "flows"] += len(gone.flows)
+                    self._unsay(gone.lost)
                 return
             self._unkept.popleft()
+
+    def _unsay(self, losses: Iterable[FlowLoss]) -> None:
+        """What a lost batch would have told is told with the next."""
+        for each in losses:
+            self._told[each.where, each.what] -= each.count
 
     def _count(self, source: FlowSource) -> None:
         for where, what, count in source.losses():
             self._lost[where, what] = self._before[where, what] + count
         self._lost["spool", "flows"] = self._spool.dropped
+        self._unsay(self._spool.unsaid())
         self._lost["spool", "damaged batches"] = self._spool.damaged
 
     # In the loop
@@ -167,6 +176,10 @@ class Recorder:
             path, batch = found
             try:
                 await self._link.say(Recorded(msgspec.structs.replace(batch, at=self._clock.now())))
+            except FlowsRefused as problem:
+                log.warning("flows-refused", detail=str(problem), flows=len(batch.flows), kept="nothing of them")
+                self._lost["controller", "refused flows"] += len(batch.flows)
+                await asyncio.to_thread(self._spool.done, path)
             except (OSError, StockadeError) as problem:
                 log.debug("flows-unheard", detail=str(problem), waiting=len(self._spool))
                 await asyncio.sleep(pause)

@@ -3,13 +3,14 @@
 Each is there whole or not at all. When there are too many the oldest go, and what is lost with them is counted.
 """
 
+import contextlib
 import threading
 import time
 from pathlib import Path
 
 import msgspec
 
-from stockade.core.model.flow import FlowBatch
+from stockade.core.model.flow import FlowBatch, FlowLoss
 
 FOLDER, HEARD = "flows", "heard"
 MOST = 64 << 20
@@ -28,6 +29,7 @@ class Spool:
         """Flows that were lost because there was no room for them."""
         self.damaged = 0
         """Files that could not be read, and were removed."""
+        self._unsaid: list[FlowLoss] = []
         self._lock = threading.Lock()
         self._sizes = {path: path.stat().st_size for path in self._files()}
         self._next = 1 + max((int(path.name) for path in self._sizes), default=-1)
@@ -52,9 +54,13 @@ class Spool:
         with self._lock:
             self._sizes[path] = len(data)
             while sum(self._sizes.values()) > self._most and len(self._sizes) > 1:
-                oldest = min(self._sizes)
-                self.dropped += self._flows(oldest)
-                self._remove(oldest)
+                self._drop(min(self._sizes))
+
+    def unsaid(self) -> tuple[FlowLoss, ...]:
+        """Return, once, the losses that dropped batches would have told of."""
+        with self._lock:
+            found, self._unsaid = tuple(self._unsaid), []
+        return found
 
     def first(self) -> tuple[Path, FlowBatch] | None:
         """Return the oldest batch and its file, for ``done``; None where nothing waits."""
@@ -86,11 +92,12 @@ class Spool:
         self._sizes.pop(path, None)
         path.unlink(missing_ok=True)
 
-    def _flows(self, path: Path) -> int:
-        try:
-            return len(_decode(path.read_bytes()).flows)
-        except (OSError, msgspec.DecodeError):
-            return 0
+    def _drop(self, path: Path) -> None:
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            batch = _decode(path.read_bytes())
+            self.dropped += len(batch.flows)
+            self._unsaid += batch.lost
+        self._remove(path)
 
     def _files(self) -> list[Path]:
         """What an earlier agent left; what it had not finished goes."""

@@ -20,7 +20,7 @@ from stockade.controller.metrics import exposition
 from stockade.controller.refused import Refused, Why
 from stockade.controller.watch import watched, watched_births, watched_flows
 from stockade.errors import StockadeError
-from stockade.seams.flow_store import FlowStoreFailed
+from stockade.seams.flow_store import FlowsRefused, FlowStoreFailed
 from stockade.seams.store import StoreFailed
 from stockade.wire.api import Caller, ErrorReply, Role
 from stockade.wire.routes import ROUTES, Media, Route
@@ -54,6 +54,9 @@ def _endpoint(route: Route, installation: Installation, access: Access) -> Endpo
             return await _answer(route, installation, await decoded(request, route, caller))
         except StockadeError as problem:
             return _refusal(problem)
+        except OverflowError as problem:
+            log.info("overflow", route=route.name, detail=str(problem))
+            return _refusal(Refused(Why.MALFORMED, "a number in the request is larger than any that can be kept"))
         except Exception:
             log.exception("unforeseen", route=route.name)
             return _unforeseen()
@@ -106,6 +109,8 @@ def status_of(problem: StockadeError) -> int:
     match problem:
         case Refused():
             return int(problem.why)
+        case FlowsRefused():
+            return int(Why.INVALID)
         case StoreFailed() | FlowStoreFailed():
             return 503
         case _:

@@ -1,5 +1,6 @@
 """One request, decoded: who asks, the parameters by name, the body as a value."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -8,12 +9,13 @@ from starlette.requests import Request
 
 from stockade.controller.refused import Refused, Why
 from stockade.wire.api import SCHEMA, Caller, Message
-from stockade.wire.routes import Parameter, Route
+from stockade.wire.routes import LARGEST, Parameter, Route
 
 Body = TypeVar("Body", bound=Message)
 
 LARGEST_BODY = 32 * 1024 * 1024
 """Bytes."""
+_WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -94,6 +96,8 @@ def typed(given: Mapping[str, str], route: Route) -> dict[str, str | int | float
 
 def _value(parameter: Parameter, text: str) -> Any:
     try:
+        if parameter.type is int and not _WHOLE.fullmatch(text):
+            raise msgspec.ValidationError
         value = msgspec.convert(text, parameter.type, strict=False)
     except msgspec.ValidationError as problem:
         raise Refused(
@@ -101,6 +105,6 @@ def _value(parameter: Parameter, text: str) -> Any:
             f'parameter "{parameter.name}" is "{text}", which is no {parameter.type.__name__}',
             remedy=parameter.summary,
         ) from problem
-    if isinstance(value, (int, float)) and not 0 <= value < 2**53:
+    if isinstance(value, (int, float)) and not 0 <= value <= LARGEST:
         raise Refused(Why.MALFORMED, f'parameter "{parameter.name}" is out of bounds', remedy=parameter.summary)
     return value

@@ -6,7 +6,7 @@ import msgspec
 
 import stockade
 from stockade.wire.api import ErrorReply, Message, Role
-from stockade.wire.routes import ROUTES, Media, Parameter, Route
+from stockade.wire.routes import LARGEST, ROUTES, Media, Parameter, Route
 
 REFERENCE = "#/components/schemas/{name}"
 ERRORS = {
@@ -63,12 +63,13 @@ def _operation(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, An
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
+    bounds = {"minimum": 0, "maximum": LARGEST} if parameter.type in (int, float) else {}
     return {
         "name": parameter.name,
         "in": "path" if parameter.path else "query",
         "required": parameter.path or parameter.required,
         "description": parameter.summary,
-        "schema": msgspec.json.schema(parameter.type),
+        "schema": {**msgspec.json.schema(parameter.type), **bounds},
     }
 
 
