@@ -40,6 +40,7 @@ from stockade.wire.api import (
     RollbackRequest,
     WatchLine,
 )
+from stockade.wire.graph import GraphRequest
 from stockade.wire.routes import ROUTES, route
 from stockade.wire.suggestions import SuggestRequest
 
@@ -124,6 +125,8 @@ def _tour(server: Served) -> Iterator[tuple[str, httpx.Response]]:
     yield "flows", server.get("/v1/flows", on="postgres", verdict="allowed")
     yield "flow-groups", server.get("/v1/flows/groups", by="source.role,rule,minute", order="bytes")
     yield "flow-store", server.get("/v1/flows/store")
+    yield "graph", server.get("/v1/graph", by="app,role,workload", unseen="1")
+    yield "draft-graph", server.send("POST", "/v1/graph", GraphRequest(files=FILES))
     yield "suggest", server.send("POST", "/v1/suggest", SuggestRequest(name="x", selector="app = shop", since=1.0))
     yield "explain", server.get("/v1/explain", source="web-1", destination="db-1", on="postgres")
     yield "reach", server.get("/v1/reach", of="db-1")

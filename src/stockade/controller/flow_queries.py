@@ -144,8 +144,8 @@ def passes(flow: StoredFlow, where: FlowFilter) -> bool:
     """Tell whether one flow is asked for, whatever its time: what the store does with what is stored."""
     key = flow.key
     return (
-        _at(flow.source, where.source)
-        and _at(flow.destination, where.destination)
+        meets(flow.source, where.source)
+        and meets(flow.destination, where.destination)
         and (not where.services or any(_served(key.protocol, key.port, each) for each in where.services))
         and (not where.verdicts or key.verdict in where.verdicts)
         and (not where.rules or key.rule in where.rules)
@@ -157,7 +157,8 @@ def _served(protocol: int, port: int, each: ServiceRange) -> bool:
     return each.protocol in (None, protocol) and each.first <= port <= each.last
 
 
-def _at(end: FlowEnd, which: EndFilter) -> bool:
+def meets(end: FlowEnd, which: EndFilter) -> bool:
+    """Tell whether an end is one that is asked for."""
     if which.known is not None and which.known != (end.workload is not None):
         return False
     if which.networks and end.network not in which.networks:

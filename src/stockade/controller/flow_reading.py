@@ -29,14 +29,23 @@ class Recorded(msgspec.Struct, frozen=True):
     partial_before: float | None = None
 
 
-def recorded(store: FlowStore, snapshot: Snapshot, since: float, until: float, *ends: FlowFilter) -> Recorded:
-    """Return all flows of a time that one of the filters asks for, or all; labels are those of now. Blocks.
+def recorded(
+    store: FlowStore,
+    snapshot: Snapshot,
+    since: float,
+    until: float,
+    *ends: FlowFilter,
+    whose: Whose | None = None,
+) -> Recorded:
+    """Return all flows of a time that one of the filters asks for, or all; labels are the snapshot's. Blocks.
+
+    ``whose``: what that snapshot knows of addresses, where it was looked up already.
 
     ``Refused`` where they are too many.
     """
     step = Dimension(Of.MINUTE if until - since <= FINE else Of.HOUR)
     by = (*(Dimension(each) for each in BY), step)
-    whose, found, partial = Whose(snapshot), dict[tuple[Value, ...], FlowGroup](), None
+    found, partial = dict[tuple[Value, ...], FlowGroup](), None
     for where in ends or (FlowFilter(),):
         timed = msgspec.structs.replace(where, since=since, until=until)
         told = store.groups(FlowQuery(timed, by, Measure.FIRST, descending=False, limit=MOST))
@@ -48,7 +57,7 @@ def recorded(store: FlowStore, snapshot: Snapshot, since: float, until: float, *
             )
         found |= {each.values: each for each in told.groups}
         partial = max(filter(None, (partial, told.partial_before)), default=None)
-    flows = sorted(_flows(found.values(), whose), key=lambda each: each.tally.first)
+    flows = sorted(_flows(found.values(), whose or Whose(snapshot)), key=lambda each: each.tally.first)
     return Recorded(tuple(flows), partial)
 
 

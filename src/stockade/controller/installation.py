@@ -5,6 +5,7 @@ import os
 import msgspec
 
 import stockade
+from stockade.controller.graphs import Graphs
 from stockade.controller.lifecycle import Lifecycle
 from stockade.controller.links import LinkBook
 from stockade.controller.loop import Controller
@@ -21,6 +22,8 @@ class Installation(msgspec.Struct, frozen=True):
     settings: tuple[Setting, ...] = ()
     links: LinkBook | None = None
     """Into the web console; None where there is none."""
+    graphs: Graphs = msgspec.field(default_factory=Graphs)
+    """What the map remembers between two questions."""
 
 
 async def status(installation: Installation, caller: Caller) -> StatusReply:

@@ -42,6 +42,7 @@ from stockade.wire.api import (
     WorkloadsReply,
 )
 from stockade.wire.flows import FlowGroupsReply, FlowsReply, FlowStoreReply, FlowView
+from stockade.wire.graph import GraphReply, GraphRequest
 from stockade.wire.suggestions import SuggestReply, SuggestRequest
 
 
@@ -118,6 +119,20 @@ _FLOWS = (
     _query("until", float, "Only flows before then"),
 )
 """Which flows."""
+
+_GRAPH = (
+    _query("by", str, "The zoom: labels' keys, workload, process, with commas (app,role)"),
+    *_FLOWS[:2],
+    _query("select", str, "Only edges of which either end is a workload that this selector matches"),
+    _query("verdict", str, "Only edges on which some connection was so: allowed, denied, would-be-denied, carried"),
+    _query("since", float, "From then on (an hour before until)"),
+    _query("until", float, "Up to then, with the inventory and the policy as they were then (now)"),
+    _query("at", float, "The same as until"),
+    _query("limit", int, "At most so many nodes and edges (2000, at most 2000)"),
+    _query("unseen", bool, "Also edges on which nothing was seen and something is permitted"),
+    _query("seen", bool, "Only what was seen: what policy permits is not asked"),
+)
+"""Which part of the map."""
 
 ROUTES: tuple[Route, ...] = (
     _get("status", "/v1/status", "The installation at a glance", StatusReply),
@@ -251,6 +266,17 @@ ROUTES: tuple[Route, ...] = (
     msgspec.structs.replace(
         _post("suggest", "/v1/suggest", "A policy from recorded flows; changes nothing", SuggestRequest, SuggestReply),
         role=Role.READ,
+    ),
+    _get("graph", "/v1/graph", "The map: who talked to whom, and what policy permits", GraphReply, *_GRAPH),
+    Route(
+        "draft-graph",
+        Method.POST,
+        "/v1/graph",
+        "The map, with what a draft would permit; changes nothing",
+        Role.READ,
+        GraphReply,
+        GraphRequest,
+        _GRAPH,
     ),
     _get("doctor", "/v1/doctor", "What works here, what will not, and why", DoctorReply),
     msgspec.structs.replace(

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from stockade.controller.flow_queries import dimensions, flow_filter, flows_reply, groups_reply, measure, store_reply
 from stockade.controller.flows import FlowIntake
+from stockade.controller.graphs import SHAPES, Asked, graph
 from stockade.controller.http.call import Call
 from stockade.controller.installation import Installation
 from stockade.controller.refused import Refused, Why
@@ -12,6 +13,7 @@ from stockade.controller.suggesting import replayed, suggested
 from stockade.seams.flow_store import FlowFilter, FlowQuery
 from stockade.wire.api import Message, PlanRequest
 from stockade.wire.flows import FlowGroupsReply, FlowsReply, FlowStoreReply
+from stockade.wire.graph import GraphReply, GraphRequest
 from stockade.wire.replay import ReplayView
 from stockade.wire.suggestions import SuggestReply, SuggestRequest
 
@@ -80,6 +82,34 @@ async def _suggest(installation: Installation, call: Call) -> SuggestReply:
     return await asyncio.to_thread(suggested, store, controller.snapshot, request, controller.clock.now())
 
 
+async def _graph(installation: Installation, call: Call) -> GraphReply:
+    return await asyncio.to_thread(graph, installation.graphs, installation.controller, asked_graph(call))
+
+
+async def _draft_graph(installation: Installation, call: Call) -> GraphReply:
+    draft = await installation.lifecycle.snapshot_with(PlanRequest(files=call.request(GraphRequest).files))
+    return await asyncio.to_thread(graph, installation.graphs, installation.controller, asked_graph(call), draft)
+
+
+def asked_graph(call: Call) -> Asked:
+    """Return what a request asks of the map. ``Refused`` where it asks for two times at once."""
+    until, at = call.seconds("until"), call.seconds("at")
+    if until and at:
+        raise Refused(Why.MALFORMED, "until and at are the same; one of them is enough")
+    return Asked(
+        by=call.text("by"),
+        source=call.text("from"),
+        destination=call.text("to"),
+        select=call.text("select"),
+        verdict=call.text("verdict"),
+        since=call.seconds("since") or None,
+        until=until or at or None,
+        limit=call.number("limit", SHAPES),
+        unseen=call.flag("unseen"),
+        strands=not call.flag("seen"),
+    )
+
+
 async def replay_of(installation: Installation, request: PlanRequest) -> ReplayView | None:
     """Judge what was recorded by a draft; None where that was not asked for."""
     if request.replay is None:
@@ -95,4 +125,6 @@ FLOW_HANDLERS: Mapping[str, Handler] = {
     "flow-groups": _flow_groups,
     "flow-store": _flow_store,
     "suggest": _suggest,
+    "graph": _graph,
+    "draft-graph": _draft_graph,
 }

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from stockade.core.graph.judge import Judge
 from stockade.core.graph.services import Services
 from stockade.core.graph.values import PROCESS, Edge, Node, NodeKind, Pending, Permitted, Traffic
-from stockade.core.graph.zoom import Pair, Zoom, grouped, node_of, observed
+from stockade.core.graph.zoom import Pair, Zoom, grouped, node_of, observed, workload_nodes
 from stockade.core.model.flow import FlowEnd
 from stockade.core.model.ids import Address, RuleId
 from stockade.core.model.inventory import Workload
@@ -78,22 +78,31 @@ def pending(found: Iterable[Traffic], judge: Judge) -> Pending:
 class Strand:
     """What one snapshot permits between the nodes of a zoom. ``process`` is no matter of policy, and left out.
 
-    ``only``: the nodes that will be asked about; None: any.
+    ``only``: the nodes that will be asked about; None: any. ``judge``: one of the same snapshot, to go on with.
     """
 
     def __init__(
-        self, snapshot: Snapshot, by: Zoom, traffic: Iterable[Traffic] = (), only: Container[Node] | None = None
+        self,
+        snapshot: Snapshot,
+        by: Zoom,
+        traffic: Iterable[Traffic] = (),
+        only: Container[Node] | None = None,
+        judge: Judge | None = None,
     ) -> None:
-        self.judge = Judge(snapshot)
+        self.judge = judge or Judge(snapshot)
         by = tuple(each for each in by if each != PROCESS)
         self.nodes: dict[Node, dict[int, tuple[Party, int]]] = {}
-        for _, each in sorted(snapshot.workloads.items()):
-            node = node_of(end_of(each), by)
-            if each.seen.owner is None and (only is None or node in only):
+        apart = (each for _, each in sorted(snapshot.workloads.items()) if each.seen.owner is None)
+        for node, each in workload_nodes(apart, by):
+            if only is None or node in only:
                 self._add(node, self.judge.party_of(each))
         outside = {end for each in traffic for end in (each.source, each.destination) if end.workload is None}
         for end in sorted(outside, key=lambda each: (each.address, each.network)):
             self._add(node_of(end, ()), self.judge.party(end))
+
+    def pairs(self, source: Node, destination: Node) -> int:
+        """Return how many pairs of identities ``between`` asks about."""
+        return len(self.nodes.get(plain(source), ())) * len(self.nodes.get(plain(destination), ()))
 
     def between(self, source: Node, destination: Node) -> Permitted:
         """Return what is permitted between two nodes."""

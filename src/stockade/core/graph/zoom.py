@@ -6,7 +6,7 @@ one end, they stand together: flows do not say whose each connection was.
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from stockade.core.graph.services import Services, protocol_of
 from stockade.core.graph.values import (
@@ -24,7 +24,8 @@ from stockade.core.graph.values import (
     total,
 )
 from stockade.core.model.flow import FlowEnd, Verdict
-from stockade.core.model.ids import RuleId
+from stockade.core.model.ids import Address, RuleId
+from stockade.core.model.inventory import Workload
 from stockade.core.model.labels import NAME
 from stockade.core.model.net import Ports
 from stockade.core.model.packet import Direction
@@ -70,6 +71,19 @@ def node_of(end: FlowEnd, by: Zoom, process: str = "") -> Node:
     kind = NodeKind.WORKLOADS if labels.keys() - {NAME} else NodeKind.UNKNOWN
     known_by = by if kind is NodeKind.WORKLOADS else [each for each in by if each in (WORKLOAD, NAME, PROCESS)]
     return Node(kind, tuple((key, process if key == PROCESS else _value(labels, key)) for key in known_by))
+
+
+def workload_nodes(workloads: Iterable[Workload], by: Zoom) -> Iterator[tuple[Node, Workload]]:
+    """Yield the node of each workload of a snapshot, in which equal labels are mostly one object."""
+    named = WORKLOAD in by or NAME in by
+    known: dict[int, Node] = {}
+    for each in workloads:
+        node = None if named else known.get(id(each.labels))
+        if node is None:
+            labels = tuple((label.key, label.value) for label in each.labels.items)
+            address = Address("")
+            node = known[id(each.labels)] = node_of(FlowEnd(address, each.id, (*labels, (NAME, each.name))), by)
+        yield node, each
 
 
 def network_node(end: FlowEnd) -> Node:

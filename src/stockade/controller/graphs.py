@@ -1,0 +1,252 @@
+"""Recorded flows and the snapshot of their time → the map, as it is shown. Reads; changes nothing."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+
+import msgspec
+
+from stockade.controller.earlier import Earlier, snapshot_at
+from stockade.controller.findings import FindingBoard
+from stockade.controller.flow_queries import end_filter, meets, verdicts
+from stockade.controller.flow_reading import Recorded, recorded
+from stockade.controller.graph_views import Showing, seen_view
+from stockade.controller.loop import Controller
+from stockade.controller.refused import Refused, Why
+from stockade.controller.whose import Whose
+from stockade.core import select
+from stockade.core.graph.judge import Judge
+from stockade.core.graph.merge import merged, telling
+from stockade.core.graph.picture import Ask, Bounds, Picture, picture
+from stockade.core.graph.values import PROCESS, WORKLOAD, Node, Traffic, total
+from stockade.core.graph.zoom import Zoom, workload_nodes
+from stockade.core.model.flow import Verdict
+from stockade.core.model.ids import WorkloadId
+from stockade.core.model.inventory import Workload
+from stockade.core.model.selector import Selector
+from stockade.core.model.snapshot import Snapshot
+from stockade.core.select.words import is_key
+from stockade.seams.flow_store import EndFilter, FlowFilter
+from stockade.wire.graph import GraphLeft, GraphReply
+
+HOUR = 3600.0
+BY = "app,role"
+SHAPES = 2000
+"""Nodes and edges of one map: what is more is counted, and never sent."""
+KEPT = 3
+"""Snapshots of which what was worked out is remembered."""
+NO_FLOWS = "no flows are kept here, so that nothing is known to have been seen: see flows in docs/settings.md"
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a user asked of the map. Ends as for flows; ``limit``: shapes; ``strands``: those of policy as well."""
+
+    by: str = BY
+    source: str = ""
+    destination: str = ""
+    select: str = ""
+    verdict: str = ""
+    since: float | None = None
+    until: float | None = None
+    limit: int = SHAPES
+    unseen: bool = False
+    strands: bool = True
+
+
+class Worked:
+    """What is worked out of one snapshot, each of it once, when it is needed. Who uses the judge holds the lock."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.lock = threading.RLock()
+
+    @cached_property
+    def whose(self) -> Whose:
+        """Whose which address is."""
+        return Whose(self.snapshot)
+
+    @cached_property
+    def told(self) -> frozenset[WorkloadId]:
+        """The workloads at whose ends some point tells."""
+        return telling(self.snapshot)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """What policy says."""
+        return Judge(self.snapshot)
+
+    @cached_property
+    def dimensions(self) -> tuple[str, ...]:
+        """The labels in use, those that most have first; then workload and process."""
+        alike: dict[int, Workload] = {}
+        counts: dict[int, int] = {}
+        for each in self.snapshot.workloads.values():
+            alike[id(each.labels)] = each
+            counts[id(each.labels)] = counts.get(id(each.labels), 0) + 1
+        keys: dict[str, int] = {}
+        for at, each in alike.items():
+            for label in each.labels.items:
+                keys[label.key] = keys.get(label.key, 0) + counts[at]
+        return (*sorted(keys, key=lambda key: (-keys[key], key)), WORKLOAD, PROCESS)
+
+
+class Graphs:
+    """Remembers what was worked out of the last snapshots. Safe from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: list[Worked] = []
+
+    def of(self, snapshot: Snapshot) -> Worked:
+        """Return what is worked out of a snapshot."""
+        with self._lock:
+            found = next((each for each in self._kept if each.snapshot is snapshot), None) or Worked(snapshot)
+            self._kept = [found, *(each for each in self._kept if each is not found)][:KEPT]
+            return found
+
+
+def graph(graphs: Graphs, controller: Controller, asked: Asked, draft: Snapshot | None = None) -> GraphReply:
+    """Return the map. Blocks. ``Refused`` where something that was asked for means nothing, or is too much."""
+    by, now, present = zoom(asked.by), controller.clock.now(), controller.snapshot
+    since, until = _span(asked, now)
+    earlier = Earlier(present) if until >= now else snapshot_at(controller.store, present, until)
+    worked = graphs.of(earlier.snapshot)
+    notes = [earlier.but] if earlier.but else []
+    if controller.flows is None:
+        notes.append(NO_FLOWS)
+        seen = Recorded(())
+    else:
+        filters = _filters(asked, present)
+        seen = recorded(controller.flows.store, worked.snapshot, since, until, *filters, whose=worked.whose)
+    with worked.lock:
+        traffic = _wanted(merged(seen.flows, worked.told), asked)
+        made = _pictured(traffic, by, worked, asked, draft and _as_of(draft, worked.snapshot, present))
+    showing = Showing(worked.snapshot, draft, since, until, _found(controller.findings, worked.snapshot, by))
+    return GraphReply(
+        by=by,
+        since=since,
+        until=until,
+        of=now if earlier.snapshot is present else until,
+        version=worked.snapshot.version,
+        nodes=tuple(showing.node(node, count) for node, count in made.nodes),
+        edges=tuple(showing.edge(edge, made.traffic.get((edge.source, edge.destination), ())) for edge in made.edges),
+        total=seen_view(total(each.seen for each in traffic)) if traffic else None,
+        left=GraphLeft(made.left.nodes, made.left.edges, made.left.connections, made.unassessed),
+        dimensions=worked.dimensions,
+        notes=(*notes, *_said(made, asked)),
+        partial_before=seen.partial_before,
+    )
+
+
+def _span(asked: Asked, now: float) -> tuple[float, float]:
+    until = asked.until or now
+    since = asked.since if asked.since is not None else until - HOUR
+    if since >= until:
+        raise Refused(Why.INVALID, "that time ends before it begins", remedy="Give since a moment before until.")
+    return since, until
+
+
+def _pictured(traffic: Sequence[Traffic], by: Zoom, worked: Worked, asked: Asked, draft: Snapshot | None) -> Picture:
+    ask = Ask(
+        now=worked.judge if asked.strands else None,
+        draft=Judge(draft) if draft is not None else None,
+        unseen=asked.unseen,
+        only=_only(asked, worked.snapshot, by),
+    )
+    return picture(traffic, by, worked.snapshot, ask, Bounds(shapes=min(max(asked.limit, 2), SHAPES)))
+
+
+def zoom(text: str) -> Zoom:
+    """Return the dimensions that a text names, with commas. ``Refused`` where one is none."""
+    by = tuple(dict.fromkeys(part.strip() for part in (text or BY).split(",") if part.strip()))
+    if wrong := [each for each in by if each not in (WORKLOAD, PROCESS) and not is_key(each)]:
+        raise Refused(
+            Why.INVALID, f'"{wrong[0]}" is no dimension', remedy="Labels' keys, workload, process; with commas."
+        )
+    return by
+
+
+def _said(made: Picture, asked: Asked) -> Iterator[str]:
+    if made.left.nodes or made.left.edges:
+        yield (
+            f"{made.left.nodes} nodes and {made.left.edges} edges ({made.left.connections} connections) are left out, "
+            "the least urgent: ask about fewer (select, from, to, verdict), or by fewer dimensions"
+        )
+    if made.unassessed:
+        yield (
+            f"what is permitted between {made.unassessed} pairs of nodes was not assessed, being too much at once: "
+            "ask about fewer"
+        )
+    if PROCESS in zoom(asked.by):
+        yield "by process only what was seen is shown, and what is permitted is that of the workloads"
+
+
+# Which
+
+
+def _filters(asked: Asked, snapshot: Snapshot) -> tuple[FlowFilter, ...]:
+    """Return what the store is asked: what is asked of one end or the other is two questions."""
+    source, destination = end_filter(asked.source, snapshot), end_filter(asked.destination, snapshot)
+    if asked.select and not asked.source and not asked.destination:
+        either = EndFilter(selector=_selector(asked.select))
+        return FlowFilter(source=either), FlowFilter(destination=either)
+    return (FlowFilter(source=source, destination=destination),)
+
+
+def _wanted(traffic: Iterable[Traffic], asked: Asked) -> Sequence[Traffic]:
+    found = list(traffic)
+    if asked.select:
+        either = EndFilter(selector=_selector(asked.select))
+        found = [each for each in found if meets(each.source, either) or meets(each.destination, either)]
+    wanted = verdicts(asked.verdict)
+    return [each for each in found if any(_came(each, verdict) for verdict in wanted)] if wanted else found
+
+
+def _came(traffic: Traffic, verdict: Verdict) -> bool:
+    seen = traffic.seen
+    return bool(
+        {
+            Verdict.ALLOWED: seen.allowed,
+            Verdict.DENIED: seen.denied,
+            Verdict.WOULD_DENY: seen.would_deny,
+            Verdict.CARRIED: seen.ended,
+        }[verdict]
+    )
+
+
+def _only(asked: Asked, snapshot: Snapshot, by: Zoom) -> frozenset[Node] | None:
+    """Return the nodes that are wanted although nothing was seen of them; None: all."""
+    if asked.source or asked.destination or asked.verdict:
+        return frozenset()
+    if not asked.select:
+        return None
+    selector = _selector(asked.select)
+    some = (each for each in snapshot.workloads.values() if select.matches(selector, each.labels, each.name))
+    return frozenset(node for node, each in workload_nodes(some, by) if each.known)
+
+
+def _selector(text: str) -> Selector:
+    try:
+        return select.parse(text)
+    except select.SelectorError as problem:
+        remedy = "For example: app = shop."
+        raise Refused(Why.INVALID, f'"{text}" is no selector: {problem}', remedy=remedy) from problem
+
+
+def _as_of(draft: Snapshot, then: Snapshot, present: Snapshot) -> Snapshot:
+    """Return the draft over the inventory of a time."""
+    return draft if then is present else then._replace(policy=draft.policy, version=draft.version)
+
+
+def _found(board: FindingBoard, snapshot: Snapshot, by: Zoom) -> dict[Node, int]:
+    """Count the findings about the workloads of each node, as they are now."""
+    objects = Counter(each.object for said in tuple(board.by_host.values()) for each in said.findings)
+    if not objects:
+        return {}
+    meant = (each for each in snapshot.workloads.values() if each.name in objects or each.id in objects)
+    found: dict[Node, int] = {}
+    for node, workload in workload_nodes(meant, tuple(key for key in by if key != PROCESS)):
+        names = {str(workload.id), workload.name}
+        found[node] = found.get(node, 0) + sum(objects[name] for name in names)
+    return found

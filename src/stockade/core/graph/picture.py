@@ -1,0 +1,188 @@
+"""Traffic and a snapshot → one picture: nodes with how many stand behind each, edges, and what there was no room for.
+
+Bounded on purpose. Of edges those come first that somebody must look at: denied, would be denied, then the busiest.
+What policy permits is asked for pairs of identities; beyond a bound it is left out, which is not the same as nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from stockade.core.graph.judge import Judge
+from stockade.core.graph.services import Services
+from stockade.core.graph.strands import Strand, pending, plain
+from stockade.core.graph.values import PROCESS, Edge, Node, NodeKind, Permitted, Traffic
+from stockade.core.graph.zoom import Pair, Zoom, grouped, observed, workload_nodes
+from stockade.core.model.snapshot import Snapshot
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What one picture may hold."""
+
+    shapes: int = 2000
+    """Nodes and edges together."""
+    pairs: int = 5000
+    """Pairs of identities that one strand is asked about."""
+
+
+class Left(msgspec.Struct, frozen=True):
+    """What there was no room for: nodes, edges, and the connections seen on those."""
+
+    nodes: int = 0
+    edges: int = 0
+    connections: int = 0
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """Nodes, each with how many workloads it stands for, and edges; both sorted.
+
+    ``traffic`` is what each edge was made of. ``unassessed`` counts the pairs of nodes that a strand was not asked
+    about, because that would be too much.
+    """
+
+    nodes: tuple[tuple[Node, int], ...]
+    edges: tuple[Edge, ...]
+    traffic: Mapping[Pair, Sequence[Traffic]]
+    left: Left = Left()
+    unassessed: int = 0
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What is wanted besides what was seen. ``now`` and ``draft`` judge the snapshot and a draft: None, no strand.
+
+    ``unseen``: also edges on which nothing was seen and something is permitted. ``only``: nodes of the inventory that
+    are wanted although nothing was seen of them; None: all.
+    """
+
+    now: Judge | None = None
+    draft: Judge | None = None
+    unseen: bool = False
+    only: frozenset[Node] | None = None
+
+
+def crowd(snapshot: Snapshot, by: Zoom) -> Mapping[Node, int]:
+    """Return the nodes of the inventory with how many workloads each stands for; processes are no matter of it."""
+    found: dict[Node, int] = {}
+    by = tuple(each for each in by if each != PROCESS)
+    for node, _ in workload_nodes(snapshot.workloads.values(), by):
+        found[node] = found.get(node, 0) + 1
+    return found
+
+
+def picture(
+    traffic: Iterable[Traffic], by: Zoom, snapshot: Snapshot, ask: Ask, bounds: Bounds | None = None
+) -> Picture:
+    """Return the picture of some traffic at a zoom."""
+    bounds = bounds or Bounds()
+    services = Services(snapshot.policy)
+    found = grouped(traffic, by, services)
+    everybody = crowd(snapshot, by)
+    edges = [Edge(*ends, observed(each, services)) for ends, each in found.items()]
+    silent = () if PROCESS in by else tuple(each for each in everybody if ask.only is None or each in ask.only)
+    nodes, edges, left = _fitted(edges, silent, bounds.shapes)
+    shown = {(each.source, each.destination): found[each.source, each.destination] for each in edges}
+    stranding = _Stranding(by, ask, bounds, nodes, shown)
+    made = [stranding.edge(each) for each in sorted(edges, key=_place)]
+    if ask.unseen and PROCESS not in by:
+        made += stranding.unseen(nodes, bounds.shapes - len(nodes) - len(made))
+    return Picture(
+        tuple((each, everybody.get(plain(each), 0)) for each in sorted(nodes)),
+        tuple(sorted(made, key=_place)),
+        shown,
+        left,
+        stranding.unassessed,
+    )
+
+
+def _place(edge: Edge) -> Pair:
+    return edge.source, edge.destination
+
+
+def _fitted(edges: list[Edge], silent: Iterable[Node], most: int) -> tuple[set[Node], list[Edge], Left]:
+    """Take edges with their nodes while there is room, then nodes of which nothing was seen."""
+    nodes: set[Node] = set()
+    taken: list[Edge] = []
+    lost, connections = set[Node](), 0
+    for each in sorted(edges, key=_urgency):
+        ends = {each.source, each.destination}
+        if len(nodes | ends) + len(taken) + 1 <= most:
+            nodes |= ends
+            taken.append(each)
+        else:
+            lost |= ends
+            connections += each.observed.seen.connections if each.observed else 0
+    for node in sorted(silent):
+        if node not in nodes:
+            if len(nodes) + len(taken) < most:
+                nodes.add(node)
+            else:
+                lost.add(node)
+    return nodes, taken, Left(len(lost - nodes), len(edges) - len(taken), connections)
+
+
+def _urgency(edge: Edge) -> tuple[int, int, int, Pair]:
+    seen = edge.observed.seen if edge.observed else None
+    counts = (-seen.denied, -seen.would_deny, -seen.connections) if seen else (0, 0, 0)
+    return *counts, _place(edge)
+
+
+class _Stranding:
+    """Adds the strands of policy, as long as the bound on what is asked lasts."""
+
+    def __init__(
+        self,
+        by: Zoom,
+        ask: Ask,
+        bounds: Bounds,
+        nodes: set[Node],
+        traffic: Mapping[Pair, Sequence[Traffic]],
+    ) -> None:
+        self.unassessed = 0
+        self._traffic, self._draft = traffic, ask.draft
+        only = {plain(each) for each in nodes}
+        told = [each for every in traffic.values() for each in every]
+        self._strands = [
+            _Bounded(Strand(judge.snapshot, by, told, only, judge), bounds.pairs) if judge else None
+            for judge in (ask.now, ask.draft)
+        ]
+
+    def edge(self, edge: Edge) -> Edge:
+        """Return an edge on which something was seen, with its strands."""
+        now, then = self._between(edge.source, edge.destination)
+        said = pending(self._traffic[_place(edge)], self._draft) if self._draft else None
+        return msgspec.structs.replace(edge, permitted=now, needed=then, pending=said)
+
+    def unseen(self, nodes: Iterable[Node], room: int) -> Iterator[Edge]:
+        """Yield edges on which something is permitted and nothing was seen, at most so many."""
+        inside = sorted(nodes)
+        for source in inside:
+            for destination in inside:
+                outside = source.kind is destination.kind is NodeKind.NETWORK
+                if outside or (source, destination) in self._traffic:
+                    continue
+                now, then = self._between(source, destination)
+                if any(strand is not None and strand.pairs for strand in (now, then)):
+                    room -= 1
+                    if room < 0:
+                        self.unassessed += 1
+                        continue
+                    yield Edge(source, destination, permitted=now, needed=then)
+
+    def _between(self, source: Node, destination: Node) -> tuple[Permitted | None, Permitted | None]:
+        now, then = (each.between(source, destination) if each else None for each in self._strands)
+        self.unassessed += any(
+            strand is not None and found is None for strand, found in zip(self._strands, (now, then), strict=True)
+        )
+        return now, then
+
+
+class _Bounded:
+    def __init__(self, strand: Strand, pairs: int) -> None:
+        self._strand, self._left = strand, pairs
+
+    def between(self, source: Node, destination: Node) -> Permitted | None:
+        cost = self._strand.pairs(source, destination)
+        if cost > self._left:
+            return None
+        self._left -= cost
+        return self._strand.between(source, destination)
