@@ -32,6 +32,7 @@ KEYS = ("app", "env", "role", "name", "net work", "it's")
 VALUES = ("web", "db", "", "prod", "a'b", "é\\")
 RULES = tuple(map(RuleId, ("shop/web-to-db", "default", "held", "", 'it\'s/"{r}"')))
 PROCESSES = ("", "nginx (nginx.service)", "post'gres")
+UNITS = {Of.MINUTE: 60, Of.HOUR: 3600, Of.DAY: 86_400}
 NETWORKS = ("", "office", "inter'net")
 
 
@@ -154,8 +155,8 @@ def value(flow: StoredFlow, by: Dimension) -> Value:
         if what == "label":
             return dict(end.labels).get(by.label)
         return {"workload": end.workload, "address": end.address, "network": end.network or None}[what]
-    if by.of in (Of.MINUTE, Of.HOUR):
-        unit = 60 if by.of is Of.MINUTE else 3600
+    if by.of in UNITS:
+        unit = UNITS[by.of]
         return int(flow.tally.first // unit * unit)
     if by.of is Of.HOST:
         return flow.host

@@ -1,12 +1,15 @@
 """How flows are asked for and shown: moments, sizes, lines, and files that no program takes for more than text."""
 
+import csv
 import io
+from typing import Any
 
 import msgspec
 import pytest
+from pyarrow import parquet
 
-from stockade.cli.flow_export import flat, spreadsheet
-from stockade.cli.flows import flows_view, groups_view, moment, size, store_view
+from stockade.cli.flows import flows_view, groups_view, size, store_view
+from stockade.controller.flow_files import COLUMNS, FlowFile, flat, spreadsheet, written
 from stockade.core.model.flow import Verdict, Via
 from stockade.core.model.ids import Address, HostId, RuleId
 from stockade.core.model.packet import Direction
@@ -20,6 +23,7 @@ from stockade.wire.flows import (
     FlowStoreReply,
     FlowView,
 )
+from stockade.wire.moments import moment
 
 NOW = 1_000_000.0
 FLOW = FlowView(
@@ -38,13 +42,14 @@ def text(view) -> str:
     [
         ("30m", NOW - 1800), ("7d", NOW - 7 * 86400), ("90", NOW - 90), ("1970-01-02", 86400.0),
         ("1970-01-01T00:01", 60.0), ("1970-01-01T01:00+01:00", 0.0),
+        ("1700000000.5", 1_700_000_000.5),
     ],
 )  # fmt: skip
 def test_a_moment_is_so_long_ago_or_a_time(written: str, meant: float) -> None:
     assert moment(written, NOW) == meant
 
 
-@pytest.mark.parametrize("written", ["yesterday", "", "7 days", "2026-13-01"])
+@pytest.mark.parametrize("written", ["yesterday", "", "7 days", "2026-13-01", "nan", "-1", "١h", "9" * 400])
 def test_what_is_no_moment_is_refused(written: str) -> None:
     with pytest.raises(ValueError, match="is no moment"):
         moment(written, NOW)
@@ -87,10 +92,48 @@ def test_the_store_says_what_is_missing() -> None:
     assert "The clock of b is 3.0 s ahead" in shown
 
 
-@pytest.mark.parametrize("name", ["=cmd()", "+1", "-1", "@x", "\t=1"])
+@pytest.mark.parametrize("name", ["=cmd()", "+1", "-1", "@x", "\t=1", " =1", "\uff1d1", "\x00=1", "\ufeff=1"])
 def test_no_name_becomes_a_spreadsheet_s_formula(name: str) -> None:
     hostile = msgspec.structs.replace(FLOW, source=FlowEndView(Address("10.0.0.1"), name))
     head, row = io.StringIO(spreadsheet((hostile,), head=True)).read().splitlines()
     at = head.split(",").index("source")
     assert row.split(",")[at].strip('"') == f"'{name}"
     assert flat(hostile)["source"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a;=1", "a;'=1"), ("a\t@x", "a\t'@x"), ("x-y=z", "x-y=z"), ("2001:db8::1", "2001:db8::1")]
+)
+def test_nor_where_a_program_begins_a_cell_in_the_middle(name: str, shown: str) -> None:
+    hostile = msgspec.structs.replace(FLOW, process=name)
+    row = next(csv.DictReader(io.StringIO(spreadsheet((hostile,), head=True))))
+    assert row["process"] == shown
+
+
+@pytest.mark.parametrize("form", FlowFile)
+def test_a_file_of_several_pages_is_whole(form: FlowFile) -> None:
+    pages = [(FLOW, FLOW), (), (FLOW,)]
+    content = b"".join(written(pages, form))
+    read = {FlowFile.CSV: _csv, FlowFile.JSON: _json, FlowFile.PARQUET: _parquet}[form](content)
+    sources = [each["source"]["name"] if form is FlowFile.JSON else each["source"] for each in read]
+    assert sources == ["web-1"] * 3
+    assert [each["connections"] for each in read] == ["3" if form is FlowFile.CSV else 3] * 3
+
+
+def test_nothing_is_a_file_too() -> None:
+    assert list(written([()], FlowFile.CSV)) == [b""]
+    assert _parquet(b"".join(written([()], FlowFile.PARQUET))) == []
+    assert tuple(flat(FLOW)) == COLUMNS
+
+
+def _csv(content: bytes) -> list[dict[str, Any]]:
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def _json(content: bytes) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(line) for line in content.splitlines()]
+
+
+def _parquet(content: bytes) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = parquet.read_table(io.BytesIO(content)).to_pylist()
+    return found

@@ -4,12 +4,16 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.web.consoled import ADMIN, Consoled
 
 from stockade.wire.api import Caller
 
+AXE = Path(__file__).parents[2] / ".tools/console/node_modules/axe-core/axe.min.js"
+GRAVE = {"serious", "critical"}
 WIDE, PHONE = {"width": 1280, "height": 720}, {"width": 390, "height": 844}
 
 
@@ -46,3 +50,16 @@ def entered(context: BrowserContext, console: Consoled, caller: Caller = ADMIN, 
     page.get_by_role("button", name="Open the console").click()
     page.wait_for_url("**/workloads")
     return page
+
+
+def grave(page: Page, theme: str = "light") -> list[Any]:
+    """What axe finds serious or critical. It is put in past the page's own policy, which would refuse it."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    # Themes differ in their colours alone.
+    found = page.evaluate("(only) => axe.run(only)", {"runOnly": ["color-contrast"]} if theme == "dark" else {})
+    assert found["passes"]
+    return [
+        (each["id"], [node["html"][:200] for node in each["nodes"]])
+        for each in found["violations"]
+        if each["impact"] in GRAVE
+    ]

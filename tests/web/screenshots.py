@@ -10,8 +10,16 @@ from pathlib import Path
 from playwright.sync_api import Page
 from tests.controller.controlled import FILES, StandingClock
 from tests.web.browsing import PHONE, WIDE, browser, context, entered
-from tests.web.consoled import Consoled, consoled
+from tests.web.consoled import Consoled
+from tests.web.flowing import flowing
 
+FLOWS = {
+    "flows": "/flows",
+    "flows-summed": "/flows?by=source.role%2Cdestination.role%2Cverdict&since=7d",
+    "flows-mistake": "/flows?from=role+%3D+web+adn+app+%3D+shop",
+    "flow-store": "/flows/store",
+}
+"""Of a console in which flows are kept."""
 PAGES = {
     "workloads": "/workloads?select=app+%3D+shop&show=db-1",
     "policies": "/policies",
@@ -27,22 +35,22 @@ PAGES = {
     "settings": "/settings",
     "search": "/search?q=web",
 }
-ON_A_PHONE = ("workloads", "explain", "policies")
+EVERY = PAGES | FLOWS
+ON_A_PHONE = ("workloads", "flows", "explain", "policies")
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as state,
-        consoled(Path(state), StandingClock()) as console,
+        flowing(Path(state), StandingClock()) as console,
         browser() as chromium,
     ):
-        console.furnish()
         for theme in ("light", "dark"):
-            for size, names in ((WIDE, tuple(PAGES)), (PHONE, ON_A_PHONE)):
+            for size, names in ((WIDE, tuple(EVERY)), (PHONE, ON_A_PHONE)):
                 page = entered(context(chromium, theme=theme, size=size), console)
                 for name in names:
-                    page.goto(console.origin + PAGES[name])
+                    page.goto(console.origin + EVERY[name])
                     if name == "draft" and size is WIDE:
                         page.get_by_label("shop.yaml", exact=True).fill(SLIP)
                         page.get_by_role("button", name="Plan", exact=True).last.click()
@@ -55,7 +63,11 @@ def main(folder: Path) -> None:
 
 
 def _states(page: Page, console: Consoled, folder: Path, theme: str) -> None:
-    """What no address shows: a plan, the door, a link."""
+    """What no address shows: a flow, a plan, the door, a link."""
+    page.goto(f"{console.origin}/flows?verdict=denied")
+    page.locator("a.row").first.click()
+    page.get_by_role("complementary").wait_for()
+    page.screenshot(path=folder / f"flow-{theme}.png")
     page.goto(f"{console.origin}/policies/draft")
     page.get_by_role("textbox", name="shop.yaml", exact=True).fill(FILES[1].text.replace("tcp/8080", "tcp/9090"))
     page.locator(".draft > .line").get_by_role("button", name="Plan", exact=True).click()

@@ -4,13 +4,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 from tests.controller.controlled import container, report
-from tests.web.browsing import PHONE, browser, context, entered
+from tests.web.browsing import PHONE, context, entered, grave
 from tests.web.consoled import READER, Consoled, consoled
 from tests.web.marked import EVIL
 from tests.web.screenshots import PAGES, SLIP
@@ -19,16 +17,7 @@ from tests.web.test_console_pages import WIDER
 
 from stockade.web.frame import RAIL
 
-AXE = Path(__file__).parents[2] / ".tools/console/node_modules/axe-core/axe.min.js"
-GRAVE = {"serious", "critical"}
-
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +25,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consoled]:
     with consoled(tmp_path_factory.mktemp("shop")) as running:
         running.furnish()
         yield running
-
-
-@pytest.fixture
-def visit(chromium: Browser) -> Iterator[BrowserContext]:
-    """A browser that fails the test for what a person would find in its console: errors, and what the CSP refused."""
-    made = context(chromium)
-    said: list[str] = []
-    made.on("console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None)
-    made.on("weberror", lambda problem: said.append(str(problem.error)))
-    foreign: list[str] = []
-    made.on("request", lambda request: foreign.append(request.url) if "//127.0.0.1:" not in request.url else None)
-    yield made
-    made.close()
-    # A form that is refused is a 4xx by design, which a browser mentions.
-    assert [each for each in said if "status of 4" not in each] == []
-    assert foreign == []
 
 
 def test_from_the_link_to_a_workload(visit: BrowserContext, shop: Consoled) -> None:
@@ -208,23 +181,10 @@ def test_no_grave_fault_for_who_cannot_see_or_point(chromium: Browser, shop: Con
     page = entered(made, shop)
     for name, path in PAGES.items():
         page.goto(shop.origin + path)
-        assert _faults(page, theme) == [], (name, theme)
+        assert grave(page, theme) == [], (name, theme)
     page.goto(shop.link())
-    assert _faults(page, theme) == []
+    assert grave(page, theme) == []
     made.close()
-
-
-def _faults(page: Page, theme: str = "light") -> list[Any]:
-    """What axe finds serious or critical. It is put in past the page's own policy, which would refuse it."""
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    # Themes differ in their colours alone.
-    found = page.evaluate("(only) => axe.run(only)", {"runOnly": ["color-contrast"]} if theme == "dark" else {})
-    assert found["passes"]
-    return [
-        (each["id"], [node["html"][:200] for node in each["nodes"]])
-        for each in found["violations"]
-        if each["impact"] in GRAVE
-    ]
 
 
 def test_axe_would_find_a_fault(chromium: Browser, shop: Consoled) -> None:
@@ -233,7 +193,7 @@ def test_axe_would_find_a_fault(chromium: Browser, shop: Consoled) -> None:
     page.evaluate(
         "() => { const field = document.getElementById('select'); field.labels[0].remove(); field.placeholder = '' }"
     )
-    assert [each[0] for each in _faults(page)] == ["label"]
+    assert [each[0] for each in grave(page)] == ["label"]
     made.close()
 
 

@@ -1,9 +1,7 @@
 """``stockade flows``: what talked to what, what became of it, and by which rule."""
 
-import re
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,20 +9,19 @@ import msgspec
 from cyclopts import Parameter, Token
 
 from stockade.cli.client import Client
-from stockade.cli.durations import seconds
 from stockade.cli.exits import Exit
-from stockade.cli.flow_export import Export
 from stockade.cli.flow_export import export as write
 from stockade.cli.moments import stamp
 from stockade.cli.output import ALLOWED, DENIED, WOULD_DENY, Span, View, columns, line, remark, show
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Format
+from stockade.controller.flow_files import FlowFile
 from stockade.wire.flows import FlowGroupsReply, FlowGroupView, FlowsReply, FlowStoreReply, FlowView
+from stockade.wire.moments import moment, seconds
 
 HEADERS = ("TIME", "", "FROM", "TO", "ON", "AT", "CONNECTIONS", "PACKETS", "BYTES", "RULE")
 SUMS = ("CONNECTIONS", "PACKETS", "BYTES OUT", "BYTES IN", "LAST")
 LATELY = "1h"
-DAY = re.compile(r"(\d+)d")
 MARKS = {"allowed": ALLOWED, "denied": DENIED, "would be denied": WOULD_DENY}
 CARRIED = Span("·")
 
@@ -42,7 +39,7 @@ Since = Annotated[Moment, Parameter(help=f"From then on: 30m, 2h, 7d ago, or 202
 Until = Annotated[Moment, Parameter(name=["--until", "--at"], help="Up to then: as it was at that time.")]
 By = Annotated[
     str | None,
-    Parameter(help="Sum up by these, with commas: source.app, destination.role, port, rule, verdict, host, minute, …"),
+    Parameter(help="Sum up by these, with commas: source.app, destination.role, port, rule, verdict, minute, day, …"),
 ]
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Stay, and show flows as they come.")]
 Store = Annotated[bool, Parameter(negative="", help="Where flows are kept, how many, and what was lost.")]
@@ -62,7 +59,7 @@ def flows(
     order: Annotated[str | None, Parameter(help="With --by: bytes, packets, last, … (connections).")] = None,
     top: Annotated[int | None, Parameter(help="At most so many (50).")] = None,
     follow: Follow = False,
-    export: Annotated[Export | None, Parameter(help="Write all: csv, json (an object a line) or parquet.")] = None,
+    export: Annotated[FlowFile | None, Parameter(help="Write all: csv, json (an object a line) or parquet.")] = None,
     file: Annotated[Path | None, Parameter(help="With --export: the file to write; by default stdout.")] = None,
     store: Store = False,
     common: Common = NO_FLAGS,
@@ -90,21 +87,6 @@ def flows(
     found = client.call("flows", FlowsReply, limit=top or 50, **which)
     deliver(settings, found, flows_view)
     return Exit.LOOK if any(each.verdict.value == "denied" for each in found.flows) else Exit.DONE
-
-
-def moment(text: str, now: float) -> float:
-    """Return a written moment, in seconds since the epoch: how long ago, or a time of day in UTC."""
-    if days := DAY.fullmatch(text.strip()):
-        return now - int(days[1]) * 86400
-    try:
-        return now - seconds(text)
-    except ValueError:
-        pass
-    try:
-        at = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise ValueError(f'"{text}" is no moment; write 30m, 2h or 7d ago, or 2026-03-01T12:00') from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _lately(until: float | None) -> float:
@@ -162,7 +144,7 @@ def _sums(by: Sequence[str], each: FlowGroupView) -> Sequence[str]:
 def _value(name: str, value: str | int | None) -> str:
     if value is None:
         return "–"
-    return stamp(int(value)) if name in ("minute", "hour") else str(value)
+    return stamp(int(value)) if name in ("minute", "hour", "day") else str(value)
 
 
 def store_view(reply: FlowStoreReply) -> View:

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 from stockade.controller.refused import Refused, Why
 from stockade.core import policy, select
@@ -83,18 +84,20 @@ def services(text: str, snapshot: Snapshot) -> tuple[ServiceRange, ...]:
     found: list[Ports] = []
     for word in filter(None, (part.strip() for part in text.split(","))):
         named = next((each.ports for each in snapshot.policy.services if each.name == word), None)
-        found += named if named is not None else (_ports(word),)
+        found += named if named is not None else (_ports(word, snapshot),)
     return tuple(
         ServiceRange(None if each.protocol is Protocol.ANY else int(each.protocol), each.first, each.last)
         for each in found
     )
 
 
-def _ports(word: str) -> Ports:
+def _ports(word: str, snapshot: Snapshot) -> Ports:
     try:
         return policy.ports_of(word)
     except policy.WordError as problem:
-        near = f'; did you mean "{problem.nearest}"?' if problem.nearest else ""
+        services = [each.name for each in snapshot.policy.services]
+        nearest = problem.nearest or next(iter(get_close_matches(word, services, 1)), "")
+        near = f'; did you mean "{nearest}"?' if nearest else ""
         remedy = f"Expected: {problem.expected}."
         raise Refused(Why.INVALID, f'"{word}": {problem.message}{near}', remedy=remedy) from None
 

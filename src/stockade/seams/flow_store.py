@@ -134,6 +134,8 @@ class Of(str, enum.Enum):
     MINUTE = "minute"
     """Seconds since the epoch at which the minute of ``first`` begins."""
     HOUR = "hour"
+    DAY = "day"
+    """In UTC, as minutes and hours are."""
 
 
 LABELS = (Of.SOURCE_LABEL, Of.DESTINATION_LABEL)

@@ -6,11 +6,13 @@ page.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 from starlette.applications import Starlette
+from starlette.concurrency import iterate_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
@@ -21,7 +23,7 @@ from stockade.controller.installation import Installation
 from stockade.controller.refused import Refused, Why
 from stockade.errors import StockadeError
 from stockade.seams.store import Commit, Entry
-from stockade.web import live, pages
+from stockade.web import exporting, live, pages
 from stockade.web.asking import Desk
 from stockade.web.assets import by_path
 from stockade.web.forms import Form, read_form
@@ -52,6 +54,7 @@ def application(installation: Installation, over: asyncio.Event) -> Guard:
             Route("/settings/theme", console.form(console.theme), methods=["POST"]),
             Route("/settings/end-others", console.form(console.end_others), methods=["POST"]),
             Route("/live", console.live),
+            Route(exporting.PATH, console.export),
             Route("/static/{name:path}", console.asset),
             *(Route(path, console.page(build)) for path, build in pages.READ),
             *(Route(path, console.form(console.written(build)), methods=["POST"]) for path, build in pages.WRITTEN),
@@ -201,18 +204,45 @@ class _Console:
             return self._to_sign_in(request)
         if session.streams >= live.MOST_STREAMS:
             return Response("Too many pages of this session are being kept up to date.\n", 429)
-        return StreamingResponse(self._changes(session), media_type="text/event-stream")
+        flows = bool(request.query_params.get("flows"))
+        return StreamingResponse(self._changes(session, flows=flows), media_type="text/event-stream")
 
-    async def _changes(self, session: Session) -> Any:
+    async def _changes(self, session: Session, *, flows: bool) -> Any:
         session.streams += 1
         try:
-            controller = self._installation.controller
-            async for each in live.changes(
-                controller, lambda: not self._over.is_set() and self._sessions.living(session)
-            ):
+            living = partial(self._goes_on, session)
+            async for each in live.changes(self._installation, living, flows=flows):
                 yield each
         finally:
             session.streams -= 1
+
+    async def export(self, request: Request) -> Response:
+        """Send flows as a file."""
+        session = self._sessions.of(request)
+        if session is None:
+            return self._to_sign_in(request)
+        desk = Desk(self._installation, session.caller)
+        try:
+            self._sessions.pace(session, writing=True)
+            if session.files >= exporting.AT_ONCE:
+                raise TooOften(f"more than {exporting.AT_ONCE} files at once")
+            asking = pages.Asking(dict(request.query_params), session)
+            file = await asyncio.to_thread(exporting.exported, desk, asking)
+        except Exception as problem:  # noqa: BLE001 - every error is a page
+            return await self._shown(request, session, desk, _failed(problem))
+        named = {"content-disposition": f'attachment; filename="{file.name}"'}
+        return StreamingResponse(self._sent(session, file), media_type=file.media, headers=named)
+
+    async def _sent(self, session: Session, file: exporting.Exported) -> Any:
+        session.files += 1
+        try:
+            async for part in iterate_in_threadpool(file.parts):
+                yield part
+        finally:
+            session.files -= 1
+
+    def _goes_on(self, session: Session) -> bool:
+        return not self._over.is_set() and self._sessions.living(session)
 
     async def _shown(self, request: Request, session: Session, desk: Desk, view: View) -> Response:
         return await asyncio.to_thread(asyncio.run, self._laid_out(request, session, desk, view))

@@ -4,6 +4,7 @@ What was asked is kept, so that the page can show it as an API call and as a com
 """
 
 import shlex
+from collections.abc import Mapping
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -34,6 +35,13 @@ class Asked(msgspec.Struct, frozen=True):
         return f"curl --unix-socket {shlex.quote(self.socket)} {method}{shlex.quote(f'http://stockade{self.path}')}"
 
 
+def seen(installation: Installation, *, flows: bool) -> str:
+    """Return what names all that has happened so far, with or without the flows that were stored."""
+    controller = installation.controller
+    taken = controller.flows.taken if flows and controller.flows is not None else None
+    return str(controller.changed.rung) if taken is None else f"{controller.changed.rung}.{taken}"
+
+
 class Desk:
     """One user's way to an installation, for one page."""
 
@@ -42,8 +50,12 @@ class Desk:
         self.caller = caller
         self.asked: list[Asked] = []
         self._status: StatusReply | None = None
-        self.rung = installation.controller.changed.rung
-        """Read before anything is looked at: what changes from now on is told to the page."""
+        self._rung = seen(installation, flows=False)
+        self._rung_by_flows = seen(installation, flows=True)
+
+    def seen(self, *, flows: bool) -> str:
+        """Return what had happened before anything was looked at: what happens from then on is told to the page."""
+        return self._rung_by_flows if flows else self._rung
 
     @property
     def may_apply(self) -> bool:
@@ -51,9 +63,19 @@ class Desk:
         return self.caller.role >= Role.APPLY
 
     async def ask(
-        self, name: str, reply: type[Reply], body: Message | None = None, *, shown: bool = True, **parameters: str
+        self,
+        name: str,
+        reply: type[Reply],
+        body: Message | None = None,
+        *,
+        shown: bool = True,
+        which: Mapping[str, str] | None = None,
+        **parameters: str,
     ) -> Reply:
-        """Call the route ``name`` as the user. Parameters that are empty are left out. ``Refused`` where it says no."""
+        """Call the route ``name`` as the user. Parameters that are empty are left out. ``Refused`` where it says no.
+
+        ``which``: parameters with names that Python keeps to itself, as ``from``.
+        """
         where = route(name)
         if self.caller.role < where.role:
             raise Refused(
@@ -61,7 +83,7 @@ class Desk:
                 f"you are signed in as {self.caller.name}, who may look and not apply",
                 remedy="Sign in with a link of `stockade console`, from a user who may apply.",
             )
-        given = {key: value for key, value in parameters.items() if value}
+        given = {key: value for key, value in {**(which or {}), **parameters}.items() if value}
         call = Call(self.caller, typed(given, where), body)
         if shown:
             self.asked.append(self._written(name, given))

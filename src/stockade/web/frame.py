@@ -30,6 +30,7 @@ class Place(NamedTuple):
 
 RAIL = (
     Place("workloads", "/workloads", "Workloads", "w"),
+    Place("flows", "/flows", "Flows", "l"),
     Place("policies", "/policies", "Policies", "p"),
     Place("explain", "/explain", "Explain", "e"),
     Place("births", "/births", "Births", "b"),
@@ -43,7 +44,8 @@ RAIL = (
 class View(msgspec.Struct, frozen=True):
     """What a page shows: a template and its values. ``commands`` say the same in a terminal.
 
-    ``still``: nothing but its user changes what is on it, because something is being written there.
+    ``still``: nothing but its user changes what is on it, because something is being written there. ``flows``: it is
+    looked at again when flows are stored, too.
     """
 
     page: str
@@ -53,6 +55,7 @@ class View(msgspec.Struct, frozen=True):
     commands: tuple[str, ...] = ()
     status: int = 200
     still: bool = False
+    flows: bool = False
 
 
 class Goto(msgspec.Struct, frozen=True):
@@ -84,7 +87,7 @@ async def rendered(desk: Desk, frame: Frame, view: View) -> HTMLResponse:
             caller=desk.caller,
             may_apply=desk.may_apply,
             asked=desk.asked,
-            rung=desk.rung,
+            rung=desk.seen(flows=view.flows),
             now=desk.installation.controller.clock.now(),
         )
     )
@@ -116,8 +119,16 @@ def environment() -> Environment:
         counted=words.counted,
         astray=words.astray,
         health=words.health,
+        size=words.size,
         whose=words.whose,
         themes=THEMES,
     )
-    made.filters.update(stamp=words.stamp, span=words.span, place=words.place, joined=words.joined)
+    made.filters.update(
+        stamp=words.stamp,
+        calendar=words.calendar,
+        moment=words.moment,
+        span=words.span,
+        place=words.place,
+        joined=words.joined,
+    )
     return made

@@ -37,6 +37,8 @@ class Session:
         self.draft: Sequence[File] | None = None
         self.streams = 0
         """Pages of it that are being kept up to date."""
+        self.files = 0
+        """Files that are being sent to it."""
 
 
 class Sessions:

@@ -21,6 +21,17 @@ def stamp(seconds: float | None) -> str:
     return datetime.fromtimestamp(min(max(seconds, 0), LAST_MOMENT), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def moment(seconds: float, now: float) -> str:
+    """Return a moment without its date where that is today's; in UTC either way."""
+    said, today = stamp(seconds), stamp(now)
+    return said[11:19] if said[:10] == today[:10] else said[:19]
+
+
+def calendar(seconds: float) -> str:
+    """Return a moment as an address and a command line take it, in UTC."""
+    return datetime.fromtimestamp(min(max(seconds, 0), LAST_MOMENT), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def span(seconds: float | None) -> str:
     """Return a span of time with the unit that suits it; a dash where it is not known."""
     if seconds is None:
@@ -32,6 +43,16 @@ def span(seconds: float | None) -> str:
         if abs(seconds) < below:
             return f"{seconds / divisor:.{digits}f} {unit}"
     return f"{seconds / 86_400:.0f} days"
+
+
+def size(octets: int) -> str:
+    """Return a number of bytes with the unit that suits it."""
+    value = float(octets)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
 
 
 def counted(number: int, word: str, words: str = "") -> str:

@@ -252,7 +252,7 @@ ROUTES: tuple[Route, ...] = (
         "Recorded flows summed up",
         FlowGroupsReply,
         *_FLOWS,
-        _query("by", str, "What to group by, with commas: source.KEY, destination.KEY, port, verdict, rule, …"),
+        _query("by", str, "What to group by, with commas: source.KEY, destination.KEY, port, verdict, rule, day, …"),
         _query("order", str, "What to order by: connections, bytes, packets, last, … (connections)"),
         _query("limit", int, "At most so many groups (100)"),
     ),

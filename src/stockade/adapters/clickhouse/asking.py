@@ -41,7 +41,11 @@ OF_END: Final = {
     Of.DESTINATION_ADDRESS: ("destination", "address"),
     Of.DESTINATION_NETWORK: ("destination", "network"),
 }
-OF_TIME: Final = {Of.MINUTE: "toUnixTimestamp(toStartOfMinute(at))", Of.HOUR: "toUnixTimestamp(toStartOfHour(at))"}
+OF_TIME: Final = {
+    Of.MINUTE: "toUnixTimestamp(toStartOfMinute(at))",
+    Of.HOUR: "toUnixTimestamp(toStartOfHour(at))",
+    Of.DAY: "toUnixTimestamp(toStartOfDay(at, 'UTC'))",
+}
 MEASURES: Final = {
     Measure.CONNECTIONS: "connections",
     Measure.PACKETS: "packets",

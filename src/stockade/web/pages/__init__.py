@@ -5,7 +5,19 @@ from collections.abc import Awaitable, Callable
 from stockade.web.asking import Desk
 from stockade.web.forms import Form
 from stockade.web.frame import Goto, View
-from stockade.web.pages import audit, births, draft, explain, findings, points, policies, search, settings, workloads
+from stockade.web.pages import (
+    audit,
+    births,
+    draft,
+    explain,
+    findings,
+    flows,
+    points,
+    policies,
+    search,
+    settings,
+    workloads,
+)
 from stockade.web.pages.asking import Asking
 
 __all__ = ["READ", "WRITTEN", "Asking", "Build", "Write", "search", "settings", "workloads"]
@@ -15,6 +27,8 @@ Write = Callable[[Desk, Asking, Form], Awaitable[View | Goto]]
 
 READ: tuple[tuple[str, Build], ...] = (
     (workloads.PATH, workloads.page),
+    (flows.STORE, flows.store_page),
+    (flows.PATH, flows.page),
     (draft.PATH, draft.page),
     (policies.PATH, policies.page),
     (policies.PATH + "/{version}", policies.version_page),

@@ -11,18 +11,26 @@ const refresher = {
   source: null,
   wanted: false,
   looking: false,
+  flows: '',
 
   follow() {
     const wanted = !document.hidden && typeof window.htmx !== 'undefined'
+    const flows = live().dataset.flows ?? ''
+    if (this.source && flows !== this.flows) this.leave()
     if (wanted && !this.source) {
-      this.source = new EventSource('/live')
+      this.flows = flows
+      this.source = new EventSource(flows ? '/live?flows=1' : '/live')
       this.source.addEventListener('changed', (event) => {
         if (event.lastEventId !== live().dataset.rung) this.again()
       })
     } else if (!wanted && this.source) {
-      this.source.close() // a browser keeps few connections to one host, and nobody sees this page
-      this.source = null
+      this.leave() // a browser keeps few connections to one host, and nobody sees this page
     }
+  },
+
+  leave() {
+    this.source.close()
+    this.source = null
   },
 
   // What somebody writes, reads at length or has marked is not taken from under them.
@@ -60,6 +68,7 @@ document.addEventListener('htmx:afterSwap', () => {
   opened.forEach((id) => document.getElementById(id)?.setAttribute('open', ''))
   scrolling().forEach((each, at) => { if (scrolled[at]) [each.scrollTop, each.scrollLeft] = scrolled[at] })
   furnish()
+  refresher.follow()
 })
 
 // --- where the eye goes: to what went wrong, to what was asked for, to the top of another page ---
