@@ -21,7 +21,7 @@ from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Format
 from stockade.wire.flows import FlowGroupsReply, FlowGroupView, FlowsReply, FlowStoreReply, FlowView
 
-HEADERS = ("TIME", "", "FROM", "TO", "ON", "AT", "CONNECTIONS", "PACKETS", "BYTES", "RULE")
+HEADERS = ("TIME", "", "FROM", "TO", "ON", "AT", "PROGRAM", "CONNECTIONS", "PACKETS", "BYTES", "RULE")
 SUMS = ("CONNECTIONS", "PACKETS", "BYTES OUT", "BYTES IN", "LAST")
 LATELY = "1h"
 DAY = re.compile(r"(\d+)d")
@@ -42,7 +42,7 @@ Since = Annotated[Moment, Parameter(help=f"From then on: 30m, 2h, 7d ago, or 202
 Until = Annotated[Moment, Parameter(name=["--until", "--at"], help="Up to then: as it was at that time.")]
 By = Annotated[
     str | None,
-    Parameter(help="Sum up by these, with commas: source.app, destination.role, port, rule, verdict, host, minute, …"),
+    Parameter(help="Sum up by these, with commas: source.app, destination.role, port, rule, process, host, minute, …"),
 ]
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Stay, and show flows as they come.")]
 Store = Annotated[bool, Parameter(negative="", help="Where flows are kept, how many, and what was lost.")]
@@ -134,6 +134,7 @@ def _row(each: FlowView) -> Sequence[Span | str]:
         towards,
         each.on,
         "source" if each.end.value == "egress" else "destination",
+        each.process,
         str(each.connections or each.ended),
         str(each.packets),
         size(each.bytes_out + each.bytes_in),
