@@ -10,16 +10,20 @@ import struct
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from pathlib import Path
 
 from bench.figures import Figure, at_least, at_most, program
 from bench.hosts import bring_about, host_kernel, in_a_lab
+from stockade.adapters.namespaces import KnownPrograms, Room
+from stockade.adapters.namespaces.processes import namespace_of, pids
 from stockade.adapters.netfilter.flows import KernelFlows
 from stockade.adapters.netfilter.messages import attribute
 from stockade.adapters.netfilter.nflog import SUBSYSTEM, PacketLog
 from stockade.agent.flows.names import NOBODY, Names, names
-from stockade.agent.flows.recording import MOST, Recording
+from stockade.agent.flows.recording import MOST, Recording, local_socket
 from stockade.core.compile.compiler import compile_snapshot
 from stockade.core.compile.nft.recording import GROUP
 from stockade.core.compile.nft.render import render
@@ -182,7 +186,8 @@ async def _heard(lab: Lab, protocol: Protocol, count: int, limit: float) -> list
         if serving is not None and serving.stdout is not None:
             serving.stdout.readline()
         talking = _program(lab, "web", TCP_TALK if protocol is Protocol.TCP else UDP_TALK, where)
-        heard, took = await asyncio.to_thread(_read, source, intent, protocol)
+        programs = KnownPrograms(_Rooms(lab))
+        heard, took, met = await asyncio.to_thread(_read, source, intent, protocol, programs)
         said, _ = talking.communicate(timeout=120)
         if serving is not None:
             serving.kill()
@@ -195,12 +200,43 @@ async def _heard(lab: Lab, protocol: Protocol, count: int, limit: float) -> list
         at_least(f"{name} connections, to batches", sent / took, "connections/s", limit, beside),
         Figure(f"{name}, counted as lost", lost, "packets"),
         at_most(f"{name}, lost and not counted", max(told - heard - lost, 0), "packets", 0),
+        Figure(
+            f"{name}, programs met",
+            met["met"],
+            "ends",
+            f"of {met.total():,} ends; {programs.unlooked:,} not looked for",
+        ),
     ]
 
 
-def _read(source: KernelFlows, intent: Intent, protocol: Protocol) -> tuple[int, float]:
-    """Read until nothing comes any more; return how many packets of this protocol were told of, and the seconds."""
-    recording, known, heard = Recording(), names(intent), 0
+class _Rooms:
+    """Where a lab's nodes are, and who lives there."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._paths = {plug.port: lab.netns(node.name) for node in lab.topology.nodes for plug in lab.plugs(node.name)}
+
+    def rooms(self) -> dict[str, Room]:
+        return {port: Room(path, Path(path).stat().st_ino) for port, path in self._paths.items()}
+
+    def members(self, inode: int) -> list[int]:
+        return sorted((pid for pid in pids() if _lives(pid, inode)), reverse=True)
+
+
+def _lives(pid: int, inode: int) -> bool:
+    try:
+        return namespace_of(pid) == inode
+    except PermissionError:
+        return False
+
+
+def _read(
+    source: KernelFlows, intent: Intent, protocol: Protocol, programs: KnownPrograms
+) -> tuple[int, float, Counter[str]]:
+    """Read until nothing comes any more.
+
+    Return how many packets of this protocol were told of, the seconds, and how many sockets' programs were met.
+    """
+    recording, known, heard, met = Recording(), names(intent), 0, Counter[str]()
     began = last = 0.0
     while not began or time.perf_counter() - last < 1.0:
         some = source.read(0.2)
@@ -208,10 +244,18 @@ def _read(source: KernelFlows, intent: Intent, protocol: Protocol) -> tuple[int,
             last = time.perf_counter()
             began = began or last
         recording.decided(some.decisions, last)
+        _meet(recording, known, programs, met)
         recording.ended(some.ended, last)
         if len(recording) >= MOST or not some.decisions:
             heard += _told(recording, known, protocol)
-    return heard + _told(recording, known, protocol), last - began
+    return heard + _told(recording, known, protocol), last - began, met
+
+
+def _meet(recording: Recording, known: Names, programs: KnownPrograms, met: Counter[str]) -> None:
+    ends = [(one, end) for one in recording.fresh() if (end := local_socket(one, known)) is not None]
+    for (one, _), name in zip(ends, programs.look([end for _, end in ends]), strict=True):
+        met["met" if name else "not met"] += 1
+        recording.met(one, name)
 
 
 def _told(recording: Recording, known: Names, protocol: Protocol) -> int:

@@ -2,11 +2,12 @@
 
 import ipaddress
 
+import msgspec
 import pytest
 
 from stockade.agent.flows import recording
 from stockade.agent.flows.names import NOBODY, Behind, Names, names
-from stockade.agent.flows.recording import Recording
+from stockade.agent.flows.recording import Recording, local_socket
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.recording import Prefix, Said, prefix, read
 from stockade.core.compile.nft.rule import short
@@ -17,7 +18,7 @@ from stockade.core.model.inventory import Attachment
 from stockade.core.model.net import Protocol
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Births, Where
-from stockade.seams.flows import Decision, Ended
+from stockade.seams.flows import Decision, Ended, LocalSocket
 
 WEB, DB = WorkloadId("docker:h:web"), WorkloadId("docker:h:db")
 RULE = RuleId("shop/web-to-db")
@@ -176,6 +177,53 @@ def test_flows_are_sorted_whatever_the_order_in_which_they_came() -> None:
     assert taken(*((10.0, each) for each in some)) == taken(*((10.0, each) for each in reversed(some)))
 
 
+# Programs
+
+
+HERE = KNOWN._replace(places={Address("10.0.0.1"): "veth1", Address("10.0.0.2"): "veth2", Address("10.0.0.9"): ""})
+
+
+def test_the_socket_at_the_judging_end() -> None:
+    made = Recording()
+    made.decided([decision(DENIED), decision(), decision(to="192.0.2.1", port=8080), decision(to="10.0.0.9")], 10.0)
+    one, two = packed("10.0.0.1"), packed("10.0.0.2")
+    assert [local_socket(each, HERE) for each in made.fresh()] == [
+        LocalSocket("veth1", 6, one, 4000, two, 5432, serves=False),
+        LocalSocket("veth2", 6, two, 5432, one, 4000, serves=True),
+        LocalSocket("veth2", 6, two, 5432, one, 4000, serves=True),
+        LocalSocket("", 6, packed("10.0.0.9"), 5432, one, 4000, serves=True),
+    ]
+    assert made.fresh() == []
+
+
+def test_an_end_that_is_not_here_and_what_has_no_ports_has_no_socket() -> None:
+    made = Recording()
+    strange = decision(protocol=1, nonce=b"\0\1"), decision(nonce=b""), decision(to="10.0.0.3"), decision(b"hello")
+    made.decided(strange, 10.0)
+    assert [local_socket(each, HERE) for each in made.fresh()] == [None] * 4
+
+
+def test_some_of_each_key_s_connections_are_asked_about_in_each_batch_and_repetitions_are_not() -> None:
+    made = Recording()
+    made.decided([decision(nonce=number.to_bytes(6, "big")) for number in range(100)] * 2, 10.0)
+    assert len(made.fresh()) == recording.LOOKED_AT
+    made.take(KNOWN)
+    made.decided([decision(nonce=number.to_bytes(6, "big")) for number in range(90, 110)], 12.0)
+    assert len(made.fresh()) == recording.LOOKED_AT
+
+
+def test_a_flow_names_every_program_that_was_met_in_its_batch_alone() -> None:
+    made = Recording()
+    made.decided([decision(), decision(nonce=b"other!"), decision(DENIED)], 10.0)
+    first, second, _ = made.fresh()
+    made.met(first, "wget")
+    made.met(second, "curl")
+    made.met(second, "curl")
+    assert {each.key.rule: each.key.process for each in made.take(KNOWN)} == {RULE: "curl, wget", "default": ""}
+    made.decided([decision()], 12.0)
+    assert [each.key.process for each in made.take(KNOWN)] == [""]
+
+
 # Names
 
 
@@ -199,6 +247,16 @@ def test_rules_of_intents_before_are_remembered_and_the_newest_say_whose_address
 
 def test_an_address_of_two_is_nobody_s() -> None:
     assert names(intent(ends=(end(WEB, "10.0.0.1", "fd00::1"), end(DB, "10.0.0.1")))).workloads == {"fd00::1": WEB}
+
+
+def test_where_an_address_is_met() -> None:
+    """Behind its link, or on the host itself; where its packets do not cross the host's stack, nowhere."""
+    port = msgspec.structs.replace(end(WEB, "10.0.0.1"), port="veth1")
+    host = msgspec.structs.replace(end(DB, "192.0.2.1"), attachment=Attachment.HOST)
+    opaque = msgspec.structs.replace(end(WorkloadId("x"), "10.0.0.7"), attachment=Attachment.OPAQUE)
+    contested = msgspec.structs.replace(end(DB, "10.0.0.8"), port="veth3"), end(WEB, "10.0.0.8")
+    found = names(intent(ends=(port, host, opaque, *contested))).places
+    assert found == {"10.0.0.1": "veth1", "192.0.2.1": ""}
 
 
 def test_only_where_a_proxy_listens_is_another_behind_a_port() -> None:

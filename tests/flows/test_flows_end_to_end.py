@@ -98,6 +98,7 @@ def test_flows_are_asked_for_as_policy_is_written(monkeypatch: pytest.MonkeyPatc
         summed = stockade(on, "flows", "--by", "source.app,destination.role,verdict")
         assert "SOURCE.APP" in summed.stdout
         assert "shop" in summed.stdout
+        await programs_are_named(on)
         wrong = stockade(on, "flows", "--on", "postgres/5432")
         assert wrong.returncode == 1
         assert "postgres" in wrong.stderr
@@ -143,6 +144,19 @@ def test_policy_is_suggested_from_what_was_seen_and_drafts_are_judged_by_it(
         assert "web-1  →  api-1  tcp/8080" in planned.stdout
 
     on_stage(scenario, monkeypatch)
+
+
+async def programs_are_named(on: Stage) -> None:
+    """Who serves is met at the destination's end, and who asks at the source's, while it is there."""
+    deadline, found = time.monotonic() + PATIENCE, {}
+    while found.keys() != {"egress", "ingress"}:
+        assert time.monotonic() < deadline, found
+        await traffic(on, 1)
+        await asyncio.sleep(0.5)
+        summed = json.loads(stockade(on, "flows", "--by", "end,process", "-o", "json").stdout)["groups"]
+        found = {end: name for end, name in (each["values"] for each in summed) if name}
+    assert all(each.startswith("python") for each in found.values()), found
+    assert "python" in stockade(on, "flows", "--to", "api-1").stdout
 
 
 def export(on: Stage, folder: Path) -> None:

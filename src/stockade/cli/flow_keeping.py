@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from stockade.agent.flows.recorder import Recorder
     from stockade.core.model.ids import HostId
     from stockade.seams.flow_store import FlowStore
+    from stockade.seams.flows import Programs
     from stockade.seams.link import ControllerLink
 
 NEEDED = ("clickhouse_connect", "chdb", "pyarrow")
@@ -35,7 +36,7 @@ def store(settings: Settings) -> "FlowStore | None":
     return FlowStoreApart(settings.flows, retention=retention, journal=journal)
 
 
-def recorder(settings: Settings, host: "HostId", link: "ControllerLink") -> "Recorder | None":
+def recorder(settings: Settings, host: "HostId", link: "ControllerLink", programs: "Programs") -> "Recorder | None":
     """Return what records this host's flows."""
     if why_not(settings):
         return None
@@ -44,4 +45,5 @@ def recorder(settings: Settings, host: "HostId", link: "ControllerLink") -> "Rec
     from stockade.agent.flows.spool import Spool
     from stockade.controller.clock import SystemClock
 
-    return Recorder(host, source=KernelFlows, link=link, spool=Spool(settings.state), clock=SystemClock())
+    spool = Spool(settings.state)
+    return Recorder(host, source=KernelFlows, link=link, spool=spool, clock=SystemClock(), programs=programs)

@@ -19,7 +19,7 @@ from stockade.controller.flow_files import FlowFile
 from stockade.wire.flows import FlowGroupsReply, FlowGroupView, FlowsReply, FlowStoreReply, FlowView
 from stockade.wire.moments import moment, seconds
 
-HEADERS = ("TIME", "", "FROM", "TO", "ON", "AT", "CONNECTIONS", "PACKETS", "BYTES", "RULE")
+HEADERS = ("TIME", "", "FROM", "TO", "ON", "AT", "PROGRAM", "CONNECTIONS", "PACKETS", "BYTES", "RULE")
 SUMS = ("CONNECTIONS", "PACKETS", "BYTES OUT", "BYTES IN", "LAST")
 LATELY = "1h"
 MARKS = {"allowed": ALLOWED, "denied": DENIED, "would be denied": WOULD_DENY}
@@ -39,7 +39,7 @@ Since = Annotated[Moment, Parameter(help=f"From then on: 30m, 2h, 7d ago, or 202
 Until = Annotated[Moment, Parameter(name=["--until", "--at"], help="Up to then: as it was at that time.")]
 By = Annotated[
     str | None,
-    Parameter(help="Sum up by these, with commas: source.app, destination.role, port, rule, verdict, minute, day, …"),
+    Parameter(help="Sum up by these, with commas: source.app, destination.role, port, rule, process, minute, day, …"),
 ]
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Stay, and show flows as they come.")]
 Store = Annotated[bool, Parameter(negative="", help="Where flows are kept, how many, and what was lost.")]
@@ -116,6 +116,7 @@ def _row(each: FlowView) -> Sequence[Span | str]:
         towards,
         each.on,
         "source" if each.end.value == "egress" else "destination",
+        each.process,
         str(each.connections or each.ended),
         str(each.packets),
         size(each.bytes_out + each.bytes_in),

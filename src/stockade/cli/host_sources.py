@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
-from stockade.adapters.namespaces import MachinesRuntime, NamespacesRuntime
+from stockade.adapters.namespaces import KnownPrograms, MachinesRuntime, NamespacesRuntime
 from stockade.adapters.namespaces import Settings as CensusSettings
 from stockade.adapters.netlink import HostWatch, LinkPlaces, LinkTaps
 from stockade.adapters.podman import PodmanRuntime, program, used
@@ -59,6 +59,7 @@ class Sources:
         )
         self._watch = HostWatch(host, uplinks=wanted.uplinks, heard=self._namespaces.heed)
         self.surveys = Surveyor(self._namespaces).surveys
+        self.programs = KnownPrograms(self._namespaces)
         self.runtimes: tuple[Runtime, ...] = (*engines, *self._others())
 
     async def looks(self) -> AsyncIterator[HostObserved]:

@@ -129,7 +129,7 @@ async def _live(
             gate=GateSocket(name, settings.run, settings.state, places=LinkPlaces(name), clock=SystemClock()),
             surveys=sources.surveys,
             inspection=HostInspection(settings.state, settings.socket),
-            recorder=flow_keeping.recorder(settings, name, link),
+            recorder=flow_keeping.recorder(settings, name, link, sources.programs),
         )
         running = asyncio.create_task(agent.run())
         if why := flow_keeping.why_not(settings):

@@ -1,5 +1,6 @@
-"""What the kernel tells of connections: how they were decided, and what they carried when they ended."""
+"""What the kernel tells of connections: how they were decided, what they carried when they ended, who holds them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -61,4 +62,33 @@ class FlowSource(Protocol):
 
     def close(self) -> None:
         """Hear no more."""
+        ...
+
+
+class LocalSocket(NamedTuple):
+    """One connection at an end that is on this host. Addresses are packed, ``peer`` is the other end's.
+
+    ``place`` is the host's link behind which the end is, empty where it is the host itself. ``serves``: the connection
+    comes to this end.
+    """
+
+    place: str
+    protocol: int
+    address: bytes
+    port: int
+    peer: bytes
+    peer_port: int
+    serves: bool
+
+
+class Programs(Protocol):
+    """Tells which programs hold sockets, as far as a bounded effort goes. For one thread at a time."""
+
+    def look(self, sockets: Sequence[LocalSocket]) -> Sequence[str]:
+        """Return a program for each, with its unit or container; empty where it is not known, or was not looked for."""
+        ...
+
+    @property
+    def unlooked(self) -> int:
+        """How many were not looked for since this began, because it would have taken too long."""
         ...

@@ -2,6 +2,7 @@
 
 from random import Random
 
+import msgspec
 import pytest
 from simulated_points import Connection, connections, places, told
 
@@ -102,3 +103,12 @@ def test_what_left_and_never_arrived_is_missing_and_not_counted() -> None:
     assert (none.seen.connections, none.seen.missing) == (0, 5)
     (alone,) = merged(rows[:1])
     assert (alone.seen.connections, alone.seen.missing) == (5, 0)
+
+
+def test_programs_that_one_flow_names_together_are_each_named_once() -> None:
+    def named(process: str) -> StoredFlow:
+        flow = row("x", Direction.EGRESS, Verdict.ALLOWED, 1)
+        return msgspec.structs.replace(flow, key=msgspec.structs.replace(flow.key, process=process))
+
+    (found,) = merged([named("curl, wget"), named("curl"), named("")])
+    assert found.processes == ((Direction.EGRESS, "curl"), (Direction.EGRESS, "wget"))

@@ -8,6 +8,16 @@ nobody.
 from stockade.adapters.namespaces.census import Settings
 from stockade.adapters.namespaces.listening import Sockets
 from stockade.adapters.namespaces.machines import MachinesRuntime
+from stockade.adapters.namespaces.programs import KnownPrograms, Room, Rooms
 from stockade.adapters.namespaces.runtime import NamespacesRuntime, Whereabouts
 
-__all__ = ["MachinesRuntime", "NamespacesRuntime", "Settings", "Sockets", "Whereabouts"]
+__all__ = [
+    "KnownPrograms",
+    "MachinesRuntime",
+    "NamespacesRuntime",
+    "Room",
+    "Rooms",
+    "Settings",
+    "Sockets",
+    "Whereabouts",
+]

@@ -301,6 +301,16 @@ class Census:
                 if inode != self.own and inode not in self.homes:
                     self._discover(inode, set(), (), path, now)
 
+    def members(self, inode: int) -> tuple[int, ...]:
+        """Return the processes in a namespace, the newest first, with those that began since the last look.
+
+        From any thread.
+        """
+        known, young = self._where, self._fresh.copy()
+        found = self._within.get(inode, set()).copy() - young.keys()
+        new = (pid for pid in pids() if pid not in known or pid in young)
+        return tuple(sorted({*found, *(pid for pid in new if _is_in(pid, inode))}, reverse=True))
+
     def within(self, inode: int) -> tuple[int, ...]:
         """Return the processes that were last seen in a namespace, sorted."""
         return tuple(sorted(self._within.get(inode, ())))

@@ -1,24 +1,27 @@
-"""Sockets of one network namespace as the kernel lists them to whoever asks within it (sock_diag(7)).
+"""Sockets of one network namespace as the kernel tells of them to whoever asks within it (sock_diag(7)).
 
 Where somebody listens is asked for alone: ``/proc/net/tcp`` walks every connection of the machine for each namespace,
 which takes seconds for some hundred.
 """
 
 import contextlib
-import ctypes
-import os
 import socket
 import struct
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
-SOCK_DIAG, BY_FAMILY, DUMP = 4, 20, 0x301
+from stockade.seams.flows import LocalSocket
+from stockade.within import netlink_socket, within
+
+SOCK_DIAG, BY_FAMILY, REQUEST, DUMP = 4, 20, 0x1, 0x301
 ERROR, DONE = 2, 3
-CLONE_NEWNET = 0x40000000
 LISTEN, CLOSE = 10, 7
 """States: of TCP sockets that listen, and of UDP sockets without a peer (``include/net/tcp_states.h``)."""
 ASKED = ((socket.IPPROTO_TCP, LISTEN), (socket.IPPROTO_UDP, CLOSE))
-_libc = ctypes.CDLL(None, use_errno=True)
+
+PATIENCE = 1.0
+_ANY_COOKIE = b"\xff" * 8
+_INODE_AT = 16 + 68
 
 Found = tuple[int, int, str, int]
 """Protocol number, port, address (empty: any), inode."""
@@ -33,37 +36,52 @@ def listed(path: str) -> list[Found]:
 
     Blocks. ``OSError`` where it is gone or may not be entered, ``Unavailable`` where the kernel cannot be asked so.
     """
-    found: list[Found] = []
-    problems: list[Exception] = []
 
-    def enter() -> None:
-        try:
-            with _within(path) as asked:
-                for family in (socket.AF_INET, socket.AF_INET6):
-                    for protocol, state in ASKED:
-                        found.extend(_ask(asked, family, protocol, state))
-        except (OSError, Unavailable) as problem:
-            problems.append(problem)
+    def look() -> list[Found]:
+        with contextlib.closing(netlink_socket(SOCK_DIAG)) as asked:
+            return [
+                found
+                for family in (socket.AF_INET, socket.AF_INET6)
+                for protocol, state in ASKED
+                for found in _ask(asked, family, protocol, state)
+            ]
 
-    # A thread of its own, which ends with the look: the process stays in its namespace.
-    thread = threading.Thread(target=enter, name="sockets")
-    thread.start()
-    thread.join()
-    if problems:
-        raise problems[0]
-    return found
+    return within(path, look)
 
 
-@contextlib.contextmanager
-def _within(path: str) -> Iterator[socket.socket]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if _libc.setns(fd, CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
-    finally:
-        os.close(fd)
-    with contextlib.closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, SOCK_DIAG)) as asked:
-        yield asked
+def held(path: str | None, inode: int, sockets: Sequence[LocalSocket]) -> tuple[list[int], float]:
+    """Return the inode of each of these sockets, 0 where there is none, in the namespace at a path or in our own.
+
+    With them the seconds of a processor that it took elsewhere than in the caller's thread. A socket that takes
+    whatever comes to its port answers for each connection to it. ``OSError`` where the namespace is gone, is another
+    one by now (``inode``), or may not be entered.
+    """
+
+    def look() -> tuple[list[int], float]:
+        with contextlib.closing(netlink_socket(SOCK_DIAG)) as asked:
+            asked.settimeout(PATIENCE)
+            found = [_holder(asked, each) for each in sockets]
+        return found, time.thread_time() if path else 0.0
+
+    return within(path, look, inode)
+
+
+def _holder(asked: socket.socket, one: LocalSocket) -> int:
+    family = socket.AF_INET if len(one.address) == 4 else socket.AF_INET6
+    ours, theirs = (one.address, one.port), (one.peer, one.peer_port)
+    if one.serves:
+        theirs = bytes(len(one.address)), 0
+    # Of UDP the kernel takes the ends the other way about, for historical reasons (net/ipv4/udp_diag.c).
+    (here, port), (there, peer_port) = (theirs, ours) if one.protocol == socket.IPPROTO_UDP else (ours, theirs)
+    body = struct.pack("=BBBBI", family, one.protocol, 0, 0, 0xFFFF_FFFF) + struct.pack("!HH", port, peer_port)
+    body += here.ljust(16, b"\0") + there.ljust(16, b"\0") + bytes(4) + _ANY_COOKIE
+    asked.send(struct.pack("=IHHII", 16 + len(body), BY_FAMILY, REQUEST, 1, 0) + body)
+    answer = asked.recv(1 << 12)
+    (_, kind) = struct.unpack_from("=IH", answer)
+    if kind != BY_FAMILY or len(answer) < _INODE_AT + 4:
+        return 0
+    (inode,) = struct.unpack_from("=I", answer, _INODE_AT)
+    return int(inode)
 
 
 def _ask(asked: socket.socket, family: int, protocol: int, state: int) -> Iterator[Found]:

@@ -1,16 +1,21 @@
 """Processes as ``/proc`` shows them. A process that ends while it is read is one that is not there."""
 
+import contextlib
 import fcntl
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 PROC = Path("/proc")
 _CONTAINER = re.compile(r"(?:^|[-:/])([0-9a-f]{64})(?:\.scope)?(?=/|$)")
 """How engines name a container's control group: by its id."""
+_CUT = 15
+"""Bytes of a name that the kernel keeps."""
+_SERVICES = (".service", ".socket")
 _UNITS = (".service", ".scope", ".mount", ".socket", ".swap")
 NS_GET_NSTYPE, CLONE_NEWNET = 0xB703, 0x40000000
 """ioctl_ns(2), clone(2)."""
@@ -60,6 +65,42 @@ def look(pid: int, proc: Path = PROC) -> ProcessSeen | None:
     name, rest = stat[stat.index("(") + 1 : stat.rindex(")")], stat[stat.rindex(")") + 2 :].split()
     began = _boot(proc) + int(rest[19]) / _TICKS
     return ProcessSeen(pid, name, began, _unit(group), _container(pid, int(rest[1]), group, proc))
+
+
+class Program(NamedTuple):
+    """What a process runs, and what it runs in: the service manager's unit, and the id of the container."""
+
+    name: str
+    unit: str = ""
+    container: str = ""
+
+
+def program(pid: int, proc: Path = PROC) -> Program | None:
+    """Look at what a process runs; None where it is gone. Its arguments are never read: they may hold secrets.
+
+    The name is the kernel's, which cuts it after fifteen bytes; its file's, where that is the same and longer.
+    """
+    folder = proc / str(pid)
+    try:
+        name = (folder / "comm").read_text(encoding="utf-8", errors="replace").rstrip("\n")
+        group = _group(pid, proc)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        file = (folder / "exe").readlink().name.removesuffix(" (deleted)")
+        name = file if len(name) == _CUT and file.startswith(name) else name
+    container, within = _innermost(group)
+    return Program(name, _service(within), container)
+
+
+def _innermost(group: str) -> tuple[str, str]:
+    """Return a control group's container, and what of the path is within it: all where it has none."""
+    found = list(_CONTAINER.finditer(group))
+    return (found[-1][1], group[found[-1].end() :]) if found else ("", group)
+
+
+def _service(group: str) -> str:
+    return next((part for part in reversed(group.split("/")) if part.endswith(_SERVICES)), "")
 
 
 def _group(pid: int, proc: Path) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from stockade.adapters.namespaces.census import Census, Home, Settings
 from stockade.adapters.namespaces.mounts import MountWatch
 from stockade.adapters.namespaces.processes import look
+from stockade.adapters.namespaces.programs import Room
 from stockade.core.model.census import Process
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.inventory import Facts, Sighting, WorkloadKind
@@ -81,6 +82,16 @@ class NamespacesRuntime:
             for home in homes
             if home.ours
         )
+
+    def rooms(self) -> dict[str, Room]:
+        """Return the namespace behind each link of the host; the host's own under no name. From any thread."""
+        homes = [home for home in self.census.homes.copy().values() if home.ours]
+        found = {each.port: Room(home.path, home.inode) for home in homes for each in home.place.endpoints if each.port}
+        return {**found, "": Room(None, self.census.own)}
+
+    def members(self, inode: int) -> tuple[int, ...]:
+        """Return the processes of a namespace, the newest first. From any thread."""
+        return self.census.members(inode)
 
     def own_processes(self) -> tuple[int, ...]:
         """Return the processes that live in the host's own network namespace."""

@@ -18,9 +18,9 @@ from stockade.adapters.netfilter.messages import (
     number,
     open_socket,
     widen,
-    within,
 )
 from stockade.seams.flows import Ended
+from stockade.within import within
 
 SUBSYSTEM, DELETED = 1, 2
 GROUP_DESTROYED = 3

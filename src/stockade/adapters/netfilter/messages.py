@@ -1,13 +1,11 @@
 """Netfilter's netlink messages as bytes: heads, attributes, sockets in a network namespace (``linux/netlink.h``)."""
 
-import ctypes
 import os
 import socket
 import struct
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterator
+
+from stockade.within import netlink_socket
 
 NETLINK_NETFILTER = 12
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
@@ -15,13 +13,11 @@ ERROR, DONE = 2, 3
 NESTED = 0x8000
 KIND = 0x3FFF
 """The bits of an attribute's type that are its kind."""
-CLONE_NEWNET = 0x40000000
 SO_RCVBUFFORCE = 33
 SOL_NETLINK, ADD_MEMBERSHIP, NO_ENOBUFS = 270, 1, 5
 
 MESSAGE = struct.Struct("=IHHII")
 ATTRIBUTE = struct.Struct("=HH")
-T = TypeVar("T")
 
 
 def request(subsystem: int, kind: int, flags: int, sequence: int, family: int, body: bytes,
@@ -68,9 +64,7 @@ def entries(data: bytes) -> Iterator[bytes]:
 
 def open_socket(netns: str | None = None) -> socket.socket:
     """Return a netfilter netlink socket of a network namespace (its file), or of the calling thread's own."""
-    return within(
-        netns, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-    )
+    return netlink_socket(NETLINK_NETFILTER, netns)
 
 
 def widen(link: socket.socket, room: int) -> None:
@@ -79,33 +73,3 @@ def widen(link: socket.socket, room: int) -> None:
         link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, room)
     except PermissionError:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-
-
-def within(netns: str | None, job: Callable[[], T]) -> T:
-    """Do something in a network namespace (its file), or in the calling thread's own; ``OSError`` where it fails."""
-    if netns is None:
-        return job()
-    found: list[T] = []
-    failed: list[OSError] = []
-
-    def there() -> None:
-        try:
-            _enter(netns)
-            found.append(job())
-        except OSError as problem:
-            failed.append(problem)
-
-    # A thread of its own, since its namespace does not come back.
-    thread = threading.Thread(target=there)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return found[0]
-
-
-def _enter(netns: str) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    with Path(netns).open("rb") as file:
-        if libc.setns(file.fileno(), CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), netns)

@@ -8,13 +8,13 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from stockade.adapters.nft.namespace import open_socket
 from stockade.adapters.nft.netlink import (
     ATTEMPTS,
     DONE,
     DUMP,
     ERROR,
     INTERRUPTED,
+    NETLINK_NETFILTER,
     PATIENCE,
     REQUEST,
     SUBSYSTEM,
@@ -25,6 +25,7 @@ from stockade.adapters.nft.netlink import (
 from stockade.core.compile.nft.ruleset import TABLE
 from stockade.core.posture.host import Act, BaseChain, Does, ForeignTable
 from stockade.core.posture.host.targets import EVERY_BIT, target_acts
+from stockade.within import netlink_socket
 
 GETTABLE, GETCHAIN, GETRULE = 1, 4, 7
 TABLE_NAME, TABLE_FLAGS, TABLE_HANDLE = 1, 2, 4
@@ -60,7 +61,7 @@ class ForeignTables:
 
     def read(self, netns: str | None = None) -> tuple[ForeignTable, ...]:
         """Return every table but ours, and those that are dormant, by family and name. ``OSError`` where refused."""
-        with open_socket(netns) as link:
+        with netlink_socket(NETLINK_NETFILTER, netns) as link:
             link.settimeout(PATIENCE)
             for attempt in range(1, ATTEMPTS + 1):
                 found = self._attempt(_Dumps(link, attempt * 100_000))

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from stockade.adapters.nft.namespace import open_socket
 from stockade.core.compile.nft.ruleset import TABLE
+from stockade.within import netlink_socket
 
+NETLINK_NETFILTER = 12
 SUBSYSTEM = 10
 GETOBJ, NEWOBJ, NEWGEN, GETGEN = 19, 18, 15, 16
 GROUP = 7
@@ -45,7 +46,7 @@ class Changes:
 
     def __init__(self, is_own: Callable[[int], bool], netns: str | None = None) -> None:
         self._is_own = is_own
-        self._socket = open_socket(netns)
+        self._socket = netlink_socket(NETLINK_NETFILTER, netns)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
         with contextlib.suppress(PermissionError):
@@ -95,7 +96,7 @@ class RulesetMoves:
     """A subscription to anybody's transactions on any table. It tells that there was one, and not what."""
 
     def __init__(self) -> None:
-        self._socket = open_socket()
+        self._socket = netlink_socket(NETLINK_NETFILTER)
         self._socket.setblocking(False)
         self._socket.bind((0, 1 << GROUP - 1))
 
@@ -121,7 +122,7 @@ class RulesetMoves:
 def read_counters(netns: str | None = None) -> dict[str, tuple[int, int]]:
     """Return (packets, bytes) of every named counter of our tables, those of one name added up."""
     found: dict[str, tuple[int, int]] = {}
-    with open_socket(netns) as link:
+    with netlink_socket(NETLINK_NETFILTER, netns) as link:
         link.settimeout(PATIENCE)
         for family in FAMILIES:
             for name, packets, octets in _whole_dump(link, family):
@@ -132,7 +133,7 @@ def read_counters(netns: str | None = None) -> dict[str, tuple[int, int]]:
 
 def read_counter(name: str, netns: str | None = None) -> int | None:
     """Return the packets of one named counter, added up over our tables; None where none has it."""
-    with open_socket(netns) as link:
+    with netlink_socket(NETLINK_NETFILTER, netns) as link:
         link.settimeout(PATIENCE)
         found = [_one(link, family, name) for family in FAMILIES]
     there = [each for each in found if each is not None]
@@ -141,7 +142,7 @@ def read_counter(name: str, netns: str | None = None) -> int | None:
 
 def read_generation(netns: str | None = None) -> int:
     """Return the number of a namespace's ruleset; every transaction changes it."""
-    with open_socket(netns) as link:
+    with netlink_socket(NETLINK_NETFILTER, netns) as link:
         link.settimeout(PATIENCE)
         content = _answer(link, _request(0, REQUEST, 1, b"", GETGEN))
     return int.from_bytes(attributes(content[20:])[GEN_ID], "big")

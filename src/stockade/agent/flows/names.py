@@ -1,11 +1,13 @@
 """What the numbers and addresses in the kernel's words stand for, as the intents that were in force say."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from stockade.core.compile.nft.rule import short
 from stockade.core.model.ids import Address, RuleId, WorkloadId
 from stockade.core.model.intent import Intent
+from stockade.core.model.inventory import Attachment
 
 KEPT = 4096
 """Rules remembered that are in no intent any more: what was read late is still told by its rule's name."""
@@ -26,6 +28,8 @@ class Names(NamedTuple):
     workloads: Mapping[Address, WorkloadId]
     proxied: Mapping[tuple[int, Address, int], Behind]
     """By protocol, and the address and port that are published."""
+    places: Mapping[Address, str] = MappingProxyType({})
+    """The host's link behind which an address is; empty where it is the host's own."""
 
 
 NOBODY = Names({}, {}, {})
@@ -50,4 +54,7 @@ def names(intent: Intent, before: Names = NOBODY) -> Names:
         if port.proxied
         for address in port.addresses
     }
-    return Names(rules, {a: w for a, w in workloads.items() if a not in contested}, proxied)
+    workloads = {a: w for a, w in workloads.items() if a not in contested}
+    met = [end for end in intent.ends if end.port or end.attachment is Attachment.HOST]
+    places = {address: end.port for end in met for address in end.addresses if address in workloads}
+    return Names(rules, workloads, proxied, places)

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from stockade.agent.flows.names import NOBODY, names
-from stockade.agent.flows.recording import MOST, Recording
+from stockade.agent.flows.recording import MOST, Recording, local_socket
 from stockade.agent.flows.spool import Spool
 from stockade.core.model.flow import FlowBatch, FlowLoss
 from stockade.core.model.ids import HostId
@@ -23,7 +23,7 @@ from stockade.core.model.intent import Intent
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
 from stockade.seams.flow_store import FlowsRefused
-from stockade.seams.flows import FlowSource
+from stockade.seams.flows import FlowSource, Programs
 from stockade.seams.link import ControllerLink
 from stockade.wire import Recorded
 
@@ -38,15 +38,19 @@ log: Any = structlog.get_logger("flows")
 
 
 class Recorder:
-    """``source`` opens the kernel's voice anew; ``OSError`` where it cannot be heard. ``run`` for ever."""
+    """``source`` opens the kernel's voice anew; ``OSError`` where it cannot be heard. ``run`` for ever.
+
+    ``programs`` tells who holds the sockets of connections; without it nobody is named.
+    """
 
     def __init__(self, host: HostId, *, source: Callable[[], FlowSource], link: ControllerLink, spool: Spool,
-                 clock: Clock) -> None:  # fmt: skip
+                 clock: Clock, programs: Programs | None = None) -> None:  # fmt: skip
         self._host = host
         self._open = source
         self._link = link
         self._spool = spool
         self._clock = clock
+        self._programs = programs
         self._stream = uuid.uuid4().hex
         self._number = 0
         self._names = NOBODY
@@ -111,14 +115,29 @@ class Recorder:
             heard = source.read(left)
             now = self._clock.now()
             self._recording.decided(heard.decisions, now)
+            self._meet()
             self._recording.ended(heard.ended, now)
         self._put(source, since)
         with contextlib.suppress(OSError):
             self._spool.heard()
 
-    def _put(self, source: FlowSource, since: float) -> None:
+    def _meet(self) -> None:
+        """Look for the programs of connections that are new: at once, since their sockets may live shortly."""
+        fresh = self._recording.fresh()
+        if self._programs is None or not fresh:
+            return
+        self._name()
+        ends = [(one, socket) for one in fresh if (socket := local_socket(one, self._names)) is not None]
+        for (one, _), program in zip(ends, self._programs.look([socket for _, socket in ends]), strict=True):
+            if program:
+                self._recording.met(one, program)
+
+    def _name(self) -> None:
         while self._intents:
             self._names = names(self._intents.popleft(), self._names)
+
+    def _put(self, source: FlowSource, since: float) -> None:
+        self._name()
         until = self._clock.now()
         self._count(source)
         lost = tuple(
@@ -158,6 +177,8 @@ class Recorder:
     def _count(self, source: FlowSource) -> None:
         for where, what, count in source.losses():
             self._lost[where, what] = self._before[where, what] + count
+        if self._programs is not None:
+            self._lost["programs", "not looked for"] = self._programs.unlooked
         self._lost["spool", "flows"] = self._spool.dropped
         self._unsay(self._spool.unsaid())
         self._lost["spool", "damaged batches"] = self._spool.damaged

@@ -12,10 +12,10 @@ from functools import lru_cache
 from stockade.agent.flows.names import Names
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.recording import Prefix, Said, read
-from stockade.core.model.flow import Flow, FlowKey, Tally, Verdict, Via
+from stockade.core.model.flow import TOGETHER, Flow, FlowKey, Tally, Verdict, Via
 from stockade.core.model.ids import Address, RuleId
 from stockade.core.model.packet import Direction
-from stockade.seams.flows import Decision, Ended
+from stockade.seams.flows import Decision, Ended, LocalSocket
 
 MOST = 4000
 """Keys of one batch: more are a batch of their own, so that no step takes long."""
@@ -27,7 +27,13 @@ REMEMBERED = 1 << 17
 """Nonces remembered; beyond it the older half is forgotten, and a repetition may count twice."""
 VERDICTS = {Said.ALLOWED: Verdict.ALLOWED, Said.DENIED: Verdict.DENIED, Said.WOULD_DENY: Verdict.WOULD_DENY}
 
+LOOKED_AT = 4
+"""Connections of one key and batch whose programs are asked for."""
+PORTED = frozenset((socket.IPPROTO_TCP, socket.IPPROTO_UDP))
+
 _Raw = tuple[bytes, int, bytes, bytes, int]
+Mark = tuple[_Raw, bytes]
+"""A connection: what it is judged as, and its nonce."""
 _Carried = tuple[int, bytes, bytes, int, bytes, int]
 
 
@@ -39,7 +45,9 @@ class Recording:
         """first, last, connections, packets, bytes"""
         self._carried: dict[_Carried, list[float]] = {}
         """first, last, packets, bytes out, bytes in, ended, seconds"""
-        self._seen: dict[tuple[_Raw, bytes], float] = {}
+        self._seen: dict[Mark, float] = {}
+        self._fresh: list[Mark] = []
+        self._programs: dict[_Raw, set[str]] = {}
 
     def __len__(self) -> int:
         """How many keys a batch would have."""
@@ -60,9 +68,20 @@ class Recording:
             before = seen.get(mark)
             if before is None or now - before > REPEATED_FOR.get(protocol, REPEATED_OTHERWISE):
                 row[2] += 1
+                if row[2] <= LOOKED_AT:
+                    self._fresh.append(mark)
             seen[mark] = now
         if len(seen) > REMEMBERED:
             self._forget(now)
+
+    def fresh(self) -> list[Mark]:
+        """Return connections that are new since this was last asked, some of each key: whose programs may be met."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def met(self, one: Mark, program: str) -> None:
+        """A program was met at the judging end of a connection."""
+        self._programs.setdefault(one[0], set()).add(program)
 
     def ended(self, connections: Iterable[Ended], now: float) -> None:
         """Add connections that ended just before ``now``.
@@ -86,11 +105,13 @@ class Recording:
         """Return everything since the last time, in a fixed order, and begin anew. Nonces are remembered."""
         judged, self._judged = self._judged, {}
         carried, self._carried = self._carried, {}
+        programs, self._programs = self._programs, {}
+        self._fresh.clear()
         found: list[Flow] = []
         proxied: dict[FlowKey, Tally] = {}
         """Told of under several of the host's addresses, and the same behind the proxy."""
         for raw in sorted(judged):
-            if (key := _judged(raw, names)) is not None:
+            if (key := _judged(raw, names, TOGETHER.join(sorted(programs.get(raw, ()))))) is not None:
                 first, last, connections, packets, octets = judged[raw]
                 _add(key, Tally(first, last, int(connections), int(packets), int(octets)), found, proxied)
         for told in sorted(carried):
@@ -111,7 +132,22 @@ class Recording:
         self._seen = alive
 
 
-def _judged(raw: _Raw, names: Names) -> FlowKey | None:
+def local_socket(one: Mark, names: Names) -> LocalSocket | None:
+    """Return the socket at the judging end of a connection; None where it has none, or that end is not known here."""
+    (prefix, protocol, source, destination, port), nonce = one
+    if protocol not in PORTED or len(nonce) < 2 or (said := _said(prefix)) is None:
+        return None
+    number = int.from_bytes(nonce[:2], "big")
+    if said.way is Direction.EGRESS:
+        place = names.places.get(address(source))
+        return None if place is None else LocalSocket(place, protocol, source, number, destination, port, serves=False)
+    if real := names.proxied.get((protocol, address(destination), port)):
+        destination, port = packed(real.address), real.port
+    place = names.places.get(address(destination))
+    return None if place is None else LocalSocket(place, protocol, destination, port, source, number, serves=True)
+
+
+def _judged(raw: _Raw, names: Names, program: str = "") -> FlowKey | None:
     prefix, protocol, source, destination, port = raw
     if (said := _said(prefix)) is None:
         return None
@@ -129,6 +165,7 @@ def _judged(raw: _Raw, names: Names) -> FlowKey | None:
         destination_workload=names.workloads.get(to),
         via=Via.PROXY if real else Via.DIRECT,
         service=service(address(destination), port) if real else "",
+        process=program,
     )
 
 
@@ -193,6 +230,12 @@ def service(at: Address, port: int) -> str:
 def address(packed: bytes) -> Address:
     """Return an address in canonical text."""
     return Address(socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed))
+
+
+@lru_cache(maxsize=1 << 10)
+def packed(text: Address) -> bytes:
+    """Return an address as the kernel has it."""
+    return ipaddress.ip_address(text).packed
 
 
 @lru_cache(maxsize=1 << 10)

@@ -19,7 +19,7 @@ from collections.abc import Container, Iterable, Iterator
 from stockade.core.compile.population import mode_of
 from stockade.core.compile.rulebook import rulebook
 from stockade.core.graph.values import Said, Seen, Traffic
-from stockade.core.model.flow import FlowEnd, StoredFlow, Tally, Verdict, Via
+from stockade.core.model.flow import TOGETHER, FlowEnd, StoredFlow, Tally, Verdict, Via
 from stockade.core.model.ids import HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
@@ -143,7 +143,7 @@ class _Sum:
             by = (key.end, key.verdict, key.rule)
             self.said[by] = self.said.get(by, 0) + tally.connections
         if key.process:
-            self.processes.add((key.end, key.process))
+            self.processes |= {(key.end, each) for each in key.process.split(TOGETHER)}
         if key.service:
             self.services.add(key.service)
 

@@ -11,6 +11,9 @@ import msgspec
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 
+TOGETHER = ", "
+"""What stands between two programs of one flow, and is never within a program's name."""
+
 
 class Verdict(str, enum.Enum):
     """What became of connections."""
@@ -41,7 +44,8 @@ class FlowKey(msgspec.Struct, frozen=True, order=True, gc=False):
     ``policy/rule``, or what Stockade itself decides by: ``default``, ``held``, ``forged``, ``midstream``, ``invalid``;
     empty where carried.
     ``source_workload`` and ``destination_workload`` are the point's own ends, None where an end is elsewhere.
-    ``process`` is the program at the judging end, its unit with it; empty where it is not known.
+    ``process`` is the program at the judging end, its unit or container with it, or those that were met there with
+    ``TOGETHER`` between them, sorted; empty where none is known.
     """
 
     source: Address
