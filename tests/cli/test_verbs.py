@@ -17,6 +17,7 @@ from stockade.core.model.policy import Births, Expectation, Mode, Where
 from stockade.core.model.problem import Problem
 from stockade.core.model.snapshot import Contest
 from stockade.core.plan.values import Explanation, Plan, Reach, Reachable, TestResult
+from stockade.wire.anomalies import Evidence, EvidenceFlow
 from stockade.wire.api import (
     ApplyRequest,
     AuditEntry,
@@ -345,6 +346,22 @@ FINDING = HostFinding(
     "tc filter show dev veth1",
     samples.MOMENT,
 )
+OF_TRAFFIC = HostFinding(
+    HostId("*"),
+    CheckId("beacon"),
+    "docker:host-a:web-1",
+    Severity.MEDIUM,
+    "web-1 met 198.51.100.7 tcp/443 20 times, every 60.0 s",
+    "find out whose it is",
+    samples.MOMENT,
+    Evidence(
+        samples.MOMENT,
+        samples.MOMENT + 1200,
+        (("intervals", 19), ("median seconds", 60.0)),
+        (EvidenceFlow("docker:host-a:web-1", "web-1", "198.51.100.7", "198.51.100.7", "tcp/443", 20, 0, 1.0, 2.0),),
+        7,
+    ),
+)
 UNASSESSED = HostUnassessed(samples.HOST, CheckId("hooks"), "they are not listed", "nft list hooks")
 
 
@@ -354,6 +371,7 @@ UNASSESSED = HostUnassessed(samples.HOST, CheckId("hooks"), "they are not listed
         (FindingsReply(), 0),
         (FindingsReply(unassessed=(UNASSESSED,)), 3),
         (FindingsReply(findings=(FINDING,), unassessed=(UNASSESSED,)), 2),
+        (FindingsReply(findings=(FINDING, OF_TRAFFIC)), 2),
     ],
 )
 def test_findings_say_what_was_seen_and_what_to_do(
@@ -369,6 +387,20 @@ def test_findings_say_what_was_seen_and_what_to_do(
         assert "Not assessed" in ran.out
         assert unknown.why in ran.out
     assert ("No findings." in ran.out) == (not reply.findings)
+
+
+def test_a_finding_of_traffic_shows_what_shows_it(server: Server, cli: CommandLine) -> None:
+    checks = [
+        HostUnassessed(HostId("*"), CheckId(each), "no flows are kept", "keep them") for each in ("scan", "fan-out")
+    ]
+    server.answers["findings"] = FindingsReply(findings=(OF_TRAFFIC,), unassessed=tuple(checks))
+    ran = cli("findings")
+    assert "traffic, since" in ran.out
+    assert "intervals 19" in ran.out
+    assert "● web-1 → 198.51.100.7 tcp/443  20 connections" in ran.out
+    assert "stockade flows --from docker:host-a:web-1 --to 198.51.100.7 --on tcp/443 --since" in ran.out
+    assert "scan, fan-out  traffic" in ran.out
+    assert ran.out.count("no flows are kept") == 1
 
 
 def test_status_counts_findings_and_is_no_longer_all_well(server: Server, cli: CommandLine) -> None:

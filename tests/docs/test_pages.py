@@ -11,6 +11,7 @@ import pytest
 
 from stockade.cli.main import VERBS, application
 from stockade.cli.settings import SETTINGS
+from stockade.core.graph.anomalies import CHECKS as OF_TRAFFIC
 from stockade.core.model.labels import LabelSource
 from stockade.core.model.policy import Mode
 from stockade.core.posture.host import CHECKS
@@ -164,7 +165,7 @@ def test_the_glossary_has_each_enumerated_word() -> None:
 
 def test_every_check_has_its_section_and_no_other_has() -> None:
     sections = re.findall(r"^### `([a-z-]+)`$", text(DOCS / "findings.md"), re.MULTILINE)
-    assert sorted(sections) == sorted(CHECKS)
+    assert sorted(sections) == sorted([*CHECKS, *(check for check, _ in OF_TRAFFIC.values())])
 
 
 def test_every_verb_has_a_summary() -> None:

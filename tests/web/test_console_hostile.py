@@ -9,9 +9,14 @@ from tests.web.consoled import Consoled, Person, consoled
 from tests.web.marked import EVIL, elements, faults
 from tests.web.test_console_guard import PATHS
 
+from stockade.controller.findings import EVERYWHERE
+from stockade.core.graph.anomalies import finding
+from stockade.core.graph.anomaly import Anomaly, AnomalyKind
+from stockade.core.graph.values import Seen, Traffic
 from stockade.core.model.event import Event, LabelsSet, WorkloadSeen
 from stockade.core.model.finding import Finding, Severity, Unassessed
-from stockade.core.model.ids import CheckId, WorkloadId
+from stockade.core.model.flow import FlowEnd
+from stockade.core.model.ids import Address, CheckId, WorkloadId
 from stockade.core.model.inventory import Facts, Sighting, WorkloadKind, WorkloadState
 from stockade.wire import BirthRecord, Findings, Outcome
 from stockade.wire.api import ApplyRequest, Caller, File, Role
@@ -39,6 +44,11 @@ async def _planted(console: Consoled) -> None:
     await controller.note(Outcome(HOST, intent.revision, intent.version, intent.fingerprint, EVIL, (born,)))
     found = Finding(CheckId(EVIL), EVIL, Severity.HIGH, EVIL, EVIL, 1.0)
     await controller.take(Findings(HOST, (found,), (Unassessed(CheckId(EVIL), EVIL, EVIL),)))
+    end = FlowEnd(Address("10.9.9.9"), WorkloadId(EVIL_ID), (("name", EVIL),))
+    shown = Traffic(end, end, 6, 80, Seen(1.0, 2.0, allowed=1))
+    anomaly = Anomaly(AnomalyKind.SCAN, EVIL, EVIL, 1.0, 2.0, ((EVIL, 1.0),), (shown,))
+    controller.alarms.take([anomaly], 2.0)
+    await controller.take(Findings(EVERYWHERE, (finding(anomaly),)))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from stockade.seams.store import Entry, NumberedEntry
 from stockade.wire import Findings
 
 RAISED, CLEARED = "raise", "clear"
+EVERYWHERE = HostId("*")
+"""Whose findings are of traffic, wherever it was seen: no host's name."""
 REMEMBERED = 10_000
 """Audit entries that are looked through for what is still open."""
 

@@ -5,11 +5,13 @@ import os
 import msgspec
 
 import stockade
+from stockade.controller.anomalies import AnomalyWatch
+from stockade.controller.finding_views import every_finding
 from stockade.controller.graphs import Graphs
 from stockade.controller.lifecycle import Lifecycle
 from stockade.controller.links import LinkBook
 from stockade.controller.loop import Controller
-from stockade.controller.views import findings_view, host_views, mode_counts, pending_view, severity_counts
+from stockade.controller.views import host_views, mode_counts, pending_view, severity_counts
 from stockade.core.fold.declared import contests
 from stockade.wire.api import Caller, Setting, StatusReply
 
@@ -24,6 +26,8 @@ class Installation(msgspec.Struct, frozen=True):
     """Into the web console; None where there is none."""
     graphs: Graphs = msgspec.field(default_factory=Graphs)
     """What the map remembers between two questions."""
+    anomalies: AnomalyWatch | None = None
+    """None where no flows are kept."""
 
 
 async def status(installation: Installation, caller: Caller) -> StatusReply:
@@ -31,7 +35,7 @@ async def status(installation: Installation, caller: Caller) -> StatusReply:
     controller = installation.controller
     snapshot = controller.snapshot
     active = await installation.lifecycle.stored(snapshot.version)
-    found = findings_view(controller.findings, snapshot.hosts)
+    found = every_finding(controller)
     return StatusReply(
         product=stockade.__version__,
         version=snapshot.version,

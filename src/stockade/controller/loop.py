@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import structlog
 
+from stockade.controller.alarms import Alarms
 from stockade.controller.bell import Bell
 from stockade.controller.births import BirthCounts
 from stockade.controller.findings import REMEMBERED, FindingBoard
@@ -50,6 +51,7 @@ class Controller:
         self.roster = Roster(loaded.realised)
         self.births = BirthCounts()
         self.findings = FindingBoard()
+        self.alarms = Alarms()
         self.flows: FlowIntake | None = None
         """Where flows are kept; None where they are not."""
         self.unconfirmed: Unconfirmed | None = loaded.unconfirmed

@@ -83,7 +83,9 @@ class _Reader(Collector):
             for (check, severity), count in sorted(counted.items()):
                 open_.add_metric([host, check, severity], count)
             unknown.add_metric([host], len(said.unassessed))
-        yield from (open_, unknown)
+        took = GaugeMetricFamily("stockade_anomaly_look_seconds", "What the last look at flows for anomalies took")
+        took.add_metric([], self._controller.alarms.took)
+        yield from (open_, unknown, took)
 
     def _births(self) -> Iterator[Metric]:
         count = CounterMetricFamily("stockade_births", "Births recorded since the start", labels=["runtime"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from stockade.adapters.sql import open_store
+from stockade.controller.anomalies import AnomalyWatch
 from stockade.controller.clock import SystemClock
 from stockade.controller.flows import FlowIntake
 from stockade.controller.http.peers import Access
@@ -70,16 +71,25 @@ async def _working(
     lifecycle = Lifecycle(controller)
     if flows is not None:
         controller.flows = FlowIntake(flows, clock)
+    anomalies = AnomalyWatch(controller, flows) if flows is not None else None
     async with following(controller):
         time = asyncio.create_task(lifecycle.watch_time())
         trimming = asyncio.create_task(_trim(controller.flows))
+        looking = asyncio.create_task(_look(anomalies))
         try:
-            yield Installation(controller, lifecycle, settings, links)
+            yield Installation(controller, lifecycle, settings, links, anomalies)
         finally:
             controller.closing.set()
             controller.changed.ring()
             trimming.cancel()
-            await asyncio.gather(time, trimming, return_exceptions=True)
+            looking.cancel()
+            await asyncio.gather(time, trimming, looking, return_exceptions=True)
+
+
+async def _look(anomalies: AnomalyWatch | None) -> None:
+    """Look for anomalies, where flows are kept."""
+    if anomalies is not None:
+        await anomalies.run()
 
 
 async def _trim(flows: FlowIntake | None) -> None:

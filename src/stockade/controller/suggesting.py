@@ -1,9 +1,12 @@
 """Recorded flows → suggested policy, and what a draft would have made of them. Reads; changes nothing."""
 
+from collections.abc import Sequence
+
 from stockade.controller.flow_queries import end_filter
 from stockade.controller.flow_reading import recorded
 from stockade.controller.refused import Refused, Why
 from stockade.core import select
+from stockade.core.graph.anomaly import Anomaly
 from stockade.core.graph.scans import named
 from stockade.core.graph.zoom import port_text
 from stockade.core.model.policy import Rule
@@ -31,8 +34,13 @@ LISTED = 50
 """Flows that a replay lists of each kind."""
 
 
-def suggested(store: FlowStore, snapshot: Snapshot, request: SuggestRequest, now: float) -> SuggestReply:
-    """Suggest what was asked for. Blocks. ``Refused`` where it cannot be, and why."""
+def suggested(
+    store: FlowStore, snapshot: Snapshot, request: SuggestRequest, now: float, suspicious: Sequence[Anomaly] = ()
+) -> SuggestReply:
+    """Suggest what was asked for; nothing is learnt from what shows an anomaly. Blocks.
+
+    ``Refused`` where it cannot be, and why.
+    """
     until = request.until or now
     if not is_name(request.name):
         raise Refused(Why.INVALID, f'"{request.name}" is no name for a policy', remedy="Letters, digits, - and dots.")
@@ -40,7 +48,7 @@ def suggested(store: FlowStore, snapshot: Snapshot, request: SuggestRequest, now
         return (
             _tightened(store, snapshot, request, until)
             if request.tighten
-            else _drafted(store, snapshot, request, until)
+            else _drafted(store, snapshot, request, until, suspicious)
         )
     except Refused:
         raise
@@ -48,12 +56,14 @@ def suggested(store: FlowStore, snapshot: Snapshot, request: SuggestRequest, now
         raise Refused(Why.INVALID, problem.message, remedy=problem.remedy) from problem
 
 
-def _drafted(store: FlowStore, snapshot: Snapshot, request: SuggestRequest, until: float) -> SuggestReply:
+def _drafted(
+    store: FlowStore, snapshot: Snapshot, request: SuggestRequest, until: float, suspicious: Sequence[Anomaly]
+) -> SuggestReply:
     wanted = _selector(request.selector)
     ends = end_filter(request.selector, snapshot)
     seen = recorded(store, snapshot, request.since, until, FlowFilter(source=ends), FlowFilter(destination=ends))
     make = ringfence if request.within else suggest
-    found: Suggestion = make(seen.flows, snapshot, wanted, request.name, enforce=request.enforce)
+    found: Suggestion = make(seen.flows, snapshot, wanted, request.name, enforce=request.enforce, suspicious=suspicious)
     held = found.held_out
     return SuggestReply(
         text=found.text,

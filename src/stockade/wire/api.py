@@ -22,6 +22,7 @@ from stockade.core.model.problem import Problem
 from stockade.core.model.snapshot import Contest
 from stockade.core.plan.values import Explanation, Plan, Reach
 from stockade.wire import AgentMessage, Assignment
+from stockade.wire.anomalies import Evidence
 from stockade.wire.replay import ReplayView
 
 SCHEMA = 1
@@ -476,6 +477,8 @@ class HostFinding(msgspec.Struct, frozen=True):
     seen: str
     remedy: str
     since: float
+    evidence: Evidence | None = None
+    """What shows it, where it is of traffic; ``host`` is then ``*``."""
 
 
 class HostUnassessed(msgspec.Struct, frozen=True):

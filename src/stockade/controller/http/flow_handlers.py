@@ -78,8 +78,10 @@ async def _flow_store(installation: Installation, call: Call) -> FlowStoreReply:
 
 async def _suggest(installation: Installation, call: Call) -> SuggestReply:
     controller, request = installation.controller, call.request(SuggestRequest)
-    store = kept_flows(installation).store
-    return await asyncio.to_thread(suggested, store, controller.snapshot, request, controller.clock.now())
+    store, now = kept_flows(installation).store, controller.clock.now()
+    watch = installation.anomalies
+    suspicious = watch.suspicious(request.since, request.until or now) if watch else ()
+    return await asyncio.to_thread(suggested, store, controller.snapshot, request, now, suspicious)
 
 
 async def _graph(installation: Installation, call: Call) -> GraphReply:

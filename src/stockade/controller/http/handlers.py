@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from stockade.controller.births import by_runtime, dead_for
 from stockade.controller.completeness import completeness_reply, workload_detail
+from stockade.controller.finding_views import every_finding
 from stockade.controller.http.call import Call
 from stockade.controller.http.flow_handlers import FLOW_HANDLERS, Handler, replay_of
 from stockade.controller.installation import Installation, status
@@ -15,7 +16,6 @@ from stockade.controller.refused import Refused, Why, unknown
 from stockade.controller.views import (
     birth_view,
     find,
-    findings_view,
     label_uses,
     places,
     version_view,
@@ -229,7 +229,7 @@ async def _findings(installation: Installation, call: Call) -> FindingsReply:
     host, hosts = HostId(call.text("host")), sorted(controller.snapshot.hosts)
     if host and host not in hosts:
         raise unknown("host", host, f"There {'are' if hosts else 'is'}: {', '.join(hosts) or 'none yet'}.")
-    return findings_view(controller.findings, (host,) if host else hosts)
+    return every_finding(controller, host or None)
 
 
 async def _doctor(installation: Installation, _: Call) -> DoctorReply:

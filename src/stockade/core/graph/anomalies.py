@@ -5,6 +5,7 @@ regular before is no beacon, a replica that is new is no new edge. What cannot b
 for. Deterministic: the same flows in any order say the same.
 """
 
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 from statistics import median
@@ -14,7 +15,7 @@ import msgspec
 from stockade.core.graph.anomaly import Anomaly, AnomalyKind, NotLookedFor
 from stockade.core.graph.baseline import Baseline, Way, breadth, habit, segment, slices, way
 from stockade.core.graph.merge import merged
-from stockade.core.graph.scans import ScanLimits, called, failed, named, scans, target
+from stockade.core.graph.scans import ScanLimits, Target, called, failed, named, scans, target
 from stockade.core.graph.values import Traffic
 from stockade.core.graph.zoom import port_text
 from stockade.core.model.finding import Finding, Severity
@@ -145,12 +146,56 @@ def _fan_outs(
 # Beacons
 
 
+def uncounted(
+    flows: Sequence[StoredFlow],
+    baseline: Baseline | None,
+    told: Container[WorkloadId] = frozenset(),
+    limits: Limits | None = None,
+) -> tuple[Traffic, ...]:
+    """Return what could be a beacon were it known when each connection began: it is told of several at once.
+
+    Sorted. Whoever has these flows singly puts them in the place of those given, before looking for anomalies.
+    """
+    limits = limits or Limits()
+    if baseline is None:
+        return ()
+    ends = [each for each in flows if each.key.verdict is not Verdict.CARRIED and each.tally.connections]
+    rows = Counter((_target(each), each.key.end) for each in ends)
+    most = _span_of(flows) / limits.shortest + 1
+    return tuple(
+        each
+        for each in merged(flows, told)
+        if limits.beats < each.seen.connections <= most
+        and _may_beat(each, baseline)
+        and each.seen.connections > SINGLY * max(rows[target(each), end] for end in Direction)
+    )
+
+
+SINGLY = 1.1
+"""Connections a row at most, where rows are to say when each began."""
+
+
+def _span_of(flows: Iterable[StoredFlow]) -> float:
+    times = [(each.tally.first, each.tally.last) for each in flows]
+    return max((last for _, last in times), default=0.0) - min((first for first, _ in times), default=0.0)
+
+
+def _target(flow: StoredFlow) -> Target:
+    return (called(flow.source), called(flow.destination), flow.key.protocol, flow.key.port)
+
+
+def _may_beat(traffic: Traffic, baseline: Baseline) -> bool:
+    """Tell whether it is from a workload, to whom its like did not talk before."""
+    known = habit(traffic, baseline.by) in baseline.habits
+    return traffic.source.workload is not None and not known and not failed(traffic)
+
+
 def _beacons(
     flows: Iterable[StoredFlow], traffic: Iterable[Traffic], baseline: Baseline, limits: Limits
 ) -> Iterator[Anomaly]:
     beats = _beats(flows)
     for each in traffic:
-        if each.source.workload is None or habit(each, baseline.by) in baseline.habits or failed(each):
+        if not _may_beat(each, baseline):
             continue
         times = beats.get(target(each), [])
         gaps = [later - sooner for sooner, later in pairwise(times)]
@@ -168,17 +213,16 @@ def _beacons(
         yield _anomaly(AnomalyKind.BEACON, called(each.source), text, [each], numbers)
 
 
-def _beats(flows: Iterable[StoredFlow]) -> dict[tuple[str, str, int, int], list[float]]:
+def _beats(flows: Iterable[StoredFlow]) -> dict[Target, list[float]]:
     """Return when connections began, by target, where one end told of them singly enough to know."""
-    rows: dict[tuple[str, str, int, int], dict[Direction, list[StoredFlow]]] = {}
+    rows: dict[Target, dict[Direction, list[StoredFlow]]] = {}
     for each in flows:
         if each.key.verdict is not Verdict.CARRIED and each.tally.connections:
-            key = (called(each.source), called(each.destination), each.key.protocol, each.key.port)
-            rows.setdefault(key, {}).setdefault(each.key.end, []).append(each)
+            rows.setdefault(_target(each), {}).setdefault(each.key.end, []).append(each)
     found = {}
     for key, ends in rows.items():
         mine = ends.get(Direction.EGRESS) or ends[Direction.INGRESS]
-        if sum(each.tally.connections for each in mine) <= 1.1 * len(mine):
+        if sum(each.tally.connections for each in mine) <= SINGLY * len(mine):
             found[key] = sorted(each.tally.first for each in mine)
     return found
 
@@ -218,7 +262,7 @@ def _onward(steps: Sequence[Traffic], limits: Limits) -> list[list[int]]:
     ]
 
 
-def _began(traffic: Traffic) -> tuple[float, tuple[str, str, int, int]]:
+def _began(traffic: Traffic) -> tuple[float, Target]:
     return traffic.seen.first, target(traffic)
 
 

@@ -1,9 +1,12 @@
 """Findings: what could lead traffic past policy or change what enforces, and what could not be assessed."""
 
+from datetime import UTC, datetime
+
 from stockade.core.model.finding import Severity
 from stockade.web.asking import Desk, command
 from stockade.web.frame import View
 from stockade.web.pages.asking import Asking
+from stockade.wire.anomalies import Evidence
 from stockade.wire.api import FindingsReply
 
 PATH = "/findings"
@@ -21,5 +24,16 @@ async def page(desk: Desk, asking: Asking) -> View:
         "findings": found,
         "unassessed": reply.unassessed if not severity else (),
         "all_found": len(reply.findings),
+        "flows_command": flows_command,
     }
     return View("findings", "Findings", "findings.html", values, (command("findings"),))
+
+
+def flows_command(evidence: Evidence) -> str:
+    """Return the command line that lists the flows behind the first of some evidence."""
+    each = evidence.flows[0]
+    since, until = (
+        datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S") for at in (evidence.since, evidence.until + 1)
+    )
+    ends = ("--from", each.source, "--to", each.destination, "--on", each.on)
+    return command("flows", *ends, "--since", since, "--until", until)

@@ -1,0 +1,59 @@
+"""Everything that is found, on hosts and in traffic, as the API shows it."""
+
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from stockade.controller.alarms import evidence
+from stockade.controller.findings import EVERYWHERE
+from stockade.controller.loop import Controller
+from stockade.controller.views import findings_view
+from stockade.core.graph.anomalies import CHECKS
+from stockade.core.graph.anomaly import Anomaly, AnomalyKind
+from stockade.core.model.ids import CheckId, HostId
+from stockade.wire.api import FindingsReply, HostFinding, HostUnassessed
+
+KINDS = {check: kind for kind, (check, _) in CHECKS.items()}
+NO_FLOWS = "no flows are kept here"
+KEEP_THEM = "pip install 'stockade[flows]', and see that the setting flows is not off"
+NOT_YET = "no flows have come since the start, or what is ordinary is still being learnt"
+
+
+def every_finding(controller: Controller, host: HostId | None = None) -> FindingsReply:
+    """Describe what is wrong, worst first; on one host, also what is of traffic that it told of."""
+    hosts = (host,) if host else tuple(controller.snapshot.hosts)
+    shown = findings_view(controller.findings, (*hosts, *_of_traffic(controller)))
+    found = (_shown(controller, each) for each in shown.findings)
+    return FindingsReply(
+        findings=tuple(each for each in found if host is None or each.host == host or _told_by(controller, each, host)),
+        unassessed=(*shown.unassessed, *_unlooked(controller)),
+    )
+
+
+def _of_traffic(controller: Controller) -> Iterator[HostId]:
+    """What is said of traffic is shown where anything was said: until then it is not assessed."""
+    if EVERYWHERE in controller.findings.by_host:
+        yield EVERYWHERE
+
+
+def _unlooked(controller: Controller) -> Iterator[HostUnassessed]:
+    if EVERYWHERE in controller.findings.by_host or not controller.snapshot.hosts:
+        return
+    why, remedy = (NO_FLOWS, KEEP_THEM) if controller.flows is None else (NOT_YET, "")
+    for check in sorted(KINDS):
+        yield HostUnassessed(EVERYWHERE, check, why, remedy)
+
+
+def _anomaly(controller: Controller, each: HostFinding) -> Anomaly | None:
+    kind: AnomalyKind | None = KINDS.get(CheckId(each.check))
+    return controller.alarms.open.get((kind, each.object)) if kind and each.host == EVERYWHERE else None
+
+
+def _shown(controller: Controller, each: HostFinding) -> HostFinding:
+    anomaly = _anomaly(controller, each)
+    return each if anomaly is None else replace(each, evidence=evidence(anomaly))
+
+
+def _told_by(controller: Controller, each: HostFinding, host: HostId) -> bool:
+    anomaly = _anomaly(controller, each)
+    return anomaly is not None and any(host in traffic.hosts for traffic in anomaly.traffic)
