@@ -21,6 +21,7 @@ from stockade.controller.run import running_controller
 from stockade.core.model.finding import Finding, Severity
 from stockade.core.model.ids import CheckId, WorkloadId
 from stockade.seams.clock import Clock
+from stockade.seams.flow_store import FlowStore
 from stockade.web.listening import bound_console, origin, serving_console
 from stockade.wire import BirthRecord, Findings, Outcome
 from stockade.wire.api import ApplyRequest, Caller, Check, File, Judged, Role, Setting
@@ -115,7 +116,7 @@ class Person:
 
 
 @contextmanager
-def consoled(folder: Path, clock: Clock | None = None) -> Iterator[Consoled]:
+def consoled(folder: Path, clock: Clock | None = None, flows: FlowStore | None = None) -> Iterator[Consoled]:
     """Run a controller and its console until the block ends, and see both end."""
     server = Consoled(folder)
     started, stop = threading.Event(), asyncio.Event()
@@ -139,6 +140,7 @@ def consoled(folder: Path, clock: Clock | None = None) -> Iterator[Consoled]:
             ),
             links=server.links,
             clock=clock,
+            flows=flows,
         )
         async with running as server.installation, serving_console(server.installation, bound):
             started.set()

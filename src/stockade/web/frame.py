@@ -29,6 +29,7 @@ class Place(NamedTuple):
 
 
 RAIL = (
+    Place("map", "/map", "Map", "m"),
     Place("workloads", "/workloads", "Workloads", "w"),
     Place("policies", "/policies", "Policies", "p"),
     Place("explain", "/explain", "Explain", "e"),
@@ -53,6 +54,13 @@ class View(msgspec.Struct, frozen=True):
     commands: tuple[str, ...] = ()
     status: int = 200
     still: bool = False
+
+
+class Data(msgspec.Struct, frozen=True):
+    """What a script of a page asks for: JSON, as it is sent."""
+
+    content: bytes
+    status: int = 200
 
 
 class Goto(msgspec.Struct, frozen=True):
@@ -114,6 +122,7 @@ def environment() -> Environment:
         place_link=words.place_link,
         line_id=words.line_id,
         counted=words.counted,
+        size=words.size,
         astray=words.astray,
         health=words.health,
         whose=words.whose,

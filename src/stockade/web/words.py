@@ -34,6 +34,16 @@ def span(seconds: float | None) -> str:
     return f"{seconds / 86_400:.0f} days"
 
 
+def size(octets: int) -> str:
+    """Return a number of bytes with the unit that suits it."""
+    value, unit = float(octets), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
+
+
 def counted(number: int, word: str, words: str = "") -> str:
     """Return a number with its word in the right form."""
     return f"{number:,} {word if number == 1 else words or word + 's'}".replace(",", "\u202f")

@@ -4,16 +4,31 @@ from collections.abc import Awaitable, Callable
 
 from stockade.web.asking import Desk
 from stockade.web.forms import Form
-from stockade.web.frame import Goto, View
-from stockade.web.pages import audit, births, draft, explain, findings, points, policies, search, settings, workloads
+from stockade.web.frame import Data, Goto, View
+from stockade.web.pages import (
+    audit,
+    births,
+    draft,
+    explain,
+    findings,
+    points,
+    policies,
+    search,
+    settings,
+    workloads,
+)
+from stockade.web.pages import map as map_page
 from stockade.web.pages.asking import Asking
 
-__all__ = ["READ", "WRITTEN", "Asking", "Build", "Write", "search", "settings", "workloads"]
+__all__ = ["READ", "WRITTEN", "Asking", "Build", "Write", "map_page", "search", "settings", "workloads"]
 
-Build = Callable[[Desk, Asking], Awaitable[View]]
+Build = Callable[[Desk, Asking], Awaitable[View | Data]]
 Write = Callable[[Desk, Asking, Form], Awaitable[View | Goto]]
 
 READ: tuple[tuple[str, Build], ...] = (
+    (map_page.PATH, map_page.page),
+    (map_page.DATA, map_page.data),
+    (map_page.BESIDE, map_page.beside),
     (workloads.PATH, workloads.page),
     (draft.PATH, draft.page),
     (policies.PATH, policies.page),
@@ -29,6 +44,7 @@ READ: tuple[tuple[str, Build], ...] = (
 )
 WRITTEN: tuple[tuple[str, Write], ...] = (
     (draft.PATH, draft.edit),
+    (map_page.DRAFT, map_page.drafted),
     (policies.PATH + "/confirm", policies.confirm),
     (policies.PATH + "/{version}/rollback", policies.rollback),
     (workloads.LABELS, workloads.set_labels),

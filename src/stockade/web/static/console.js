@@ -18,7 +18,9 @@ const refresher = {
       this.source = new EventSource('/live')
       this.source.addEventListener('changed', (event) => {
         if (event.lastEventId !== live().dataset.rung) this.again()
+        document.dispatchEvent(new Event('stockade:changed'))
       })
+      this.source.addEventListener('flows', () => document.dispatchEvent(new Event('stockade:changed')))
     } else if (!wanted && this.source) {
       this.source.close() // a browser keeps few connections to one host, and nobody sees this page
       this.source = null
@@ -58,6 +60,7 @@ document.addEventListener('htmx:beforeSwap', () => {
 })
 document.addEventListener('htmx:afterSwap', () => {
   opened.forEach((id) => document.getElementById(id)?.setAttribute('open', ''))
+  if (document.querySelector('[data-alone]') && !window.stockadeAlone) return location.reload() // it has scripts of its own
   scrolling().forEach((each, at) => { if (scrolled[at]) [each.scrollTop, each.scrollLeft] = scrolled[at] })
   furnish()
 })
