@@ -48,7 +48,8 @@ def entered(context: BrowserContext, console: Consoled, caller: Caller = ADMIN, 
     page = context.new_page()
     page.goto(console.link(caller, read_only=read_only))
     page.get_by_role("button", name="Open the console").click()
-    page.wait_for_url("**/workloads")
+    page.wait_for_url("**/map")
+    page.goto(f"{console.origin}/workloads")
     return page
 
 

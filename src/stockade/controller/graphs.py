@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import msgspec
@@ -17,13 +17,11 @@ from stockade.controller.refused import Refused, Why
 from stockade.controller.whose import Whose
 from stockade.core import select
 from stockade.core.graph.judge import Judge
-from stockade.core.graph.merge import merged, telling
-from stockade.core.graph.picture import Ask, Bounds, Picture, picture
+from stockade.core.graph.merge import Telling, merged
+from stockade.core.graph.picture import Ask, Bounds, Picture, crowd, picture
 from stockade.core.graph.values import PROCESS, WORKLOAD, Node, Traffic, total
 from stockade.core.graph.zoom import Zoom, workload_nodes
 from stockade.core.model.flow import Verdict
-from stockade.core.model.ids import WorkloadId
-from stockade.core.model.inventory import Workload
 from stockade.core.model.selector import Selector
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.select.words import is_key
@@ -60,6 +58,13 @@ class Worked:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.lock = threading.RLock()
+        self._crowds: dict[Zoom, Mapping[Node, int]] = {}
+
+    def crowd(self, by: Zoom) -> Mapping[Node, int]:
+        """The nodes of the inventory with how many workloads each stands for."""
+        if by not in self._crowds:
+            self._crowds = {**dict([*self._crowds.items()][-KEPT:]), by: crowd(self.snapshot, by)}
+        return self._crowds[by]
 
     @cached_property
     def whose(self) -> Whose:
@@ -67,9 +72,9 @@ class Worked:
         return Whose(self.snapshot)
 
     @cached_property
-    def told(self) -> frozenset[WorkloadId]:
+    def told(self) -> Telling:
         """The workloads at whose ends some point tells."""
-        return telling(self.snapshot)
+        return Telling(self.snapshot)
 
     @cached_property
     def judge(self) -> Judge:
@@ -79,14 +84,11 @@ class Worked:
     @cached_property
     def dimensions(self) -> tuple[str, ...]:
         """The labels in use, those that most have first; then workload and process."""
-        alike: dict[int, Workload] = {}
-        counts: dict[int, int] = {}
-        for each in self.snapshot.workloads.values():
-            alike[id(each.labels)] = each
-            counts[id(each.labels)] = counts.get(id(each.labels), 0) + 1
+        every = [each.labels for each in self.snapshot.workloads.values()]
+        counts = Counter(map(id, every))
         keys: dict[str, int] = {}
-        for at, each in alike.items():
-            for label in each.labels.items:
+        for at, labels in {id(each): each for each in every}.items():
+            for label in labels.items:
                 keys[label.key] = keys.get(label.key, 0) + counts[at]
         return (*sorted(keys, key=lambda key: (-keys[key], key)), WORKLOAD, PROCESS)
 
@@ -153,6 +155,7 @@ def _pictured(traffic: Sequence[Traffic], by: Zoom, worked: Worked, asked: Asked
         draft=Judge(draft) if draft is not None else None,
         unseen=asked.unseen,
         only=_only(asked, worked.snapshot, by),
+        everybody=worked.crowd(by),
     )
     return picture(traffic, by, worked.snapshot, ask, Bounds(shapes=min(max(asked.limit, 2), SHAPES)))
 

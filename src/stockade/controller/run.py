@@ -77,7 +77,7 @@ async def _working(
         trimming = asyncio.create_task(_trim(controller.flows))
         looking = asyncio.create_task(_look(anomalies))
         try:
-            yield Installation(controller, lifecycle, settings, links, anomalies)
+            yield Installation(controller, lifecycle, settings, links, anomalies=anomalies)
         finally:
             controller.closing.set()
             controller.changed.ring()

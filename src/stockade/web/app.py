@@ -27,7 +27,7 @@ from stockade.web import exporting, live, pages
 from stockade.web.asking import Desk
 from stockade.web.assets import by_path
 from stockade.web.forms import Form, read_form
-from stockade.web.frame import THEMES, Frame, Goto, View, bare, rendered
+from stockade.web.frame import THEMES, Data, Frame, Goto, View, bare, rendered
 from stockade.web.guard import Guard
 from stockade.web.sessions import Session, Sessions, TooOften
 from stockade.wire.api import Role
@@ -37,7 +37,7 @@ log = structlog.get_logger("console")
 THEME = "stockade_theme"
 A_YEAR = 365 * 86_400
 FOR_EVER = {"cache-control": f"public, max-age={A_YEAR}, immutable"}
-HOME = pages.workloads.PATH
+HOME = pages.map_page.PATH
 MAY = {Role.READ: "may look and not apply", Role.APPLY: "may apply"}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -151,6 +151,8 @@ class _Console:
             view = await build(desk, pages.Asking({**request.query_params, **request.path_params}, session))
         except Exception as problem:  # noqa: BLE001 - every error is a page
             view = _failed(problem)
+        if isinstance(view, Data):
+            return Response(view.content, view.status, media_type="application/json")
         return await self._laid_out(request, session, desk, view)
 
     def form(self, act: Callable[[Request, Session, Form], Awaitable[Response]]) -> Endpoint:

@@ -29,6 +29,7 @@ class Place(NamedTuple):
 
 
 RAIL = (
+    Place("map", "/map", "Map", "m"),
     Place("workloads", "/workloads", "Workloads", "w"),
     Place("flows", "/flows", "Flows", "l"),
     Place("policies", "/policies", "Policies", "p"),
@@ -56,6 +57,13 @@ class View(msgspec.Struct, frozen=True):
     status: int = 200
     still: bool = False
     flows: bool = False
+
+
+class Data(msgspec.Struct, frozen=True):
+    """What a script of a page asks for: JSON, as it is sent."""
+
+    content: bytes
+    status: int = 200
 
 
 class Goto(msgspec.Struct, frozen=True):
@@ -117,9 +125,9 @@ def environment() -> Environment:
         place_link=words.place_link,
         line_id=words.line_id,
         counted=words.counted,
+        size=words.size,
         astray=words.astray,
         health=words.health,
-        size=words.size,
         whose=words.whose,
         themes=THEMES,
     )

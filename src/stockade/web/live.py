@@ -18,6 +18,8 @@ PER_WORKLOAD = 0.0005
 """Seconds more for each workload: to show many takes longer, and whoever is born comes first."""
 ALIVE = 20.0
 """Seconds after which silence is broken, so that who has gone is noticed."""
+FLOWS_EVERY = 2.0
+"""Seconds between two looks at whether flows have come."""
 MOST_STREAMS = 8
 """Of one session."""
 

@@ -17,10 +17,11 @@ Exact as long as both ends are stored as the same two (address, workload): label
 from collections.abc import Container, Iterable, Iterator
 
 from stockade.core.compile.population import mode_of
-from stockade.core.compile.rulebook import rulebook
+from stockade.core.compile.rulebook import Rulebook, rulebook
 from stockade.core.graph.values import Said, Seen, Traffic
 from stockade.core.model.flow import TOGETHER, FlowEnd, StoredFlow, Tally, Verdict, Via
 from stockade.core.model.ids import HostId, RuleId, WorkloadId
+from stockade.core.model.inventory import Workload
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
 from stockade.core.model.snapshot import Snapshot
@@ -33,11 +34,25 @@ Ends = tuple[FlowEnd, FlowEnd]
 def telling(snapshot: Snapshot) -> frozenset[WorkloadId]:
     """Return the workloads at whose ends some point judges and tells of what it judged: all but idle ones."""
     book = rulebook(snapshot.policy, snapshot.lapsed)
-    return frozenset(
-        id_
-        for id_, each in snapshot.workloads.items()
-        if each.known and judged(snapshot.hosts, each) and mode_of(book, each.labels, each.name) is not Mode.IDLE
-    )
+    return frozenset(id_ for id_, each in snapshot.workloads.items() if _tells(snapshot, book, each))
+
+
+class Telling(Container[WorkloadId]):
+    """The same, of whom each is looked at when it is asked about: for a few flows among many workloads."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot, self._book = snapshot, rulebook(snapshot.policy, snapshot.lapsed)
+        self._known: dict[object, bool] = {}
+
+    def __contains__(self, id_: object) -> bool:
+        if id_ not in self._known:
+            each = self._snapshot.workloads.get(WorkloadId(str(id_))) if id_ is not None else None
+            self._known[id_] = each is not None and _tells(self._snapshot, self._book, each)
+        return self._known[id_]
+
+
+def _tells(snapshot: Snapshot, book: Rulebook, each: Workload) -> bool:
+    return each.known and judged(snapshot.hosts, each) and mode_of(book, each.labels, each.name) is not Mode.IDLE
 
 
 def merged(flows: Iterable[StoredFlow], told: Container[WorkloadId] = frozenset()) -> tuple[Traffic, ...]:

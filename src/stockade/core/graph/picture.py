@@ -5,6 +5,7 @@ What policy permits is asked for pairs of identities; beyond a bound it is left 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import nsmallest
 
 import msgspec
 
@@ -51,13 +52,14 @@ class Ask(msgspec.Struct, frozen=True):
     """What is wanted besides what was seen. ``now`` and ``draft`` judge the snapshot and a draft: None, no strand.
 
     ``unseen``: also edges on which nothing was seen and something is permitted. ``only``: nodes of the inventory that
-    are wanted although nothing was seen of them; None: all.
+    are wanted although nothing was seen of them; None: all. ``everybody``: the crowd at this zoom, where it is known.
     """
 
     now: Judge | None = None
     draft: Judge | None = None
     unseen: bool = False
     only: frozenset[Node] | None = None
+    everybody: Mapping[Node, int] | None = None
 
 
 def crowd(snapshot: Snapshot, by: Zoom) -> Mapping[Node, int]:
@@ -76,7 +78,7 @@ def picture(
     bounds = bounds or Bounds()
     services = Services(snapshot.policy)
     found = grouped(traffic, by, services)
-    everybody = crowd(snapshot, by)
+    everybody = ask.everybody if ask.everybody is not None else crowd(snapshot, by)
     edges = [Edge(*ends, observed(each, services)) for ends, each in found.items()]
     silent = () if PROCESS in by else tuple(each for each in everybody if ask.only is None or each in ask.only)
     nodes, edges, left = _fitted(edges, silent, bounds.shapes)
@@ -111,13 +113,9 @@ def _fitted(edges: list[Edge], silent: Iterable[Node], most: int) -> tuple[set[N
         else:
             lost |= ends
             connections += each.observed.seen.connections if each.observed else 0
-    for node in sorted(silent):
-        if node not in nodes:
-            if len(nodes) + len(taken) < most:
-                nodes.add(node)
-            else:
-                lost.add(node)
-    return nodes, taken, Left(len(lost - nodes), len(edges) - len(taken), connections)
+    rest = {each for each in silent if each not in nodes}
+    nodes |= set(nsmallest(most - len(nodes) - len(taken), rest))
+    return nodes, taken, Left(len((lost | rest) - nodes), len(edges) - len(taken), connections)
 
 
 def _urgency(edge: Edge) -> tuple[int, int, int, Pair]:

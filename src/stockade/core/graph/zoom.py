@@ -77,12 +77,16 @@ def workload_nodes(workloads: Iterable[Workload], by: Zoom) -> Iterator[tuple[No
     """Yield the node of each workload of a snapshot, in which equal labels are mostly one object."""
     named = WORKLOAD in by or NAME in by
     known: dict[int, Node] = {}
+    alike: dict[tuple[tuple[str, str], ...], Node] = {}
     for each in workloads:
         node = None if named else known.get(id(each.labels))
         if node is None:
-            labels = tuple((label.key, label.value) for label in each.labels.items)
-            address = Address("")
-            node = known[id(each.labels)] = node_of(FlowEnd(address, each.id, (*labels, (NAME, each.name))), by)
+            labels = tuple((label.key, label.value) for label in each.labels.items if label.key in by)
+            told = labels or tuple((label.key, label.value) for label in each.labels.items[:1])
+            key = (*told, (NAME, each.name)) if named else told
+            if (node := alike.get(key)) is None:
+                node = alike[key] = node_of(FlowEnd(Address(""), each.id, (*told, (NAME, each.name))), by)
+            known[id(each.labels)] = node
         yield node, each
 
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from stockade.web.asking import Desk
 from stockade.web.forms import Form
-from stockade.web.frame import Goto, View
+from stockade.web.frame import Data, Goto, View
 from stockade.web.pages import (
     audit,
     births,
@@ -18,14 +18,18 @@ from stockade.web.pages import (
     settings,
     workloads,
 )
+from stockade.web.pages import map as map_page
 from stockade.web.pages.asking import Asking
 
-__all__ = ["READ", "WRITTEN", "Asking", "Build", "Write", "search", "settings", "workloads"]
+__all__ = ["READ", "WRITTEN", "Asking", "Build", "Write", "map_page", "search", "settings", "workloads"]
 
-Build = Callable[[Desk, Asking], Awaitable[View]]
+Build = Callable[[Desk, Asking], Awaitable[View | Data]]
 Write = Callable[[Desk, Asking, Form], Awaitable[View | Goto]]
 
 READ: tuple[tuple[str, Build], ...] = (
+    (map_page.PATH, map_page.page),
+    (map_page.DATA, map_page.data),
+    (map_page.BESIDE, map_page.beside),
     (workloads.PATH, workloads.page),
     (flows.STORE, flows.store_page),
     (flows.PATH, flows.page),
@@ -43,6 +47,7 @@ READ: tuple[tuple[str, Build], ...] = (
 )
 WRITTEN: tuple[tuple[str, Write], ...] = (
     (draft.PATH, draft.edit),
+    (map_page.DRAFT, map_page.drafted),
     (policies.PATH + "/confirm", policies.confirm),
     (policies.PATH + "/{version}/rollback", policies.rollback),
     (workloads.LABELS, workloads.set_labels),

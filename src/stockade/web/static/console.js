@@ -22,6 +22,7 @@ const refresher = {
       this.source = new EventSource(flows ? '/live?flows=1' : '/live')
       this.source.addEventListener('changed', (event) => {
         if (event.lastEventId !== live().dataset.rung) this.again()
+        document.dispatchEvent(new Event('stockade:changed'))
       })
     } else if (!wanted && this.source) {
       this.leave() // a browser keeps few connections to one host, and nobody sees this page
@@ -66,6 +67,7 @@ document.addEventListener('htmx:beforeSwap', () => {
 })
 document.addEventListener('htmx:afterSwap', () => {
   opened.forEach((id) => document.getElementById(id)?.setAttribute('open', ''))
+  if (document.querySelector('[data-alone]') && !window.stockadeAlone) return location.reload() // it has scripts of its own
   scrolling().forEach((each, at) => { if (scrolled[at]) [each.scrollTop, each.scrollLeft] = scrolled[at] })
   furnish()
   refresher.follow()

@@ -1,0 +1,479 @@
+// The map: draws what the page holds, follows what happens, and opens what is selected. The table beneath says the same.
+// Nothing moves unless it means something: what is on the map stays where it is, and what is new enters near its own.
+'use strict'
+
+;(() => {
+  const root = document.getElementById('map')
+  window.stockadeAlone = true
+  if (!root || !root.dataset.graph || !window.Sigma || !window.graphology || !root.dataset.layout) return
+  if (!document.createElement('canvas').getContext('webgl2')) return // the table is there
+
+  const look = window.stockadeMap
+  const stage = document.getElementById('map-canvas')
+  const table = document.getElementById('map-table')
+  const still = window.matchMedia('(prefers-reduced-motion: reduce)')
+  const said = (text) => { document.getElementById('map-said').textContent = text }
+
+  let reply = JSON.parse(root.dataset.graph)
+  let nodes = new Map()
+  let edges = new Map()
+  let colour = look.colours()
+  let selected = null // {node: id} or {edge: 'id~id'}
+  let drawn = null
+  root.removeAttribute('data-graph')
+
+  const graph = new graphology.MultiDirectedGraph()
+  root.hidden = false
+  const box = () => [Math.max(stage.clientWidth - 140, 200), Math.max(stage.clientHeight - 110, 160)]
+
+  // --- where things are: kept for the session, by zoom ---
+
+  const shelf = () => `stockade:map:${reply.by.join(',')}`
+  const places = new Map()
+  const recall = () => {
+    places.clear()
+    try { Object.entries(JSON.parse(sessionStorage.getItem(shelf()) || '{}')).forEach(([id, at]) => places.set(id, at)) } catch { /* none kept */ }
+  }
+  const keep = () => {
+    graph.forEachNode((id, { x, y }) => places.set(id, [Math.round(x * 10) / 10, Math.round(y * 10) / 10]))
+    try { sessionStorage.setItem(shelf(), JSON.stringify(Object.fromEntries([...places].slice(-4000)))) } catch { /* no room */ }
+  }
+
+  const worker = new Worker(`${root.dataset.worker}?layout=${encodeURIComponent(root.dataset.layout)}`)
+  let job = 0
+  const waiting = new Map()
+  worker.onmessage = ({ data }) => { waiting.get(data.job)?.(data); waiting.delete(data.job) }
+  const measure = document.createElement('canvas').getContext('2d')
+  measure.font = '12px system-ui, sans-serif'
+
+  // Place those that are new; the others stay. Among none placed yet, all are.
+  async function place(fresh) {
+    const ids = graph.nodes().sort()
+    if (!fresh.length || !ids.length) return
+    const isNew = new Set(fresh)
+    const all = isNew.size === ids.length
+    const index = new Map(ids.map((id, at) => [id, at]))
+    const attributes = ids.map((id) => graph.getNodeAttributes(id))
+    const links = new Map()
+    graph.forEachEdge((_, { strand }, source, target) => {
+      if (source === target) return
+      const key = [source, target].sort().join('~')
+      links.set(key, [index.get(source), index.get(target), strand === 'observed' ? 1 : Math.max(links.get(key)?.[2] ?? 0, 0.25)])
+    })
+    const asked = {
+      job: ++job, box: box(), rounds: all ? (ids.length > 400 ? 90 : 260) : 60, spread: 90,
+      x: attributes.map((each) => each.x), y: attributes.map((each) => each.y), size: attributes.map((each) => each.size),
+      width: attributes.map((each) => Math.max(measure.measureText(each.label).width + 18, each.size * 2 + 14)),
+      height: attributes.map((each) => each.size * 2 + 34),
+      fixed: ids.map((id) => !isNew.has(id)), edges: [...links.keys()].sort().map((key) => links.get(key)),
+    }
+    const laid = await new Promise((done) => { waiting.set(asked.job, done); worker.postMessage(asked) })
+    ids.forEach((id, at) => {
+      if (isNew.has(id) && graph.hasNode(id)) graph.mergeNodeAttributes(id, { x: laid.x[at], y: laid.y[at] })
+    })
+    keep()
+  }
+
+  // --- from a reply to the graph: only what changed is touched ---
+
+  function take(next) {
+    reply = next
+    nodes = new Map(reply.nodes.map((each) => [each.id, each]))
+    edges = new Map(reply.edges.map((each) => [`${each.source}~${each.destination}`, each]))
+    graph.nodes().filter((id) => !nodes.has(id)).forEach((id) => graph.dropNode(id))
+    const fresh = []
+    for (const [id, node] of nodes) {
+      const wanted = look.nodeLook(node, colour)
+      if (graph.hasNode(id)) { touch('Node', id, wanted); continue }
+      const at = places.get(id)
+      if (!at) fresh.push(id)
+      const [x, y] = at ?? look.begin(id, box())
+      graph.addNode(id, { x, y, ...wanted })
+    }
+    const wanted = new Map()
+    for (const edge of edges.values()) for (const [key, attributes] of look.strands(edge, colour)) wanted.set(key, [edge, attributes])
+    graph.edges().filter((key) => !wanted.has(key)).forEach((key) => graph.dropEdge(key))
+    for (const [key, [edge, attributes]] of wanted) {
+      if (graph.hasEdge(key)) touch('Edge', key, attributes)
+      else graph.addEdgeWithKey(key, edge.source, edge.destination, { ...attributes, hidden: false, dim: false })
+    }
+    for (const id of fresh) near(id, fresh)
+    filter()
+    tell()
+    return fresh
+  }
+
+  function touch(what, id, wanted) {
+    const now = graph[`get${what}Attributes`](id)
+    const changed = Object.keys(wanted).filter((name) => now[name] !== wanted[name])
+    if (changed.length) graph[`merge${what}Attributes`](id, Object.fromEntries(changed.map((name) => [name, wanted[name]])))
+  }
+
+  // What is new enters beside whom it talks to.
+  function near(id, fresh) {
+    const settled = graph.neighbors(id).filter((each) => !fresh.includes(each))
+    if (!settled.length) return
+    const [dx, dy] = look.begin(id, [120, 120])
+    const mean = (axis) => settled.reduce((sum, each) => sum + graph.getNodeAttribute(each, axis), 0) / settled.length
+    graph.mergeNodeAttributes(id, { x: mean('x') + dx, y: mean('y') + dy })
+  }
+
+  function tell() {
+    const count = {}
+    graph.forEachEdge((_, { strand, show }) => {
+      const kind = strand === 'observed' ? show : strand === show ? strand : null
+      if (kind) count[kind] = (count[kind] || 0) + 1
+    })
+    root.querySelectorAll('[data-count]').forEach((each) => { each.textContent = count[each.dataset.count] || 0 })
+    const words = (number, one, many) => `${number.toLocaleString('en')} ${number === 1 ? one : many}`
+    document.getElementById('map-sum').textContent =
+      `${words(nodes.size, 'node', 'nodes')}, ${words(edges.size, 'edge', 'edges')}` +
+      (reply.total ? `; ${words(reply.total.connections, 'connection', 'connections')}${reply.total.denied ? `, ${reply.total.denied.toLocaleString('en')} denied` : ''}` : '')
+    const names = document.getElementById('map-names')
+    names.replaceChildren(...[...nodes.values()].slice(0, 500).map((each) => Object.assign(document.createElement('option'), { value: each.text })))
+    document.getElementById('map-notes').replaceChildren(...reply.notes.map((text) => Object.assign(document.createElement('p'), { className: 'notice', textContent: `? ${text}` })))
+    if (!root.classList.contains('aside')) fill()
+    stage.dataset.shapes = nodes.size + edges.size
+  }
+
+  // --- what is shown ---
+
+  const off = new Set()
+  function filter() {
+    graph.updateEachEdgeAttributes((_, each) => {
+      const hidden = off.has(each.strand === 'observed' ? each.show : each.strand) || (each.strand === 'permitted' && off.has(each.show))
+      return hidden === each.hidden ? each : { ...each, hidden }
+    }, { attributes: ['hidden'] })
+    emphasise()
+  }
+
+  function emphasise() {
+    const hot = new Set()
+    if (selected?.node && graph.hasNode(selected.node)) [selected.node, ...graph.neighbors(selected.node)].forEach((each) => hot.add(each))
+    if (selected?.edge) selected.edge.split('~').forEach((each) => hot.add(each))
+    graph.updateEachNodeAttributes((id, each) => {
+      const dim = hot.size > 0 && !hot.has(id)
+      const chosen = id === selected?.node
+      return dim === each.dim && chosen === each.chosen ? each : { ...each, dim, chosen }
+    }, { attributes: ['dim', 'chosen'] })
+    graph.updateEachEdgeAttributes((_, each, source, target) => {
+      const mine = selected?.edge === each.edge || (selected?.node && (source === selected.node || target === selected.node))
+      const dim = hot.size > 0 && !mine
+      const chosen = Boolean(mine)
+      return dim === each.dim && chosen === each.chosen ? each : { ...each, dim, chosen }
+    }, { attributes: ['dim', 'chosen'] })
+  }
+
+  function draw() {
+    const { sdfCircle, sdfSquare, sdfDiamond, pathLine, pathCurved, pathLoop, layerDashed, extremityArrow, extremityBar, extremityDiamond, extremityCircle } = Sigma.rendering
+    const renderer = new Sigma(graph, stage, {
+      primitives: {
+        nodes: { shapes: [sdfCircle(), sdfSquare({ cornerRadius: 0.2 }), sdfDiamond()], label: { margin: 5 } },
+        edges: {
+          variables: { dash: { type: 'number', default: 6 }, gap: { type: 'number', default: 1 } },
+          paths: [pathLine(), pathCurved({ curvature: 0.16 }), pathLoop()],
+          extremities: [
+            extremityArrow({ lengthRatio: 4.2, widthRatio: 3.4, margin: 2 }), extremityBar({ lengthRatio: 1, widthRatio: 5, margin: 5 }),
+            extremityDiamond({ lengthRatio: 4, widthRatio: 3.2, margin: 2 }), extremityCircle({ lengthRatio: 3, widthRatio: 3, margin: 2 }),
+          ],
+          layers: [layerDashed({ dashSize: { attribute: 'dash', default: 6 }, gapSize: { attribute: 'gap', default: 1 } })],
+          label: { margin: 3 },
+        },
+      },
+      styles: {
+        nodes: {
+          x: { attribute: 'x' }, y: { attribute: 'y' }, label: { attribute: 'label' }, color: { attribute: 'color' }, shape: { attribute: 'shape' },
+          size: (each) => each.size + (each.chosen ? 3 : 0),
+          opacity: (each) => (each.dim ? 0.25 : 1),
+          labelColor: { attribute: 'labelColor' }, labelSize: 12, labelFont: 'system-ui, sans-serif', labelPosition: 'below',
+          labelVisibility: (each, state) => (state.isHovered || each.chosen ? 'visible' : each.dim ? 'hidden' : 'auto'),
+          labelBackgroundColor: () => colour.paper, labelBackgroundPadding: 2,
+          depth: (each, state) => (state.isHovered || each.chosen ? 'topNodes' : 'nodes'),
+          backdropVisibility: 'hidden', cursor: 'pointer',
+        },
+        edges: {
+          size: (each) => each.size + (each.chosen ? 1 : 0), color: { attribute: 'color' }, dash: { attribute: 'dash' }, gap: { attribute: 'gap' }, head: { attribute: 'head' },
+          path: 'straight', parallelPath: 'curved', selfLoopPath: 'loop', parallelSpread: 0.22,
+          opacity: (each) => (each.dim ? 0.18 : each.strand === 'observed' ? 0.95 : 0.8),
+          visibility: (each) => (each.hidden ? 'hidden' : 'visible'),
+          depth: (each, state) => (each.chosen || state.isHovered || each.urgent ? 'topEdges' : 'edges'),
+          zIndex: { attribute: 'zIndex' },
+          label: { attribute: 'label' }, labelColor: { attribute: 'labelColor' }, labelSize: 11, labelFont: 'system-ui, sans-serif',
+          labelVisibility: (each, state) => (each.hidden || each.dim || !each.label ? 'hidden' : each.urgent || each.chosen || state.isHovered ? 'visible' : graph.size <= 24 ? 'auto' : 'hidden'),
+          labelBackgroundColor: () => colour.paper, labelBackgroundPadding: 2, labelPosition: 'over', cursor: 'pointer',
+        },
+      },
+      settings: {
+        itemSizesReference: 'screen', renderEdgeLabels: true, enableEdgeEvents: true, edgePickingPadding: 6, nodePickingPadding: 4,
+        edgeLabelAnchors: 'allNodes', nodeLabelEvents: 'extend', edgeLabelEvents: 'extend',
+        labelDensity: 2, labelGridCellSize: 70, labelRenderedSizeThreshold: 4, stagePadding: 60, minEdgeThickness: 1,
+        enableCameraRotation: false, enableCameraMouseRotation: false, zoomDuration: still.matches ? 0 : 180, inertiaDuration: still.matches ? 0 : 150,
+        doubleClickZoomingDuration: 0, minCameraRatio: 0.05, maxCameraRatio: 3, autoRescale: true, allowInvalidContainer: true,
+      },
+    })
+    new ResizeObserver(() => renderer.resize().scheduleRender()).observe(stage) // a drawer opens beside it
+    renderer.on('clickNode', ({ node }) => choose({ node }, true))
+    renderer.on('clickEdge', ({ edge }) => choose({ edge: graph.getEdgeAttribute(edge, 'edge') }, true))
+    renderer.on('clickStage', () => close())
+    renderer.on('doubleClickNode', (event) => { event.preventSigmaDefault(); inside(event.node) })
+    return renderer
+  }
+
+  // --- selecting and opening ---
+
+  const query = (more) => {
+    const given = new URLSearchParams(location.search)
+    for (const [name, value] of Object.entries(more)) value === null || value === '' ? given.delete(name) : given.set(name, value)
+    return given.toString()
+  }
+
+  const address = (more) => {
+    const asked = query(more)
+    return asked ? `/map?${asked}` : '/map'
+  }
+
+  function choose(what, open) {
+    selected = what
+    emphasise()
+    said(spoken(what))
+    if (open) show(what)
+  }
+
+  function spoken(what) {
+    if (what?.node) {
+      const it = nodes.get(what.node)
+      const out = [...edges.values()].filter((each) => each.source === what.node && each.observed)
+      const denied = out.filter((each) => look.kind(each) === 'denied').length
+      return it ? `${it.text}, ${it.workloads} workloads, talks to ${out.length}${denied ? `, ${denied} denied` : ''}` : ''
+    }
+    const it = what && edges.get(what.edge)
+    if (!it) return ''
+    const seen = it.observed ? `${it.observed.verdict}, ${it.observed.seen.connections} connections` : 'permitted, not seen'
+    return `${nodes.get(it.source).text} to ${nodes.get(it.destination).text}: ${seen}`
+  }
+
+  function show(what) {
+    const more = { edge: what.edge ?? null, node: what.node ?? null }
+    history.replaceState(history.state, '', address(more))
+    window.htmx?.ajax('GET', `/map/beside?${query(more)}`, { target: '#beside', swap: 'innerHTML' })
+  }
+
+  function close() {
+    if (!selected && !document.getElementById('drawer')) return
+    selected = null
+    emphasise()
+    said('closed')
+    document.getElementById('beside').replaceChildren()
+    history.replaceState(history.state, '', address({ edge: null, node: null }))
+  }
+
+  // One level further in, within a node.
+  function inside(id) {
+    const node = nodes.get(id)
+    const ladder = [...document.querySelectorAll('.level')].map((each) => each.textContent)
+    const deeper = ladder.find((each) => !reply.by.includes(each))
+    if (node?.select && deeper) location.assign(`/map?${query({ by: [...reply.by, deeper].join(','), select: node.select, node: null, edge: null })}`)
+  }
+
+  document.addEventListener('click', (event) => {
+    if (event.target.closest('#close-drawer') && event.target.closest('#beside')) { event.preventDefault(); close(); stage.focus() }
+    const row = event.target.closest('#map-table a.row')
+    const key = row?.closest('tr')?.dataset.edge
+    if (key && drawn) { event.preventDefault(); choose({ edge: key }, true) }
+  })
+
+  // --- keys ---
+
+  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }
+  stage.addEventListener('keydown', (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return
+    if (ARROWS[event.key]) step(ARROWS[event.key])
+    else if (event.key === 'Enter' && selected) {
+      const open = new URLSearchParams(location.search)
+      if (selected.node && open.get('node') === selected.node && document.getElementById('drawer')) inside(selected.node)
+      else show(selected)
+    } else if (event.key === 'Escape') close()
+    else if (event.key === 'e' && selected) along()
+    else if (event.key === '+' || event.key === '=') drawn?.getCamera().animatedZoom({ duration: still.matches ? 0 : 120 })
+    else if (event.key === '-') drawn?.getCamera().animatedUnzoom({ duration: still.matches ? 0 : 120 })
+    else return
+    event.preventDefault()
+    event.stopPropagation()
+  })
+
+  function step([dx, dy]) {
+    const from = selected?.node ?? selected?.edge?.split('~')[0]
+    if (!from || !graph.hasNode(from)) {
+      const first = graph.nodes().sort((one, other) => graph.degree(other) - graph.degree(one) || (one < other ? -1 : 1))[0]
+      if (first) choose({ node: first }, false)
+      return
+    }
+    const at = graph.getNodeAttributes(from)
+    const ahead = (ids) => ids.filter((id) => id !== from).map((id) => {
+      const each = graph.getNodeAttributes(id)
+      const [x, y] = [each.x - at.x, each.y - at.y]
+      const along = x * dx + y * dy
+      const across = Math.abs(x * dy) + Math.abs(y * dx)
+      return [along > 0 && across <= along * 1.8 ? along + across * 2 : Infinity, id]
+    }).filter(([far]) => far < Infinity).sort(([one], [other]) => one - other)
+    const next = ahead(graph.neighbors(from))[0] ?? ahead(graph.nodes())[0]
+    if (next) choose({ node: next[1] }, false)
+  }
+
+  function along() {
+    const from = selected.node ?? selected.edge.split('~')[0]
+    const own = [...edges.keys()].filter((key) => key.split('~').includes(from)).sort()
+    if (own.length) choose({ edge: own[(own.indexOf(selected.edge) + 1) % own.length] }, false)
+  }
+
+  // --- tools ---
+
+  root.querySelectorAll('[data-show]').forEach((each) => each.addEventListener('change', () => {
+    each.checked ? off.delete(each.dataset.show) : off.add(each.dataset.show)
+    filter()
+  }))
+  root.querySelectorAll('[data-view]').forEach((each) => each.addEventListener('click', () => {
+    const camera = drawn?.getCamera()
+    const how = { duration: still.matches ? 0 : 180 }
+    ;({ in: () => camera?.animatedZoom(how), out: () => camera?.animatedUnzoom(how), all: () => camera?.animatedReset(how) })[each.dataset.view]()
+  }))
+  const find = document.getElementById('map-find')
+  find.addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter') return
+    event.preventDefault()
+    const text = find.value.trim().toLowerCase()
+    const hit = text && ([...nodes.values()].find((each) => each.text.toLowerCase() === text) ?? [...nodes.values()].find((each) => each.text.toLowerCase().includes(text)))
+    if (!hit) { said(`nothing on the map is called ${text}`); return }
+    choose({ node: hit.id }, true)
+    const at = drawn?.getNodeDisplayData(hit.id)
+    if (at) drawn.getCamera().animate({ x: at.x, y: at.y, ratio: Math.min(drawn.getCamera().ratio, 0.6) }, { duration: still.matches ? 0 : 250 })
+  })
+
+  const swap = document.getElementById('map-switch')
+  swap.hidden = false
+  swap.addEventListener('click', () => aside(!root.classList.contains('shows-table')))
+  function aside(open) {
+    root.classList.toggle('shows-table', open)
+    table.classList.toggle('sr', !open)
+    swap.setAttribute('aria-expanded', String(open))
+    swap.textContent = open ? 'Hide the table' : 'Show as a table'
+  }
+
+  // The table's rows, from the same reply.
+  function fill() {
+    const body = table.querySelector('tbody')
+    const before = new Map([...body.querySelectorAll('tr[data-edge]')].map((row) => [row.dataset.edge, row]))
+    const urgency = ({ observed }) => (observed ? [-observed.seen.denied, -observed.seen.would_deny, -observed.seen.connections] : [0, 0, 1])
+    const sorted = [...edges].sort(([one, a], [other, b]) => {
+      const [x, y] = [urgency(a), urgency(b)]
+      return x[0] - y[0] || x[1] - y[1] || x[2] - y[2] || (one < other ? -1 : 1)
+    })
+    if (before.size === sorted.length && sorted.every(([key]) => before.has(key))) {
+      for (const [key, edge] of sorted) numbers(before.get(key), edge)
+      return
+    }
+    body.replaceChildren(...sorted.map(([key, edge]) => row(key, edge)))
+    document.getElementById('map-rest')?.remove()
+  }
+
+  const cell = (tag, text, kind = '') => Object.assign(document.createElement(tag), { textContent: text, className: kind })
+  const strand = (it) => (it === null || it === undefined ? '? not assessed' : !it.pairs ? 'nothing' : it.pairs === it.of ? it.on : `${it.on} (${it.pairs} of ${it.of} pairs)`)
+  const size = (octets) => {
+    const units = ['B', 'kB', 'MB', 'GB', 'TB']
+    let at = 0
+    let value = octets
+    while (value >= 1000 && at < 4) { value /= 1000; at += 1 }
+    return `${at && value < 10 ? value.toFixed(1) : value.toFixed(0)} ${units[at]}`
+  }
+
+  function row(key, edge) {
+    const made = document.createElement('tr')
+    made.dataset.edge = key
+    const link = (text, more, kind) => Object.assign(document.createElement('a'), { textContent: text, className: kind, href: `/map?${query(more)}` })
+    const mark = cell('td', edge.observed ? look.MARK[look.kind(edge)] : '', `mark-text ${look.kind(edge)}`)
+    if (edge.observed) mark.setAttribute('aria-label', edge.observed.verdict)
+    const from = document.createElement('th')
+    from.scope = 'row'
+    from.append(link(nodes.get(edge.source).text, { edge: key, node: null }, 'row'))
+    const to = document.createElement('td')
+    to.append(link(nodes.get(edge.destination).text, { node: edge.destination, edge: null }, 'plain'))
+    const ports = edge.observed ? edge.observed.ports.slice(0, 3).map((each) => each.service || each.on).join(', ') + (edge.observed.ports_count > 3 ? ` and ${edge.observed.ports_count - 3} more` : '') : '–'
+    made.append(mark, from, to, cell('td', ports, 'wide'), cell('td', '', 'number'), cell('td', '', 'number'), cell('td', '', 'number'), cell('td', '', 'wide'))
+    if (table.querySelectorAll('thead th').length > 8) made.append(cell('td', '', 'wide'), cell('td', ''))
+    numbers(made, edge)
+    return made
+  }
+
+  function numbers(made, edge) {
+    const seen = edge.observed?.seen
+    const put = (at, text) => { if (made.cells[at] && made.cells[at].textContent.trim() !== text) made.cells[at].textContent = text }
+    put(4, String(seen?.connections ?? 0))
+    put(5, String(seen?.denied ?? 0))
+    put(6, seen ? size(seen.bytes_out + seen.bytes_in) : '–')
+    put(7, strand(edge.permitted))
+    if (made.cells.length > 8) { put(8, strand(edge.needed)); put(9, edge.pending ?? '–') }
+  }
+
+  // --- what happens meanwhile, and what was ---
+
+  let asking = null
+  let again = false
+  let at = new URLSearchParams(location.search).get('at') || ''
+
+  async function ask(more = {}) {
+    asking?.abort()
+    const mine = (asking = new AbortController())
+    try {
+      const answer = await fetch(`/map/data?${query({ at, edge: null, node: null, ...more })}`, { signal: mine.signal, headers: { accept: 'application/json' } })
+      if (answer.redirected || answer.status === 401) { location.assign('/sign-in'); return }
+      const next = await answer.json()
+      if (next.error) { said(next.error); return }
+      await place(take(next))
+    } catch (problem) {
+      if (problem.name !== 'AbortError') said('the server did not answer; the map is as it was')
+    } finally {
+      if (asking === mine) asking = null
+    }
+  }
+
+  document.addEventListener('stockade:changed', () => {
+    if (at || again || document.hidden) return
+    again = true
+    setTimeout(async () => { await ask(); again = false }, 300)
+  })
+
+  const slider = document.getElementById('map-slider')
+  const now = document.getElementById('map-now')
+  let turning = 0
+  slider.addEventListener('input', () => {
+    const live = slider.value === slider.max
+    const moment = Number(slider.dataset.since) + (86400 * slider.value) / slider.max
+    at = live ? '' : String(Math.round(moment))
+    now.textContent = live ? 'live' : `${new Date(moment * 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC`
+    clearTimeout(turning)
+    turning = setTimeout(() => {
+      history.replaceState(history.state, '', address({ at }))
+      document.getElementById('map-at').value = at && new Date(moment * 1000).toISOString().slice(0, 16)
+      ask()
+    }, 180)
+  })
+  window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { colour = look.colours(); take(reply) })
+
+  // --- begin ---
+
+  recall()
+  table.classList.add('sr')
+  aside(new URLSearchParams(location.search).get('view') === 'table')
+  const fresh = take(reply)
+  place(fresh).then(() => {
+    drawn = draw()
+    drawn.once('afterRender', () => {
+      stage.dataset.drawn = '1'
+      performance.mark('map-drawn')
+    })
+    const given = new URLSearchParams(location.search)
+    if (given.get('edge') || given.get('node')) { selected = given.get('edge') ? { edge: given.get('edge') } : { node: given.get('node') }; emphasise() }
+    if (!root.dataset.full) ask()
+  })
+  window.stockadeMapView = { graph, renderer: () => drawn, reply: () => reply, choose, close, ask }
+})()
