@@ -5,6 +5,7 @@ import os
 import msgspec
 
 import stockade
+from stockade.controller.exporters.exporters import Exporters
 from stockade.controller.graphs import Graphs
 from stockade.controller.lifecycle import Lifecycle
 from stockade.controller.links import LinkBook
@@ -24,6 +25,8 @@ class Installation(msgspec.Struct, frozen=True):
     """Into the web console; None where there is none."""
     graphs: Graphs = msgspec.field(default_factory=Graphs)
     """What the map remembers between two questions."""
+    exporters: Exporters | None = None
+    """Devices that tell of flows; None where none is heard."""
 
 
 async def status(installation: Installation, caller: Caller) -> StatusReply:

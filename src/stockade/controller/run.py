@@ -9,13 +9,14 @@ import structlog
 
 from stockade.adapters.sql import open_store
 from stockade.controller.clock import SystemClock
+from stockade.controller.exporters.hearing import Devices, Hearing, hearing
 from stockade.controller.flows import FlowIntake
 from stockade.controller.http.peers import Access
 from stockade.controller.http.server import serving
 from stockade.controller.installation import Installation
 from stockade.controller.lifecycle import Lifecycle
 from stockade.controller.links import LinkBook
-from stockade.controller.loop import following, open_controller
+from stockade.controller.loop import Controller, following, open_controller
 from stockade.controller.wiring import standard_parts
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
@@ -40,16 +41,17 @@ async def running_controller(
     clock: Clock | None = None,
     links: LinkBook | None = None,
     flows: FlowStore | None = None,
+    devices: Devices | None = None,
 ) -> AsyncIterator[Installation]:
     """Run a controller while the block runs. ``StockadeError`` where it cannot start; nothing is left then.
 
     ``database`` is an SQLAlchemy URL (``sqlite:///PATH``). The agent in the same process reports to
     ``installation.controller`` and takes its assignments there; others do so over the API. ``flows`` is where flows are
-    kept; it is closed by whoever opened it.
+    kept; it is closed by whoever opened it. ``devices`` are heard as long; they need somewhere to keep flows.
     """
     store = await asyncio.to_thread(open_store, database)
     try:
-        working = _working(store, clock or SystemClock(), doctor, tuple(settings), links, flows)
+        working = _working(store, clock or SystemClock(), doctor, tuple(settings), links, flows, devices)
         async with working as installation, serving(installation, socket, access):
             yield installation
     finally:
@@ -64,22 +66,30 @@ async def _working(
     settings: tuple[Setting, ...],
     links: LinkBook | None,
     flows: FlowStore | None,
+    devices: Devices | None,
 ) -> AsyncIterator[Installation]:
     parts = standard_parts(await asyncio.to_thread(store.secret), doctor)
     controller = await open_controller(store, clock, parts)
     lifecycle = Lifecycle(controller)
     if flows is not None:
         controller.flows = FlowIntake(flows, clock)
-    async with following(controller):
+    ear = _hearing(controller, devices)
+    async with following(controller), hearing(ear):
         time = asyncio.create_task(lifecycle.watch_time())
         trimming = asyncio.create_task(_trim(controller.flows))
         try:
-            yield Installation(controller, lifecycle, settings, links)
+            yield Installation(controller, lifecycle, settings, links, exporters=ear.exporters if ear else None)
         finally:
             controller.closing.set()
             controller.changed.ring()
             trimming.cancel()
             await asyncio.gather(time, trimming, return_exceptions=True)
+
+
+def _hearing(controller: Controller, devices: Devices | None) -> Hearing | None:
+    if devices is None or controller.flows is None:
+        return None
+    return Hearing(devices, controller.flows, lambda: controller.snapshot, controller.clock)
 
 
 async def _trim(flows: FlowIntake | None) -> None:
