@@ -88,7 +88,10 @@ def test_the_store_says_what_is_missing() -> None:
     assert "The clock of b is 3.0 s ahead" in shown
 
 
-def test_devices_are_listed_with_what_is_missing_of_them_and_their_flows_are_seen_by_them() -> None:
+def test_devices_are_listed_with_what_is_missing_of_them_and_their_flows_are_seen_by_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     device = ExporterView(Address("192.0.2.9"), 60.0, ("IPFIX", "NetFlow 9"), 9, 80, 7, 2, 100, 3.0)
     reply = FlowStoreReply(where="embedded", version="1", kept=(), bytes=0, limit=None, exporters=(device,), refused=12)
     shown = text(store_view(reply))
