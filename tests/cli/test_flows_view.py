@@ -13,6 +13,7 @@ from stockade.controller.flow_files import COLUMNS, FlowFile, flat, spreadsheet,
 from stockade.core.model.flow import Verdict, Via
 from stockade.core.model.ids import Address, HostId, RuleId
 from stockade.core.model.packet import Direction
+from stockade.wire.exporters import ExporterView
 from stockade.wire.flows import (
     FlowEndView,
     FlowGroupsReply,
@@ -90,6 +91,21 @@ def test_the_store_says_what_is_missing() -> None:
     assert "2.0 kB of 1.0 GB" in shown
     assert "12 decisions" in shown
     assert "The clock of b is 3.0 s ahead" in shown
+
+
+def test_devices_are_listed_with_what_is_missing_of_them_and_their_flows_are_seen_by_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    device = ExporterView(Address("192.0.2.9"), 60.0, ("IPFIX", "NetFlow 9"), 9, 80, 7, 2, 100, 3.0)
+    reply = FlowStoreReply(where="embedded", version="1", kept=(), bytes=0, limit=None, exporters=(device,), refused=12)
+    shown = text(store_view(reply))
+    (row,) = [each.split() for each in shown.splitlines() if each.startswith("192.0.2.9")]
+    assert " ".join(row) == "192.0.2.9 IPFIX, NetFlow 9 1970-01-01 00:01:00 UTC 80 7 2 1 of 100"
+    assert "The clock of 192.0.2.9 is 3.0 s behind" in shown
+    assert "12 datagrams came from whom netflow-exporters does not name" in shown
+    seen = msgspec.structs.replace(FLOW, host=HostId("netflow:192.0.2.9"), verdict=Verdict.CARRIED)
+    assert "device 192.0.2.9" in text(flows_view(FlowsReply(flows=(seen,))))
 
 
 @pytest.mark.parametrize("name", ["=cmd()", "+1", "-1", "@x", "\t=1", " =1", "\uff1d1", "\x00=1", "\ufeff=1"])

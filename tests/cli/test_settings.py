@@ -62,3 +62,37 @@ def test_a_file_that_cannot_be_used(text: str, said: str, tmp_path: Path) -> Non
 def test_a_named_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StockadeError, match="it is not there"):
         resolve(Common(config=tmp_path / "none.toml"), {})
+
+
+EXPORTED = {"HOME": "/nowhere", "STOCKADE_NETFLOW_EXPORTERS": "192.0.2.1, 198.51.100.0/24"}
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("off", None),
+        ("OFF ", None),
+        ("192.0.2.10:2055", ("192.0.2.10", 2055)),
+        ("[2001:db8::1]:4739", ("2001:db8::1", 4739)),
+        ("0.0.0.0:1", ("0.0.0.0", 1)),
+    ],
+)
+def test_where_devices_are_heard_and_which(text: str, meant: tuple[str, int] | None) -> None:
+    found = resolve(Common(), EXPORTED | {"STOCKADE_NETFLOW": text})
+    assert found.netflow == meant
+    assert [str(each) for each in found.netflow_exporters] == ["192.0.2.1/32", "198.51.100.0/24"]
+
+
+@pytest.mark.parametrize("text", ["2055", "192.0.2.10", "192.0.2.10:0", "192.0.2.10:70000", "router:2055", ":2055"])
+def test_what_is_no_address_and_port_is_refused(text: str) -> None:
+    with pytest.raises(StockadeError, match="no address and port"):
+        resolve(Common(), EXPORTED | {"STOCKADE_NETFLOW": text})
+
+
+def test_whoever_hears_devices_names_them() -> None:
+    on = {"HOME": "/nowhere", "STOCKADE_NETFLOW": "192.0.2.10:2055"}
+    with pytest.raises(StockadeError, match="no exporter is named"):
+        resolve(Common(), on)
+    with pytest.raises(StockadeError, match="has host bits set"):
+        resolve(Common(), on | {"STOCKADE_NETFLOW_EXPORTERS": "192.0.2.1/24"})
+    assert resolve(Common(), {"HOME": "/nowhere"}).netflow is None

@@ -4,9 +4,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from stockade.cli.settings import OFF, Settings
+from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
     from stockade.agent.flows.recorder import Recorder
+    from stockade.controller.exporters.hearing import Devices
     from stockade.core.model.ids import HostId
     from stockade.seams.flow_store import FlowStore
     from stockade.seams.flows import Programs
@@ -47,3 +49,22 @@ def recorder(settings: Settings, host: "HostId", link: "ControllerLink", program
 
     spool = Spool(settings.state)
     return Recorder(host, source=KernelFlows, link=link, spool=spool, clock=SystemClock(), programs=programs)
+
+
+def devices(settings: Settings) -> "Devices | None":
+    """Return where exporters are heard, and which; None where none is.
+
+    ``StockadeError`` where they cannot be heard, or what they tell cannot be kept.
+    """
+    if settings.netflow is None:
+        return None
+    if why := why_not(settings):
+        raise StockadeError(
+            f"netflow is on, and no flows are kept: {why}",
+            kept="nothing was started",
+            remedy="keep flows, or set netflow to off",
+        )
+    from stockade.adapters.netflow import Ear
+    from stockade.controller.exporters.hearing import Devices
+
+    return Devices(Ear.at(*settings.netflow), settings.netflow_exporters)

@@ -16,6 +16,7 @@ from stockade.cli.output import ALLOWED, DENIED, WOULD_DENY, Span, View, columns
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Format
 from stockade.controller.flow_files import FlowFile
+from stockade.core.model.flow import EXPORTER
 from stockade.wire.flows import FlowGroupsReply, FlowGroupView, FlowsReply, FlowStoreReply, FlowView
 from stockade.wire.moments import moment, seconds
 
@@ -115,13 +116,20 @@ def _row(each: FlowView) -> Sequence[Span | str]:
         each.source.name,
         towards,
         each.on,
-        "source" if each.end.value == "egress" else "destination",
+        _at(each),
         each.process,
         str(each.connections or each.ended),
         str(each.packets),
         size(each.bytes_out + each.bytes_in),
         each.rule or each.verdict.value,
     )
+
+
+def _at(each: FlowView) -> str:
+    """Return at which end a flow was seen, or by which device on its way."""
+    if each.host.startswith(EXPORTER):
+        return f"device {each.host.removeprefix(EXPORTER)}"
+    return "source" if each.end.value == "egress" else "destination"
 
 
 def groups_view(reply: FlowGroupsReply) -> View:
@@ -160,10 +168,31 @@ def store_view(reply: FlowStoreReply) -> View:
     for host, behind in reply.skews:
         way = "behind" if behind > 0 else "ahead"
         yield line(f"The clock of {host} is {abs(behind):.1f} s {way}; its times are put right.")
+    yield from _exporters(reply)
     if reply.losses:
         yield line()
         lost = [(stamp(each.at), each.host, each.where, f"{each.count} {each.what}") for each in reply.losses]
         yield from columns(("LOST", "HOST", "WHERE", "WHAT"), lost)
+
+
+def _exporters(reply: FlowStoreReply) -> View:
+    if not reply.exporters and not reply.refused:
+        return
+    yield line()
+    rows = [
+        (
+            each.address, ", ".join(each.versions) or "–", stamp(each.heard), str(each.records), str(each.lost),
+            str(each.unread), f"1 of {each.sampling}" if each.sampling > 1 else "all",
+        )
+        for each in reply.exporters
+    ]  # fmt: skip
+    yield from columns(("EXPORTER", "SPEAKS", "LAST HEARD", "RECORDS", "LOST", "NOT READ", "PACKETS SEEN"), rows)
+    for each in reply.exporters:
+        if each.behind:
+            way = "behind" if each.behind > 0 else "ahead"
+            yield line(f"The clock of {each.address} is {abs(each.behind):.1f} s {way}; its times are put right.")
+    if reply.refused:
+        yield line(f"{reply.refused} datagrams came from whom netflow-exporters does not name, and were not read.")
 
 
 def size(octets: int) -> str:

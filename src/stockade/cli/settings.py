@@ -3,6 +3,7 @@
 Never writes anything. ``docs/settings.md`` lists every one.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -69,9 +70,20 @@ SETTINGS = (
         "Days for which flows are kept: singly, by the minute, by the hour, as `7,30,400`",
     ),
     Known("flows-size", ("STOCKADE_FLOWS_SIZE",), "What flows may take on the disk, as `20G`; the oldest go then"),
+    Known(
+        "netflow",
+        ("STOCKADE_NETFLOW",),
+        "Where devices without an agent export flows to (NetFlow 5 and 9, IPFIX), as `192.0.2.10:2055`; or `off`",
+    ),
+    Known(
+        "netflow-exporters",
+        ("STOCKADE_NETFLOW_EXPORTERS",),
+        "From which addresses or prefixes they may, as `192.0.2.1, 198.51.100.0/24`; others are counted and not read",
+    ),
 )
 OFF = "off"
-DEFAULTS = {"flows-days": "7,30,400", "flows-size": "20G"}
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+DEFAULTS = {"flows-days": "7,30,400", "flows-size": "20G", "netflow": OFF, "netflow-exporters": ""}
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -144,6 +156,16 @@ class Settings:
         """Bytes that they may take on the disk."""
         return _size(next(each for each in self.values if each.name == "flows-size"))
 
+    @property
+    def netflow(self) -> tuple[str, int] | None:
+        """The address and port at which exporters are heard; None: nobody is."""
+        return _listening(next(each for each in self.values if each.name == "netflow"))
+
+    @property
+    def netflow_exporters(self) -> tuple[Network, ...]:
+        """Who may export."""
+        return _networks(next(each for each in self.values if each.name == "netflow-exporters"))
+
 
 def resolve(flags: Common = NO_FLAGS, environment: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings in force. ``StockadeError`` where the file or a value cannot be used."""
@@ -155,6 +177,7 @@ def resolve(flags: Common = NO_FLAGS, environment: Mapping[str, str] = os.enviro
     _check_output(found["output"])
     _days(found["flows-days"])
     _size(found["flows-size"])
+    _check_exporters(found["netflow"], found["netflow-exporters"])
     return Settings(tuple(found.values()))
 
 
@@ -273,6 +296,48 @@ def _days(value: Value) -> list[int]:
             remedy="use three whole numbers, none less than the one before, such as 7,30,400",
         )
     return days
+
+
+def _listening(value: Value) -> tuple[str, int] | None:
+    """Return an address and a port; None where nobody is to be heard."""
+    text = value.value.strip()
+    if text.lower() == OFF:
+        return None
+    address, _, port = text.rpartition(":")
+    try:
+        at = ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        at = None
+    if at is None or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise StockadeError(
+            f'"{value.value}" is no address and port at which devices could be heard ({value.origin})',
+            kept="nothing was done",
+            remedy="use off, or an address and a port such as 192.0.2.10:2055 or [2001:db8::10]:2055",
+        )
+    return str(at), int(port)
+
+
+def _networks(value: Value) -> tuple[Network, ...]:
+    """Return addresses and prefixes."""
+    parts = [part.strip() for part in value.value.split(",") if part.strip()]
+    try:
+        return tuple(ipaddress.ip_network(part) for part in parts)
+    except ValueError as problem:
+        raise StockadeError(
+            f"{problem} ({value.origin})",
+            kept="nothing was done",
+            remedy="use addresses or prefixes with commas between them, such as 192.0.2.1, 198.51.100.0/24",
+        ) from None
+
+
+def _check_exporters(at: Value, allowed: Value) -> None:
+    """Whoever hears devices says which: anybody who can send a packet could tell of flows."""
+    if _listening(at) is not None and not _networks(allowed):
+        raise StockadeError(
+            f"netflow is on ({at.origin}), and no exporter is named",
+            kept="nothing was done",
+            remedy="name the devices in netflow-exporters (STOCKADE_NETFLOW_EXPORTERS), or set netflow to off",
+        )
 
 
 def _size(value: Value) -> int:

@@ -109,6 +109,7 @@ async def _live(
             settings=shown,
             links=links,
             flows=flows,
+            devices=flow_keeping.devices(settings),
         ) as installation,
         serving_console(installation, console),
     ):

@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from stockade.controller.exporters.exporters import Exporters
 from stockade.controller.refused import Refused, Why
 from stockade.core import policy, select
 from stockade.core.graph.scans import named
@@ -222,7 +223,9 @@ def _group_view(group: FlowGroup) -> FlowGroupView:
     return FlowGroupView(group.values, *_counts(group.sums), group.sums.first, group.sums.last)
 
 
-def store_reply(stats: FlowStats, losses: Iterable[HostLoss], skews: dict[HostId, float]) -> FlowStoreReply:
+def store_reply(
+    stats: FlowStats, losses: Iterable[HostLoss], skews: dict[HostId, float], exporters: Exporters | None = None
+) -> FlowStoreReply:
     """Describe the store, newest loss first."""
     days = {"raw": stats.retention.raw, "minute": stats.retention.minute, "hour": stats.retention.hour}
     return FlowStoreReply(
@@ -241,4 +244,6 @@ def store_reply(stats: FlowStats, losses: Iterable[HostLoss], skews: dict[HostId
             for each in sorted(losses, reverse=True)
         ),
         skews=tuple(sorted((host, behind) for host, behind in skews.items() if behind)),
+        exporters=exporters.views() if exporters else (),
+        refused=exporters.refused if exporters else 0,
     )

@@ -6,6 +6,7 @@ import msgspec
 
 import stockade
 from stockade.controller.anomalies import AnomalyWatch
+from stockade.controller.exporters.exporters import Exporters
 from stockade.controller.finding_views import every_finding
 from stockade.controller.graphs import Graphs
 from stockade.controller.lifecycle import Lifecycle
@@ -28,6 +29,8 @@ class Installation(msgspec.Struct, frozen=True):
     """What the map remembers between two questions."""
     anomalies: AnomalyWatch | None = None
     """None where no flows are kept."""
+    exporters: Exporters | None = None
+    """Devices that tell of flows; None where none is heard."""
 
 
 async def status(installation: Installation, caller: Caller) -> StatusReply:

@@ -10,13 +10,14 @@ import structlog
 from stockade.adapters.sql import open_store
 from stockade.controller.anomalies import AnomalyWatch
 from stockade.controller.clock import SystemClock
+from stockade.controller.exporters.hearing import Devices, Hearing, hearing
 from stockade.controller.flows import FlowIntake
 from stockade.controller.http.peers import Access
 from stockade.controller.http.server import serving
 from stockade.controller.installation import Installation
 from stockade.controller.lifecycle import Lifecycle
 from stockade.controller.links import LinkBook
-from stockade.controller.loop import following, open_controller
+from stockade.controller.loop import Controller, following, open_controller
 from stockade.controller.wiring import standard_parts
 from stockade.errors import StockadeError
 from stockade.seams.clock import Clock
@@ -41,16 +42,17 @@ async def running_controller(
     clock: Clock | None = None,
     links: LinkBook | None = None,
     flows: FlowStore | None = None,
+    devices: Devices | None = None,
 ) -> AsyncIterator[Installation]:
     """Run a controller while the block runs. ``StockadeError`` where it cannot start; nothing is left then.
 
     ``database`` is an SQLAlchemy URL (``sqlite:///PATH``). The agent in the same process reports to
     ``installation.controller`` and takes its assignments there; others do so over the API. ``flows`` is where flows are
-    kept; it is closed by whoever opened it.
+    kept; it is closed by whoever opened it. ``devices`` are heard as long; they need somewhere to keep flows.
     """
     store = await asyncio.to_thread(open_store, database)
     try:
-        working = _working(store, clock or SystemClock(), doctor, tuple(settings), links, flows)
+        working = _working(store, clock or SystemClock(), doctor, tuple(settings), links, flows, devices)
         async with working as installation, serving(installation, socket, access):
             yield installation
     finally:
@@ -65,6 +67,7 @@ async def _working(
     settings: tuple[Setting, ...],
     links: LinkBook | None,
     flows: FlowStore | None,
+    devices: Devices | None,
 ) -> AsyncIterator[Installation]:
     parts = standard_parts(await asyncio.to_thread(store.secret), doctor)
     controller = await open_controller(store, clock, parts)
@@ -72,12 +75,14 @@ async def _working(
     if flows is not None:
         controller.flows = FlowIntake(flows, clock)
     anomalies = AnomalyWatch(controller, flows) if flows is not None else None
-    async with following(controller):
+    ear = _hearing(controller, devices)
+    async with following(controller), hearing(ear):
         time = asyncio.create_task(lifecycle.watch_time())
         trimming = asyncio.create_task(_trim(controller.flows))
         looking = asyncio.create_task(_look(anomalies))
         try:
-            yield Installation(controller, lifecycle, settings, links, anomalies=anomalies)
+            heard = ear.exporters if ear else None
+            yield Installation(controller, lifecycle, settings, links, anomalies=anomalies, exporters=heard)
         finally:
             controller.closing.set()
             controller.changed.ring()
@@ -90,6 +95,12 @@ async def _look(anomalies: AnomalyWatch | None) -> None:
     """Look for anomalies, where flows are kept."""
     if anomalies is not None:
         await anomalies.run()
+
+
+def _hearing(controller: Controller, devices: Devices | None) -> Hearing | None:
+    if devices is None or controller.flows is None:
+        return None
+    return Hearing(devices, controller.flows, lambda: controller.snapshot, controller.clock)
 
 
 async def _trim(flows: FlowIntake | None) -> None:

@@ -6,6 +6,7 @@ from stockade.core.model.flow import Verdict, Via
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.wire.api import Message
+from stockade.wire.exporters import ExporterView
 
 
 class FlowEndView(msgspec.Struct, frozen=True):
@@ -109,3 +110,7 @@ class FlowStoreReply(Message, frozen=True, kw_only=True):
     losses: tuple[FlowLossView, ...] = ()
     skews: tuple[tuple[HostId, float], ...] = ()
     """Seconds by which hosts' clocks are behind this controller's, where that is more than half a second."""
+    exporters: tuple[ExporterView, ...] = ()
+    """Devices without an agent, since this server's start, by address."""
+    refused: int = 0
+    """Datagrams of devices that are not on the list."""

@@ -4,5 +4,6 @@ Bytes in, values out; what is nonsense is counted and costs nothing else. Whoeve
 """
 
 from stockade.adapters.netflow.decode import Collector, Exported, Losses
+from stockade.adapters.netflow.ear import Ear
 
-__all__ = ["Collector", "Exported", "Losses"]
+__all__ = ["Collector", "Ear", "Exported", "Losses"]

@@ -1,8 +1,9 @@
 """Datagrams of exporters → flows. Templates are remembered by exporter, observation domain and number.
 
-Promises, whatever the bytes: returns, in time that grows with their number; raises nothing; remembers so many templates
-(``MOST_TEMPLATES`` a domain, as many domains an exporter) of so many exporters. What could not be read is counted, and
-what sequence numbers say was lost on the way: records in a set of which nobody has sent the template are both.
+Promises, whatever the bytes: returns, in time that grows with their number; raises nothing; remembers as many templates
+(``MOST_TEMPLATES`` a domain, ``MOST_DOMAINS`` an exporter, ``MOST_REMEMBERED`` fields in all) of many exporters. What
+could not be read is counted, and what sequence numbers say was lost on the way: records in a set of which nobody has
+sent the template are both.
 """
 
 import socket
@@ -17,14 +18,16 @@ from stockade.adapters.netflow.elements import Clock, Fields
 from stockade.core.model.ids import Address
 
 V5, V9, IPFIX = 5, 9, 10
-HEADER_5, RECORD_5 = struct.Struct("!HHIIIIBBH"), struct.Struct("!4s4s8xIIIIHH2xB9x")
+HEADER_5, RECORD_5 = struct.Struct("!HHIIIIBBH"), struct.Struct("!4s4s8xIIIIHHxBB9x")
 HEADER_9, HEADER_IPFIX = struct.Struct("!HHIIII"), struct.Struct("!HHIII")
 SET, PAIR = struct.Struct("!HH"), struct.Struct("!HH")
 TEMPLATES, OPTIONS = {V9: 0, IPFIX: 2}, {V9: 1, IPFIX: 3}
 FIRST_DATA = 256
 VARIABLE = 0xFFFF
 ENTERPRISE = 0x8000
-MOST_FIELDS, MOST_TEMPLATES, MOST_EXPORTERS = 256, 512, 1024
+MOST_FIELDS, MOST_TEMPLATES, MOST_DOMAINS, MOST_EXPORTERS = 256, 512, 64, 1024
+MOST_REMEMBERED = 1 << 15
+"""Fields of all templates of one exporter."""
 FAR = 1 << 16
 """A sequence number that is further off than this is a new beginning, not a loss."""
 SAMPLED = 0x3FFF
@@ -34,7 +37,8 @@ class Exported(msgspec.Struct, frozen=True):
     """One record: a flow as a device saw it, in one direction, or in both where it says so.
 
     ``port`` is the destination port, or for ICMP ``type * 256 + code``. Times are seconds since the epoch. Of
-    ``sampled`` packets the device looked at one: counts are those of packets that it looked at.
+    ``sampled`` packets the device looked at one: counts are those of packets that it looked at. ``flags`` are all that
+    its packets had of TCP's, 0 where it does not say. ``denied``: the device says that it let nothing of it pass.
     """
 
     exporter: str
@@ -50,6 +54,8 @@ class Exported(msgspec.Struct, frozen=True):
     reply_packets: int = 0
     reply_octets: int = 0
     sampled: int = 1
+    flags: int = 0
+    denied: bool = False
 
 
 class Losses(msgspec.Struct):
@@ -96,6 +102,7 @@ class Record5(NamedTuple):
     last: int
     source_port: int
     port: int
+    flags: int
     protocol: int
 
 
@@ -104,6 +111,8 @@ class Domain:
 
     def __init__(self) -> None:
         self.templates: dict[int, Template] = {}
+        self.fields = 0
+        """Of all templates."""
         self.expected: int | None = None
         self.sampling = 1
         self.began: float | None = None
@@ -127,9 +136,15 @@ class Collector:
 
     def __init__(self) -> None:
         self.losses = Losses()
+        self.sent = 0.0
+        """When the last datagram was sent, by its exporter's clock; seconds since the epoch."""
         self._exporters: dict[str, dict[tuple[int, int], Domain]] = {}
         self._records = 0
         """How many records of data were read so far: what IPFIX's sequence numbers count."""
+
+    def sampling(self, exporter: str) -> int:
+        """Return of how many packets an exporter says that it looks at one; of several numbers the largest."""
+        return max((each.sampling for each in self._exporters.get(exporter, {}).values()), default=1)
 
     def read(self, data: bytes, exporter: str) -> tuple[Exported, ...]:
         """Return the flows of one datagram. What cannot be read is counted; what stood before it counts."""
@@ -151,15 +166,17 @@ class Collector:
         _, count, uptime, seconds, nanoseconds, sequence, kind, number, sampling = HEADER_5.unpack_from(data)
         domain = self._domain(exporter, V5, kind << 8 | number)
         self._count(domain, sequence, count)
-        boot = seconds + nanoseconds / 1e9 - uptime / 1000
+        domain.sampling = max(sampling & SAMPLED, 1)
+        self.sent = seconds + nanoseconds / 1e9
+        boot = self.sent - uptime / 1000
         for at in range(HEADER_5.size, HEADER_5.size + count * RECORD_5.size, RECORD_5.size):
-            yield _of_5(Record5(*RECORD_5.unpack_from(data, at)), exporter, boot, max(sampling & SAMPLED, 1))
+            yield _of_5(Record5(*RECORD_5.unpack_from(data, at)), exporter, boot, domain.sampling)
 
     # NetFlow 9 and IPFIX: records by template
 
     def _read_9(self, data: bytes, exporter: str) -> Iterator[Exported]:
         _, _, uptime, seconds, sequence, source = HEADER_9.unpack_from(data)
-        domain = self._domain(exporter, V9, source)
+        domain, self.sent = self._domain(exporter, V9, source), float(seconds)
         self._count(domain, sequence, 1)
         yield from self._sets(data, HEADER_9.size, V9, domain, exporter, Clock(seconds, seconds - uptime / 1000))
 
@@ -167,7 +184,7 @@ class Collector:
         _, length, seconds, sequence, number = HEADER_IPFIX.unpack_from(data)
         if not HEADER_IPFIX.size <= length <= len(data):
             raise Nonsense("length")
-        domain = self._domain(exporter, IPFIX, number)
+        domain, self.sent = self._domain(exporter, IPFIX, number), float(seconds)
         before = self._records
         yield from self._sets(data[:length], HEADER_IPFIX.size, IPFIX, domain, exporter, Clock(seconds, domain.began))
         self._count(domain, sequence, self._records - before)
@@ -182,7 +199,7 @@ class Collector:
             body = data[at + SET.size : at + length]
             at += length
             if number in (TEMPLATES[version], OPTIONS[version]):
-                self._learn(body, version, domain, options=number == OPTIONS[version])
+                self._learn(body, version, domain, exporter, options=number == OPTIONS[version])
             elif number >= FIRST_DATA and (template := domain.templates.get(number)):
                 for fields in self._records_of(template, body):
                     if template.options:
@@ -211,7 +228,7 @@ class Collector:
 
     # Templates
 
-    def _learn(self, body: bytes, version: int, domain: Domain, *, options: bool) -> None:
+    def _learn(self, body: bytes, version: int, domain: Domain, exporter: str, *, options: bool) -> None:
         at = 0
         while at + PAIR.size <= len(body):
             number, count = PAIR.unpack_from(body, at)
@@ -219,20 +236,26 @@ class Collector:
             if number < FIRST_DATA:
                 return  # padding
             if version == IPFIX and count == 0:
-                domain.templates.pop(number, None)  # withdrawn (RFC 7011, 8.1)
+                withdrawn = domain.templates.pop(number, None)  # RFC 7011, 8.1
+                domain.fields -= len(withdrawn.fields) if withdrawn else 0
                 continue
             if options:
                 (more,) = struct.unpack_from("!H", body, at)
                 at += 2
                 count = count if version == IPFIX else (count + more) // PAIR.size
             template, at = _template(body, at, count, version, options=options)
-            self._keep(domain, number, template)
+            self._keep(domain, exporter, number, template)
 
-    def _keep(self, domain: Domain, number: int, template: Template) -> None:
-        if template.least == 0 or (number not in domain.templates and len(domain.templates) >= MOST_TEMPLATES):
+    def _keep(self, domain: Domain, exporter: str, number: int, template: Template) -> None:
+        before = domain.templates.get(number)
+        more = len(template.fields) - (len(before.fields) if before else 0)
+        held = sum(each.fields for each in self._exporters[exporter].values())
+        full = len(domain.templates) >= MOST_TEMPLATES and before is None
+        if template.least == 0 or full or held + more > MOST_REMEMBERED:
             self.losses.refused += 1
             return
         domain.templates[number] = template
+        domain.fields += more
 
     # Within
 
@@ -240,7 +263,7 @@ class Collector:
         if exporter not in self._exporters and len(self._exporters) >= MOST_EXPORTERS:
             self._exporters.pop(next(iter(self._exporters)))
         domains = self._exporters.setdefault(exporter, {})
-        if (version, number) not in domains and len(domains) >= MOST_TEMPLATES:
+        if (version, number) not in domains and len(domains) >= MOST_DOMAINS:
             domains.pop(next(iter(domains)))
         return domains.setdefault((version, number), Domain())
 
@@ -308,6 +331,8 @@ def _flow(fields: Fields, exporter: str, clock: Clock, sampling: int) -> Exporte
         back(elements.PACKETS, elements.PACKETS_TOTAL) or count(elements.RESPONDER_PACKETS),
         back(elements.OCTETS, elements.OCTETS_TOTAL) or count(elements.RESPONDER_OCTETS),
         count(elements.SAMPLING, elements.SAMPLING_PACKETS) or sampling,
+        count(elements.TCP_FLAGS) & 0xFF,
+        elements.denied(fields),
     )
 
 
@@ -324,4 +349,5 @@ def _of_5(record: Record5, exporter: str, boot: float, sampling: int) -> Exporte
         record.packets,
         record.octets,
         sampled=sampling,
+        flags=record.flags,
     )

@@ -19,6 +19,10 @@ FIRST_SECONDS, LAST_SECONDS, FIRST_MILLISECONDS, LAST_MILLISECONDS = 150, 151, 1
 FIRST_NTP, LAST_NTP, FIRST_NTP_FINE, LAST_NTP_FINE, STARTED = 154, 155, 156, 157, 160
 ICMP_TYPE_4, ICMP_CODE_4, ICMP_TYPE_6, ICMP_CODE_6 = 176, 177, 178, 179
 INITIATOR_OCTETS, RESPONDER_OCTETS, INITIATOR_PACKETS, RESPONDER_PACKETS, SAMPLING_PACKETS = 231, 232, 298, 299, 305
+FORWARDING, FIREWALL_EVENT, FIREWALL_EVENT_BEFORE = 89, 233, 40005
+DENIED_EVENT = 3
+DROPPED = 0b10
+"""Of a forwarding status the upper two bits (RFC 7270, 4.12)."""
 NTP_EPOCH = 2_208_988_800
 """Seconds from 1900 to 1970."""
 ICMP, ICMPV6 = 1, 58
@@ -47,6 +51,12 @@ def addresses(fields: Fields) -> tuple[Address, Address] | None:
         if ends[0] is not None and ends[1] is not None and len(ends[0]) == len(ends[1]) == width and any(ends[0]):
             return Address(str(ipaddress.ip_address(ends[0]))), Address(str(ipaddress.ip_address(ends[1])))
     return None
+
+
+def denied(fields: Fields) -> bool:
+    """Tell whether the device says that it dropped this: a firewall's event, or a router's forwarding status."""
+    event = number(fields, FIREWALL_EVENT, FIREWALL_EVENT_BEFORE)
+    return event == DENIED_EVENT or ((number(fields, FORWARDING) or 0) & 0xFF) >> 6 == DROPPED
 
 
 def port(fields: Fields, protocol: int) -> int:

@@ -73,7 +73,7 @@ async def _flow_store(installation: Installation, call: Call) -> FlowStoreReply:
     flows, now = kept_flows(installation), installation.controller.clock.now()
     stats = await asyncio.to_thread(flows.store.stats)
     losses = await asyncio.to_thread(flows.store.losses, call.seconds("since") or now - LATELY, now + 1)
-    return store_reply(stats, losses, flows.skews)
+    return store_reply(stats, losses, flows.skews, installation.exporters)
 
 
 async def _suggest(installation: Installation, call: Call) -> SuggestReply:

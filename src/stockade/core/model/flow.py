@@ -11,6 +11,10 @@ import msgspec
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 
+EXPORTER = "netflow:"
+"""What the name of a host begins with that is no host: a device without an agent, which tells what it saw pass by."""
+BY_EXPORTER = RuleId("exporter")
+"""The rule of what a device says that it denied."""
 TOGETHER = ", "
 """What stands between two programs of one flow, and is never within a program's name."""
 
@@ -42,7 +46,7 @@ class FlowKey(msgspec.Struct, frozen=True, order=True, gc=False):
     ``source`` and ``destination`` are the connection's real ends; ``protocol`` is IANA's number; ``port`` is the
     destination's (ICMP: ``type * 256 + code``; 0 where a protocol has none). ``end`` is which end judged. ``rule`` is
     ``policy/rule``, or what Stockade itself decides by: ``default``, ``held``, ``forged``, ``midstream``, ``invalid``;
-    empty where carried.
+    ``exporter`` where another device decided; empty where carried.
     ``source_workload`` and ``destination_workload`` are the point's own ends, None where an end is elsewhere.
     ``process`` is the program at the judging end, its unit or container with it, or those that were met there with
     ``TOGETHER`` between them, sorted; empty where none is known.
