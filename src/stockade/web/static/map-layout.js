@@ -8,11 +8,57 @@ const iterate = self.module.exports
 
 const PER_NODE = 10
 const PER_EDGE = 3
+const BETWEEN = 50
+const MOST_ASIDE = 0.4 // of the width, for those who talk to nobody
 
 self.onmessage = ({ data }) => {
-  const placed = settled(data)
+  const placed = data.fixed.some(Boolean) ? settled(data) : anew(data)
   apart(placed, data)
   self.postMessage({ job: data.job, x: placed.x, y: placed.y })
+}
+
+// All of it: whoever talks in the middle, and at the side, in columns, those of whom nothing is known to talk.
+function anew(data) {
+  const talking = new Set(data.edges.flatMap(([from, to]) => [from, to]))
+  const all = [...data.x.keys()]
+  const inside = all.filter((at) => talking.has(at))
+  const alone = all.filter((at) => !talking.has(at)).sort((one, other) => data.label[one].localeCompare(data.label[other], 'en', { numeric: true }))
+  const [wide, high] = data.box
+  const placed = { x: new Float32Array(all.length), y: new Float32Array(all.length) }
+  const side = aside(alone, data, inside.length ? wide * MOST_ASIDE : wide)
+  if (inside.length) {
+    const index = new Map(inside.map((at, place) => [at, place]))
+    const pick = (values) => inside.map((at) => values[at])
+    const core = settled({
+      ...data, x: pick(data.x), y: pick(data.y), size: pick(data.size), fixed: pick(data.fixed),
+      edges: data.edges.map(([from, to, weight]) => [index.get(from), index.get(to), weight]),
+    })
+    fit(core, [side.width ? Math.max(wide - side.width - BETWEEN, 200) : wide, high])
+    inside.forEach((at, place) => {
+      placed.x[at] = core.x[place] - (side.width && (side.width + BETWEEN) / 2)
+      placed.y[at] = core.y[place]
+    })
+  }
+  alone.forEach((at, place) => {
+    placed.x[at] = (inside.length ? wide / 2 - side.width : -side.width / 2) + side.x[place]
+    placed.y[at] = side.y[place]
+  })
+  return placed
+}
+
+// Columns as high as the canvas, from the left; squeezed where there are many.
+function aside(alone, { width, height, box: [, high] }, room) {
+  if (!alone.length) return { width: 0, x: [], y: [] }
+  const cell = Math.max(...alone.map((at) => width[at]))
+  const row = Math.max(...alone.map((at) => height[at]))
+  const rows = Math.max(Math.floor(high / row), Math.ceil(alone.length / Math.max(Math.floor(room / cell), 1)))
+  const columns = Math.ceil(alone.length / rows)
+  const used = Math.ceil(alone.length / columns)
+  return {
+    width: columns * cell,
+    x: alone.map((_, place) => (Math.floor(place / used) + 0.5) * cell),
+    y: alone.map((_, place) => ((used - 1) / 2 - (place % used)) * row),
+  }
 }
 
 function settled({ x, y, size, fixed, edges, rounds, spread }) {
@@ -42,9 +88,8 @@ function settled({ x, y, size, fixed, edges, rounds, spread }) {
 }
 
 // What is drawn around a node (its mark, its label below it) should not lie on another's.
-function apart(placed, { width, height, fixed, box }) {
+function apart(placed, { width, height, fixed }) {
   const count = placed.x.length
-  if (!fixed.some(Boolean)) fit(placed, box)
   const rounds = count > 250 ? 12 : 120
   for (let round = 0; round < rounds; round++) {
     let moved = false

@@ -63,6 +63,7 @@
     const asked = {
       job: ++job, box: box(), rounds: all ? (ids.length > 400 ? 90 : 260) : 60, spread: 90,
       x: attributes.map((each) => each.x), y: attributes.map((each) => each.y), size: attributes.map((each) => each.size),
+      label: attributes.map((each) => each.label),
       width: attributes.map((each) => Math.max(measure.measureText(each.label).width + 18, each.size * 2 + 14)),
       height: attributes.map((each) => each.size * 2 + 34),
       fixed: ids.map((id) => !isNew.has(id)), edges: [...links.keys()].sort().map((key) => links.get(key)),
