@@ -1,7 +1,8 @@
 """Anomalies: false alarms on a shop's days, what is found of an attack, and what a look costs.
 
 Replayed into a real flow store, by a clock that the benchmark moves: days to learn from, a day in peace, a day with an
-attacker's walk. The watch is the controller's own, findings, store and all (``python -m bench.anomalies``).
+attacker's walk. An alarm about something that was meant is a false one, be it ever so new. The watch is the
+controller's own, findings, store and all (``python -m bench.anomalies``).
 """
 
 import asyncio
@@ -39,7 +40,7 @@ EVERY, EVERY_QUICK = 300.0, 1800.0
 KINDS, KINDS_QUICK = 90_000, 9_000
 AT_ONCE = 100_000
 RETENTION = Retention(raw=10_000, minute=10_000, hour=10_000)
-QUIET_DAY, LOOK = 1.0, 6.0
+QUIET_DAY, LOOK = 2.0, 6.0
 """False alarms a day at most; seconds of each minute that a look may take."""
 STEPS: tuple[tuple[str, AnomalyKind, float, Callable[[Shop, float], Iterator[Visit]]], ...] = (
     ("scan", AnomalyKind.SCAN, 9.0, Shop.scan),

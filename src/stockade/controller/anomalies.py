@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import structlog
 from msgspec.structs import replace
 
-from stockade.controller.anomaly_reading import KINDS, singly, summed
+from stockade.controller.anomaly_reading import KINDS, singly, summed, target_of
 from stockade.controller.findings import EVERYWHERE
 from stockade.controller.loop import Controller
 from stockade.core.graph.anomalies import CHECKS, COMPARED, Found, anomalies, finding, uncounted
@@ -19,9 +19,8 @@ from stockade.core.graph.anomaly import Anomaly, AnomalyKind, NotLookedFor
 from stockade.core.graph.baseline import way
 from stockade.core.graph.learning import Learning
 from stockade.core.graph.merge import telling
-from stockade.core.graph.scans import Target, called, target
+from stockade.core.graph.scans import target
 from stockade.core.model.finding import Unassessed
-from stockade.core.model.flow import StoredFlow
 from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
 from stockade.seams.flow_store import FlowStore, Resolution
@@ -31,7 +30,7 @@ EVERY = 60.0
 """Seconds between looks at least,"""
 SHARE = 0.1
 """and the share of the time that looking may take."""
-SINGLES = 64
+SINGLES = 256
 """The most pairs of ends whose flows one look reads singly."""
 MOST = 200
 """The most anomalies that are shown at once."""
@@ -132,14 +131,16 @@ class AnomalyWatch:
         flows = summed(self._store, since, now)
         if flows is None:
             return Found((), _everything(f"more than {KINDS} kinds of flows were recorded in an hour"))
-        candidates = uncounted(flows, baseline, told)
-        for each in candidates[:SINGLES]:
-            single = singly(self._store, each, since, now)
-            flows = (*(flow for flow in flows if _target(flow) != target(each)), *single)
+        candidates, complete = uncounted(flows, baseline, told), True
+        if some := candidates[:SINGLES]:
+            wanted = {target(each) for each in some}
+            single, complete = singly(self._store, some, since, now)
+            flows = (*(each for each in flows if target_of(each) not in wanted), *single)
         found = anomalies(flows, baseline, told)
-        return replace(found, not_looked_for=tuple(self._untold(found, len(candidates))))
+        missed = max(0, len(candidates) - SINGLES) if complete else len(candidates)
+        return replace(found, not_looked_for=tuple(self._untold(found, missed)))
 
-    def _untold(self, found: Found, candidates: int) -> Iterator[NotLookedFor]:
+    def _untold(self, found: Found, missed: int) -> Iterator[NotLookedFor]:
         """Yield what was not looked for, in words that say until when."""
         if self.learning.baseline() is None:
             hours = self.learning.settle * self.learning.window / 3600
@@ -147,8 +148,8 @@ class AnomalyWatch:
             yield from (NotLookedFor(each, why) for each in COMPARED)
             return
         yield from found.not_looked_for
-        if candidates > SINGLES:
-            why = f"{candidates - SINGLES} pairs of ends that are new were not looked at: {SINGLES} were"
+        if missed:
+            why = f"more flows were to be read singly than can be: {missed} pairs of ends were not looked at as a whole"
             yield NotLookedFor(AnomalyKind.BEACON, why)
         if self.learning.forgot:
             why = f"{self.learning.forgot} kinds of connections were more than can be remembered"
@@ -169,10 +170,6 @@ class AnomalyWatch:
     def _steady(self, found: Anomaly) -> bool:
         ways = {way(each, self.learning.by) for each in found.traffic}
         return found.kind is AnomalyKind.FIRST_SEEN and all(self.learning.windows(each) >= STEADY for each in ways)
-
-
-def _target(flow: StoredFlow) -> Target:
-    return (called(flow.source), called(flow.destination), flow.key.protocol, flow.key.port)
 
 
 def _everything(why: str) -> tuple[NotLookedFor, ...]:

@@ -1,8 +1,9 @@
 """Recorded flows, read back for anomalies: summed up, with the labels that make segments as they were at the time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from stockade.core.graph.baseline import SEGMENT
+from stockade.core.graph.scans import Target, called, target
 from stockade.core.graph.values import Traffic
 from stockade.core.model.flow import FlowEnd, FlowKey, StoredFlow, Verdict
 from stockade.core.model.ids import Address, HostId, Prefix, WorkloadId
@@ -23,8 +24,8 @@ from stockade.seams.flow_store import (
 
 KINDS = 100_000
 """The most sums that are read at once."""
-SINGLE = 4_000
-"""The most single flows that are read of two ends."""
+SINGLE = 20_000
+"""The most single flows that are read at once."""
 LABELS = (*SEGMENT, NAME)
 BY = (
     *map(Dimension, (
@@ -45,20 +46,25 @@ def summed(store: FlowStore, since: float, until: float) -> tuple[StoredFlow, ..
     return tuple(_flow(each, ends) for each in told.groups)
 
 
-def singly(store: FlowStore, traffic: Traffic, since: float, until: float) -> tuple[StoredFlow, ...]:
-    """Return the single flows between two ends on a port, the newest if there are too many. Blocks."""
+def singly(
+    store: FlowStore, some: Sequence[Traffic], since: float, until: float
+) -> tuple[tuple[StoredFlow, ...], bool]:
+    """Return the single flows between these ends on these ports, and whether they are all of them. Blocks."""
+    wanted = {target(each) for each in some}
     where = FlowFilter(
         since=since,
         until=until,
-        source=_exactly(traffic.source),
-        destination=_exactly(traffic.destination),
-        services=(ServiceRange(traffic.protocol, traffic.port, traffic.port),),
+        source=EndFilter(workloads=tuple(sorted({each.source.workload for each in some if each.source.workload}))),
+        destination=EndFilter(prefixes=tuple(sorted({Prefix(each.destination.address) for each in some}))),
+        services=tuple(ServiceRange(*at) for at in sorted({(each.protocol, each.port, each.port) for each in some})),
     )
-    return store.flows(where, SINGLE).flows
+    page = store.flows(where, SINGLE)
+    return tuple(each for each in page.flows if target_of(each) in wanted), page.after is None
 
 
-def _exactly(end: FlowEnd) -> EndFilter:
-    return EndFilter(workloads=(end.workload,)) if end.workload else EndFilter(prefixes=(Prefix(end.address),))
+def target_of(flow: StoredFlow) -> Target:
+    """Return who tries whom on what."""
+    return (called(flow.source), called(flow.destination), flow.key.protocol, flow.key.port)
 
 
 def _flow(group: FlowGroup, ends: Ends) -> StoredFlow:

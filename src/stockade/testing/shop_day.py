@@ -2,7 +2,9 @@
 
 Ordinary is: customers by the time of day, and what they cause behind the shop; names asked for; everybody scraped and
 asked for their health at regular intervals; jobs by the hour and by the night; deploys that replace replicas, one after
-the other, under new names and addresses; connections that fail now and then. The same seed makes the same days.
+the other, under new names and addresses; desks that browse; connections that fail now and then; and what is
+new and meant: somebody's errand, a release that needs a service which nobody needed before. The same seed makes the
+same days.
 """
 
 import math
@@ -67,6 +69,10 @@ class Sizes(msgspec.Struct, frozen=True):
     deploys: float = 0.15
     """How often an hour each tier is deployed."""
     fails: float = 0.01
+    errands: float = 0.03
+    """How often an hour somebody at a desk does by hand what nobody does every day,"""
+    releases: float = 0.01
+    """and how often a release begins to use a service of its own."""
 
 
 class Shop:
@@ -82,6 +88,7 @@ class Shop:
         self.prometheus, self.balancer = self.new("prometheus", "monitoring"), self.new("infra", "balancer")
         self.cron, self.backup = self.new("shop", "cron"), self.new("infra", "backup")
         self.payments = Person("payments", "203.0.113.10")
+        self.released: list[Person] = []
 
     def new(self, app: str, role: str) -> Person:
         """Return somebody who was never there before."""
@@ -91,13 +98,16 @@ class Shop:
     def everybody(self) -> list[Person]:
         """Everybody who is a workload."""
         tiers = [each for some in self.tiers.values() for each in some]
-        return [*tiers, *self.office, *self.dns, self.prometheus, self.balancer, self.cron, self.backup]
+        others = (self.prometheus, self.balancer, self.cron, self.backup)
+        return [*tiers, *self.office, *self.dns, *others, *self.released]
 
     def hour(self, number: int) -> list[Visit]:
         """Return what happens in an hour (0 is the first of the first day), in order."""
         for role in DEPLOYED:
             if self.random.random() < self.sizes.deploys:
                 self.tiers[role] = [self.new("shop", role) for _ in self.tiers[role]]
+        if self.random.random() < self.sizes.releases:
+            self.released.append(self.new("shop", f"service-{len(self.released)}"))
         return sorted(self._hour(number), key=lambda each: each.at)
 
     def _hour(self, number: int) -> Iterator[Visit]:
@@ -141,7 +151,7 @@ class Shop:
             at += seconds
 
     def _names(self, since: float) -> Iterator[Visit]:
-        for each in self.everybody():
+        for each in (every for every in self.everybody() if every not in self.dns):
             for _ in range(3):
                 at = since + self.random.uniform(0, HOUR)
                 yield Visit(at, each, self.random.choice(self.dns), 53, UDP, self.random.randrange(1, 9))
@@ -157,6 +167,21 @@ class Shop:
             if self.random.random() < 0.2:
                 at = since + self.random.uniform(0, HOUR)
                 yield self._visit(at, each, self.random.choice(self.tiers["web"]), 80, self.random.randrange(1, 9))
+            for _ in range(self.random.randrange(4)):
+                far = f"151.101.{self.random.randrange(64)}.{self.random.randrange(250)}"
+                at = since + self.random.uniform(0, HOUR)
+                yield self._visit(at, each, Person(far, far), 443, self.random.randrange(1, 30))
+        yield from self._news(since)
+
+    def _news(self, since: float) -> Iterator[Visit]:
+        """What is new and meant."""
+        for each in self.released:
+            for api in self.tiers["api"]:
+                yield self._visit(since + self.random.uniform(0, HOUR), api, each, 6379, self.random.randrange(1, 20))
+        if self.office and self.random.random() < self.sizes.errands:
+            to = self.random.choice([*self.tiers["db"], *self.tiers["web"], self.cron])
+            at, port = since + self.random.uniform(0, HOUR), self.random.choice((22, 5432, 8081))
+            yield self._visit(at, self.random.choice(self.office), to, port, 2)
 
     def _visit(self, at: float, one: Person, other: Person, port: int, count: int = 1) -> Visit:
         return Visit(at, one, other, port, TCP, count, self.random.random() >= self.sizes.fails)

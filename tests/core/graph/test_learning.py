@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from ordinary import HOUR, Estate, seen, walk
+from ordinary import HOUR, Estate, regularly, seen, walk
 from stockade.core.graph.anomalies import anomalies, uncounted
 from stockade.core.graph.anomaly import AnomalyKind
 from stockade.core.graph.baseline import learn
@@ -120,3 +120,21 @@ def test_what_is_told_of_several_at_once_is_asked_for_singly() -> None:
     kinds = [{each.kind for each in anomalies([*ordinary, *rows], baseline).anomalies} for rows in (summed, singly)]
     assert AnomalyKind.BEACON not in kinds[0]
     assert AnomalyKind.BEACON in kinds[1]
+
+
+def test_a_release_is_told_of_and_is_no_attack() -> None:
+    """What is new is asked, asks for names and is scraped, all at once: first-seen edges, and nothing worse."""
+    estate = Estate(1, steady=True)
+    learning = Learning(settle=0)
+    for number in range(6):
+        learning.hear(FIRST + number, estate.hour(FIRST + number))
+    since, released, random = (FIRST + 6) * HOUR, estate.new("shop", "search"), Random(4)
+    api = estate.replicas["shop", "api"]
+    rows = [
+        *(row for at, each in enumerate(api) for row in seen(each, released, 9200, since + 60 * at, 7)),
+        *(row for at in range(5) for row in seen(released, estate.dns[0], 53, since + 100 + 60 * at, 2, protocol=17)),
+        *regularly(random, estate.prometheus, released, 9100, since, 60.0),
+    ]
+    found = anomalies([*estate.hour(FIRST + 6), *rows], learning.baseline()).anomalies
+    assert {each.kind for each in found} == {AnomalyKind.FIRST_SEEN}
+    assert len(found) == 3

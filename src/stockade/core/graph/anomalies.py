@@ -71,7 +71,7 @@ def anomalies(
     probes = {target(each) for scan in found if scan.kind is AnomalyKind.SCAN for each in scan.traffic}
     fresh = [each for each in traffic if _is_new(each, baseline)]
     found += _first_seen([each for each in fresh if target(each) not in probes], baseline)
-    found += _movements(fresh, limits)
+    found += _movements([each for each in fresh if _among_old(each, baseline)], limits)
     return Found(_ordered(found))
 
 
@@ -95,6 +95,12 @@ def _is_new(traffic: Traffic, baseline: Baseline) -> bool:
         return False
     one, other, *_ = kind = way(traffic, baseline.by)
     return one != other and kind not in baseline.ways and bool({one, other} & _workloads(traffic, baseline))
+
+
+def _among_old(traffic: Traffic, baseline: Baseline) -> bool:
+    """Tell whether each end that is a workload is of a segment that was there before: a release is no attack."""
+    inside = (each for each in (traffic.source, traffic.destination) if each.workload is not None)
+    return all(segment(each, baseline.by) in baseline.segments for each in inside)
 
 
 def _workloads(traffic: Traffic, baseline: Baseline) -> set[str]:
@@ -185,9 +191,12 @@ def _target(flow: StoredFlow) -> Target:
 
 
 def _may_beat(traffic: Traffic, baseline: Baseline) -> bool:
-    """Tell whether it is from a workload, to whom its like did not talk before."""
+    """Tell whether it is from a workload, to whom its like did not talk before.
+
+    Who watches everybody begins to watch what is new; that it is new is told of as a first-seen edge.
+    """
     known = habit(traffic, baseline.by) in baseline.habits
-    return traffic.source.workload is not None and not known and not failed(traffic)
+    return traffic.source.workload is not None and not known and not failed(traffic) and _among_old(traffic, baseline)
 
 
 def _beacons(
