@@ -120,6 +120,7 @@ def environment() -> Environment:
         astray=words.astray,
         health=words.health,
         size=words.size,
+        selected=words.selected,
         whose=words.whose,
         themes=THEMES,
     )

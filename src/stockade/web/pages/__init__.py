@@ -16,6 +16,7 @@ from stockade.web.pages import (
     policies,
     search,
     settings,
+    suggest,
     workloads,
 )
 from stockade.web.pages.asking import Asking
@@ -30,6 +31,7 @@ READ: tuple[tuple[str, Build], ...] = (
     (flows.STORE, flows.store_page),
     (flows.PATH, flows.page),
     (draft.PATH, draft.page),
+    (suggest.PATH, suggest.page),
     (policies.PATH, policies.page),
     (policies.PATH + "/{version}", policies.version_page),
     (explain.PATH, explain.page),
@@ -43,6 +45,7 @@ READ: tuple[tuple[str, Build], ...] = (
 )
 WRITTEN: tuple[tuple[str, Write], ...] = (
     (draft.PATH, draft.edit),
+    (suggest.PATH, suggest.take),
     (policies.PATH + "/confirm", policies.confirm),
     (policies.PATH + "/{version}/rollback", policies.rollback),
     (workloads.LABELS, workloads.set_labels),
