@@ -18,6 +18,9 @@ FLOWS = {
     "flows-summed": "/flows?by=source.role%2Cdestination.role%2Cverdict&since=7d",
     "flows-mistake": "/flows?from=role+%3D+web+adn+app+%3D+shop",
     "flow-store": "/flows/store",
+    "suggest": "/policies/suggest",
+    "suggested": "/policies/suggest?select=app+%3D+shop&enforce=1",
+    "tightened": "/policies/suggest?tighten=shop",
 }
 """Of a console in which flows are kept."""
 PAGES = {
@@ -64,6 +67,13 @@ def main(folder: Path) -> None:
 
 def _states(page: Page, console: Consoled, folder: Path, theme: str) -> None:
     """What no address shows: a flow, a plan, the door, a link."""
+    page.goto(f"{console.origin}/policies/draft")
+    narrower = FILES[1].text.replace("to: role = db, on: [postgres]", "to: role = db, on: [tcp/5433]")
+    page.get_by_role("textbox", name="shop.yaml", exact=True).fill(narrower)
+    page.locator(".draft > .line").get_by_role("button", name="Plan", exact=True).click()
+    page.get_by_role("button", name="Judge it by this draft").click()
+    page.get_by_text("passed and would be denied").wait_for()
+    page.locator("#plan").screenshot(path=folder / f"replay-{theme}.png")
     page.goto(f"{console.origin}/flows?verdict=denied")
     page.locator("a.row").first.click()
     page.get_by_role("complementary").wait_for()

@@ -85,9 +85,9 @@ def test_what_is_stored_is_text(planted: Person, path: str) -> None:
     assert SHOWN[path] in said, "the page does not show it at all, and so proves nothing"
 
 
-TEXTS = ("to", "rule", "by", "at", "since", "until", "verdict", "order", "after", "form", "follow",
-         "select", "show", "host", "only", "workload", "slowest", "leaked", "severity", "q", "source", "destination",
-         "on", "token", "x")  # fmt: skip
+TEXTS = ("to", "rule", "by", "at", "since", "until", "verdict", "order", "after", "form", "follow", "name", "within",
+         "enforce", "tighten", "select", "show", "host", "only", "workload", "slowest", "leaked", "severity", "q",
+         "source", "destination", "on", "token", "x")  # fmt: skip
 NUMBERS = ("from", "last", "before")
 """Refused before anything else is looked at, where they are none."""
 

@@ -120,7 +120,7 @@ def test_every_page_has_its_command_and_its_call(shared: Consoled) -> None:
     for path in (each.replace("{version}", "1") for each, _ in READ):
         page = person.page(path)
         assert re.search(r"<code>stockade \w+", page), path
-        if path not in {"/policies/draft", "/search", "/explain", "/flows", "/flows/store"}:
+        if path not in {"/policies/draft", "/search", "/explain", "/flows", "/flows/store", "/policies/suggest"}:
             assert "curl --unix-socket /run/stockade/api.sock" in page, path
 
 

@@ -191,7 +191,7 @@ def test_who_may_look_plans_and_does_not_apply(console: Consoled) -> None:
 def test_who_may_look_sees_every_page_and_no_form_that_changes(shared: Consoled, path: str) -> None:
     page = shared.signed_in(READER).page(path)
     actions = set(re.findall(r'method="post" action="([^"]+)"', page))
-    assert actions <= {"/policies/draft", "/sign-out", "/settings/theme", "/settings/end-others"}
+    assert actions <= {"/policies/draft", "/policies/suggest", "/sign-out", "/settings/theme", "/settings/end-others"}
     assert 'value="apply"' not in page
 
 

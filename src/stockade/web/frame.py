@@ -128,6 +128,7 @@ def environment() -> Environment:
         size=words.size,
         astray=words.astray,
         health=words.health,
+        selected=words.selected,
         whose=words.whose,
         themes=THEMES,
     )

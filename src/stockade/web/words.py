@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
+from stockade.core import select
 from stockade.core.model.ids import Version
 from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import Where
+from stockade.core.model.selector import Equal
 from stockade.wire.api import HostView, StatusReply
 
 BUILT_IN = "built-in"
@@ -43,6 +45,11 @@ def span(seconds: float | None) -> str:
         if abs(seconds) < below:
             return f"{seconds / divisor:.{digits}f} {unit}"
     return f"{seconds / 86_400:.0f} days"
+
+
+def selected(key: str, value: str) -> str:
+    """Return the selector of a label, as a user writes it."""
+    return select.text(Equal(key, value))
 
 
 def size(octets: int) -> str:

@@ -16,6 +16,7 @@ from stockade.web.pages import (
     policies,
     search,
     settings,
+    suggest,
     workloads,
 )
 from stockade.web.pages import map as map_page
@@ -34,6 +35,7 @@ READ: tuple[tuple[str, Build], ...] = (
     (flows.STORE, flows.store_page),
     (flows.PATH, flows.page),
     (draft.PATH, draft.page),
+    (suggest.PATH, suggest.page),
     (policies.PATH, policies.page),
     (policies.PATH + "/{version}", policies.version_page),
     (explain.PATH, explain.page),
@@ -48,6 +50,7 @@ READ: tuple[tuple[str, Build], ...] = (
 WRITTEN: tuple[tuple[str, Write], ...] = (
     (draft.PATH, draft.edit),
     (map_page.DRAFT, map_page.drafted),
+    (suggest.PATH, suggest.take),
     (policies.PATH + "/confirm", policies.confirm),
     (policies.PATH + "/{version}/rollback", policies.rollback),
     (workloads.LABELS, workloads.set_labels),

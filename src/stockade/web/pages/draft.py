@@ -11,16 +11,19 @@ import msgspec
 
 from stockade.controller.refused import Refused, Why
 from stockade.core.model.problem import Problem
-from stockade.core.plan.values import Plan
 from stockade.errors import StockadeError
 from stockade.web.asking import Desk, command
 from stockade.web.forms import Form
 from stockade.web.frame import Goto, View
 from stockade.web.pages.asking import Asking
 from stockade.wire.api import ApplyRequest, File, PlanReply, PlanRequest, PolicyReply, VersionReply
+from stockade.wire.replay import ReplayView
 
 PATH = "/policies/draft"
 MOST_FILES = 1000
+WEEK = 7 * 86_400.0
+SPANS = ((3600, "1 h"), (86_400, "1 day"), (604_800, "7 days"), (2_592_000, "30 days"))
+"""Of what was recorded and can be judged by a draft."""
 SHORTEST_NAME = "policy.yaml"
 STARTER = """\
 apiVersion: stockade.dev/v1
@@ -39,8 +42,8 @@ async def page(desk: Desk, asking: Asking) -> View:
     files = asking.session.draft
     if files is None:
         files = (await desk.ask("policy", PolicyReply, version="active", shown=False)).files
-        return _view(files, None)
-    return msgspec.structs.replace(_view(files, await _planned(desk, files)), status=200)
+        return _view(desk, files, None)
+    return msgspec.structs.replace(_view(desk, files, await _planned(desk, files)), status=200)
 
 
 async def edit(desk: Desk, asking: Asking, form: Form) -> View | Goto:
@@ -56,14 +59,16 @@ async def edit(desk: Desk, asking: Asking, form: Form) -> View | Goto:
         files = tuple(each for at, each in enumerate(files) if str(at) != which)
     asking.session.draft = files
     if step in {"add", "remove"}:
-        return _view(files, None)
+        return _view(desk, files, None)
+    if step == "replay":
+        return _view(desk, files, await _planned(desk, files, _seconds(form.text("replay")) or WEEK))
     if step != "apply":
-        return _view(files, await _planned(desk, files))
+        return _view(desk, files, await _planned(desk, files))
     return await _apply(desk, asking, form, files)
 
 
-async def _planned(desk: Desk, files: Sequence[File]) -> Plan:
-    return (await desk.ask("plan", PlanReply, PlanRequest(files=tuple(files), pairs=20))).plan
+async def _planned(desk: Desk, files: Sequence[File], replay: float | None = None) -> PlanReply:
+    return await desk.ask("plan", PlanReply, PlanRequest(files=tuple(files), pairs=20, replay=replay))
 
 
 async def _apply(desk: Desk, asking: Asking, form: Form, files: tuple[File, ...]) -> View | Goto:
@@ -78,12 +83,13 @@ async def _apply(desk: Desk, asking: Asking, form: Form, files: tuple[File, ...]
     try:
         reply = await desk.ask("apply", VersionReply, request)
     except StockadeError as problem:
-        return _view(files, await _planned(desk, files), problem)
+        return _view(desk, files, await _planned(desk, files), problem)
     asking.session.draft = None
     return Goto(f"/policies/{reply.version.number}")
 
 
-def _view(files: Sequence[File], plan: Plan | None, problem: StockadeError | None = None) -> View:
+def _view(desk: Desk, files: Sequence[File], reply: PlanReply | None, problem: StockadeError | None = None) -> View:
+    plan = reply.plan if reply else None
     by_file: dict[str, list[Problem]] = defaultdict(list)
     for each in plan.problems if plan else ():
         by_file[each.where.file].append(each)
@@ -94,10 +100,17 @@ def _view(files: Sequence[File], plan: Plan | None, problem: StockadeError | Non
         "problems": by_file,
         "elsewhere": [each for file, found in by_file.items() if file not in named for each in found],
         "problem": problem,
+        "replay": reply.replay if reply else None,
+        "spans": SPANS if desk.installation.controller.flows is not None else (),
     }
     wrong = problem is not None or (plan is not None and bool(plan.problems))
-    commands = (command("plan", "policies/"), command("apply", "policies/", "--note", "why"))
+    judged = (_replaying(reply.replay),) if reply is not None and reply.replay is not None else ()
+    commands = (command("plan", "policies/"), *judged, command("apply", "policies/", "--note", "why"))
     return View("policies", "Draft", "draft.html", values, commands, status=422 if wrong else 200, still=True)
+
+
+def _replaying(found: ReplayView) -> str:
+    return command("plan", "policies/", f"--replay={round((found.until - found.since) / 3600)}h")
 
 
 def _files(form: Form) -> tuple[File, ...]:

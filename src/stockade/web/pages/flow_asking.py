@@ -17,6 +17,7 @@ from stockade.web.words import calendar, link
 from stockade.wire.moments import moment
 
 PATH = "/flows"
+SUGGEST = "/policies/suggest"
 WHICH = ("from", "to", "on", "verdict", "rule", "host")
 SHOWN = ("since", "at", "by", "order", "limit", "follow")
 LATELY = "1h"
@@ -59,6 +60,12 @@ class FlowAsking(msgspec.Struct, frozen=True):
         """Return the page's address with something changed; what was paged or selected is left."""
         return link(path, **{**self.given, **changes})
 
+    @property
+    def suggest(self) -> str:
+        """Return the page that suggests a policy from what is shown, for the end that a selector was given for."""
+        named = next((self.text(each) for each in ("to", "from") if _is_selector(self.text(each))), "")
+        return link(SUGGEST, select=named, since=self.text("since"), at=self.text("at"))
+
     def command(self) -> str:
         """Return the command line that says the same."""
         words = [f"--{name}={self.given[name]}" for name in (*WHICH, "by", "order") if name in self.given]
@@ -89,6 +96,14 @@ def read_asking(asking: Asking, snapshot: Snapshot, now: float) -> FlowAsking:
     if at is not None and "since" not in mistakes:
         since = _moment("since", {"since": LATELY, **given}, at, mistakes)
     return FlowAsking(given, max(since or 0.0, 0.0), at, mistakes)
+
+
+def _is_selector(text: str) -> bool:
+    try:
+        select.parse(text)
+    except select.SelectorError:
+        return False
+    return True
 
 
 def number(seconds: float) -> str:
