@@ -10,7 +10,8 @@ EVIL = (
 ADDRESSES = ("href", "src", "action", "formaction", "hx-get", "hx-post", "xlink:href", "data")
 ACTING = {"style", "hx-on", "hx-vals", "srcdoc"}
 OURS = ("/", "#")
-SCRIPTS = {"/static/htmx.min", "/static/console"}
+OWN = ("console", "map", "map-graph")
+SCRIPTS = {f"/static/{name}." for name in (*OWN, "htmx.min", "sigma.min", "graphology.umd.min")}
 
 
 class Elements(HTMLParser):

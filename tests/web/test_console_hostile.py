@@ -62,6 +62,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 SHOWN = {
     "/workloads": EVIL,
     f"/workloads?show={quote(EVIL_ID)}": EVIL,
+    "/map?by=workload": EVIL,
+    "/map?by=workload&rows=all&unseen=1": EVIL,
     "/policies": EVIL,
     "/policies/2": EVIL,
     "/policies/draft": EVIL,
@@ -87,8 +89,8 @@ def test_what_is_stored_is_text(planted: Person, path: str) -> None:
 
 TEXTS = ("to", "rule", "by", "at", "since", "until", "verdict", "order", "after", "form", "follow", "name", "within",
          "enforce", "tighten", "select", "show", "host", "only", "workload", "slowest", "leaked", "severity", "q",
-         "source", "destination", "on", "token", "x")  # fmt: skip
-NUMBERS = ("from", "last", "before")
+         "source", "destination", "on", "token", "x", "edge", "node", "view", "rows")  # fmt: skip
+NUMBERS = ("from", "last", "before", "span")
 """Refused before anything else is looked at, where they are none."""
 
 
@@ -130,7 +132,7 @@ def test_what_a_form_says_is_text(planted: Person) -> None:
 )
 def test_nothing_leads_elsewhere(planted: Person, back: str) -> None:
     reply = planted.submit("/settings/theme", theme="dark", back=back)
-    assert (reply.status_code, reply.headers["location"]) == (303, "/workloads")
+    assert (reply.status_code, reply.headers["location"]) == (303, "/map")
 
 
 def test_forms_are_bounded_and_of_one_kind(planted: Person) -> None:

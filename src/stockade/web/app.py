@@ -56,7 +56,7 @@ def application(installation: Installation, over: asyncio.Event) -> Guard:
             Route("/live", console.live),
             Route(exporting.PATH, console.export),
             Route("/static/{name:path}", console.asset),
-            *(Route(path, console.page(build)) for path, build in pages.READ),
+            *(Route(path, console.page(build)) for path, build in (*pages.READ, *pages.PARTS)),
             *(Route(path, console.form(console.written(build)), methods=["POST"]) for path, build in pages.WRITTEN),
         ],
         exception_handlers={HTTPException: console.nowhere, 500: console.unforeseen},

@@ -22,15 +22,13 @@ from stockade.web.pages import (
 from stockade.web.pages import map as map_page
 from stockade.web.pages.asking import Asking
 
-__all__ = ["READ", "WRITTEN", "Asking", "Build", "Write", "map_page", "search", "settings", "workloads"]
+__all__ = ["PARTS", "READ", "WRITTEN", "Asking", "Build", "Write", "map_page", "search", "settings", "workloads"]
 
 Build = Callable[[Desk, Asking], Awaitable[View | Data]]
 Write = Callable[[Desk, Asking, Form], Awaitable[View | Goto]]
 
 READ: tuple[tuple[str, Build], ...] = (
     (map_page.PATH, map_page.page),
-    (map_page.DATA, map_page.data),
-    (map_page.BESIDE, map_page.beside),
     (workloads.PATH, workloads.page),
     (flows.STORE, flows.store_page),
     (flows.PATH, flows.page),
@@ -47,6 +45,11 @@ READ: tuple[tuple[str, Build], ...] = (
     (settings.PATH, settings.page),
     (search.PATH, search.page),
 )
+PARTS: tuple[tuple[str, Build], ...] = (
+    (map_page.DATA, map_page.data),
+    (map_page.BESIDE, map_page.beside),
+)
+"""What scripts of pages ask for."""
 WRITTEN: tuple[tuple[str, Write], ...] = (
     (draft.PATH, draft.edit),
     (map_page.DRAFT, map_page.drafted),

@@ -28,6 +28,7 @@
 
   // --- where things are: kept for the session, by zoom ---
 
+  const tenth = (number) => Math.round(number * 10) / 10
   const shelf = () => `stockade:map:${reply.by.join(',')}`
   const places = new Map()
   const recall = () => {
@@ -35,7 +36,7 @@
     try { Object.entries(JSON.parse(sessionStorage.getItem(shelf()) || '{}')).forEach(([id, at]) => places.set(id, at)) } catch { /* none kept */ }
   }
   const keep = () => {
-    graph.forEachNode((id, { x, y }) => places.set(id, [Math.round(x * 10) / 10, Math.round(y * 10) / 10]))
+    graph.forEachNode((id, { x, y }) => places.set(id, [tenth(x), tenth(y)]))
     try { sessionStorage.setItem(shelf(), JSON.stringify(Object.fromEntries([...places].slice(-4000)))) } catch { /* no room */ }
   }
 
@@ -70,7 +71,7 @@
     }
     const laid = await new Promise((done) => { waiting.set(asked.job, done); worker.postMessage(asked) })
     ids.forEach((id, at) => {
-      if (isNew.has(id) && graph.hasNode(id)) graph.mergeNodeAttributes(id, { x: laid.x[at], y: laid.y[at] })
+      if (isNew.has(id) && graph.hasNode(id)) graph.mergeNodeAttributes(id, { x: tenth(laid.x[at]), y: tenth(laid.y[at]) })
     })
     keep()
   }
@@ -83,23 +84,24 @@
     edges = new Map(reply.edges.map((each) => [`${each.source}~${each.destination}`, each]))
     graph.nodes().filter((id) => !nodes.has(id)).forEach((id) => graph.dropNode(id))
     const fresh = []
+    const warm = hot()
     for (const [id, node] of nodes) {
       const wanted = look.nodeLook(node, colour)
       if (graph.hasNode(id)) { touch('Node', id, wanted); continue }
       const at = places.get(id)
       if (!at) fresh.push(id)
       const [x, y] = at ?? look.begin(id, box())
-      graph.addNode(id, { x, y, ...wanted })
+      graph.addNode(id, { x, y, ...wanted, ...nodeState(id, warm) })
     }
     const wanted = new Map()
     for (const edge of edges.values()) for (const [key, attributes] of look.strands(edge, colour)) wanted.set(key, [edge, attributes])
     graph.edges().filter((key) => !wanted.has(key)).forEach((key) => graph.dropEdge(key))
     for (const [key, [edge, attributes]] of wanted) {
       if (graph.hasEdge(key)) touch('Edge', key, attributes)
-      else graph.addEdgeWithKey(key, edge.source, edge.destination, { ...attributes, hidden: false, dim: false })
+      else graph.addEdgeWithKey(key, edge.source, edge.destination, { ...attributes, ...edgeState(attributes, edge.source, edge.destination, warm) })
     }
     for (const id of fresh) near(id, fresh)
-    filter()
+    if (drawn && graph.order && drawn.getSetting('autoRescale') === true) drawn.setSetting('autoRescale', 'once')
     tell()
     return fresh
   }
@@ -140,29 +142,25 @@
   // --- what is shown ---
 
   const off = new Set()
-  function filter() {
-    graph.updateEachEdgeAttributes((_, each) => {
-      const hidden = off.has(each.strand === 'observed' ? each.show : each.strand) || (each.strand === 'permitted' && off.has(each.show))
-      return hidden === each.hidden ? each : { ...each, hidden }
-    }, { attributes: ['hidden'] })
-    emphasise()
+  const hidden = ({ strand, show }) => off.has(strand === 'observed' ? show : strand) || (strand === 'permitted' && off.has(show))
+
+  // What the filter and the selection make of one node or edge.
+  const nodeState = (id, hot) => ({ dim: hot.size > 0 && !hot.has(id), chosen: id === selected?.node })
+  const edgeState = (each, source, target, hot) => {
+    const chosen = Boolean(selected) && (selected.edge === each.edge || source === selected.node || target === selected.node)
+    return { hidden: hidden(each), dim: hot.size > 0 && !chosen, chosen }
   }
 
-  function emphasise() {
-    const hot = new Set()
-    if (selected?.node && graph.hasNode(selected.node)) [selected.node, ...graph.neighbors(selected.node)].forEach((each) => hot.add(each))
-    if (selected?.edge) selected.edge.split('~').forEach((each) => hot.add(each))
-    graph.updateEachNodeAttributes((id, each) => {
-      const dim = hot.size > 0 && !hot.has(id)
-      const chosen = id === selected?.node
-      return dim === each.dim && chosen === each.chosen ? each : { ...each, dim, chosen }
-    }, { attributes: ['dim', 'chosen'] })
-    graph.updateEachEdgeAttributes((_, each, source, target) => {
-      const mine = selected?.edge === each.edge || (selected?.node && (source === selected.node || target === selected.node))
-      const dim = hot.size > 0 && !mine
-      const chosen = Boolean(mine)
-      return dim === each.dim && chosen === each.chosen ? each : { ...each, dim, chosen }
-    }, { attributes: ['dim', 'chosen'] })
+  function hot() {
+    const found = new Set(selected?.edge?.split('~'))
+    if (selected?.node && graph.hasNode(selected.node)) [selected.node, ...graph.neighbors(selected.node)].forEach((each) => found.add(each))
+    return found
+  }
+
+  function restyle() {
+    const warm = hot()
+    graph.forEachNode((id) => touch('Node', id, nodeState(id, warm)))
+    graph.forEachEdge((key, each, source, target) => touch('Edge', key, edgeState(each, source, target, warm)))
   }
 
   function draw() {
@@ -209,7 +207,7 @@
         edgeLabelAnchors: 'allNodes', nodeLabelEvents: 'extend', edgeLabelEvents: 'extend',
         labelDensity: 2, labelGridCellSize: 70, labelRenderedSizeThreshold: 4, stagePadding: 60, minEdgeThickness: 1,
         enableCameraRotation: false, enableCameraMouseRotation: false, zoomDuration: still.matches ? 0 : 180, inertiaDuration: still.matches ? 0 : 150,
-        doubleClickZoomingDuration: 0, minCameraRatio: 0.05, maxCameraRatio: 3, autoRescale: true, allowInvalidContainer: true,
+        doubleClickZoomingDuration: 0, minCameraRatio: 0.05, maxCameraRatio: 3, autoRescale: graph.order ? 'once' : true, allowInvalidContainer: true,
       },
     })
     new ResizeObserver(() => renderer.resize().scheduleRender()).observe(stage) // a drawer opens beside it
@@ -235,7 +233,7 @@
 
   function choose(what, open) {
     selected = what
-    emphasise()
+    restyle()
     said(spoken(what))
     if (open) show(what)
   }
@@ -262,7 +260,7 @@
   function close() {
     if (!selected && !document.getElementById('drawer')) return
     selected = null
-    emphasise()
+    restyle()
     said('closed')
     document.getElementById('beside').replaceChildren()
     history.replaceState(history.state, '', address({ edge: null, node: null }))
@@ -331,7 +329,7 @@
 
   root.querySelectorAll('[data-show]').forEach((each) => each.addEventListener('change', () => {
     each.checked ? off.delete(each.dataset.show) : off.add(each.dataset.show)
-    filter()
+    restyle()
   }))
   root.querySelectorAll('[data-view]').forEach((each) => each.addEventListener('click', () => {
     const camera = drawn?.getCamera()
@@ -369,7 +367,11 @@
       const [x, y] = [urgency(a), urgency(b)]
       return x[0] - y[0] || x[1] - y[1] || x[2] - y[2] || (one < other ? -1 : 1)
     })
-    if (before.size === sorted.length && sorted.every(([key]) => before.has(key))) {
+    const same = ([key, edge]) => {
+      const cells = before.get(key)?.cells
+      return cells?.[1].textContent.trim() === nodes.get(edge.source).text && cells[2].textContent.trim() === nodes.get(edge.destination).text
+    }
+    if (before.size === sorted.length && sorted.every(same)) {
       for (const [key, edge] of sorted) numbers(before.get(key), edge)
       return
     }
@@ -424,17 +426,22 @@
   async function ask(more = {}) {
     asking?.abort()
     const mine = (asking = new AbortController())
+    const next = await answered(`/map/data?${query({ at, edge: null, node: null, ...more })}`, mine.signal)
+    if (asking !== mine) return // something later was asked meanwhile
+    asking = null
+    if (next?.error) said(next.error)
+    else if (next) await place(take(next))
+  }
+
+  async function answered(path, signal) {
     try {
-      const answer = await fetch(`/map/data?${query({ at, edge: null, node: null, ...more })}`, { signal: mine.signal, headers: { accept: 'application/json' } })
-      if (answer.redirected || answer.status === 401) { location.assign('/sign-in'); return }
-      const next = await answer.json()
-      if (next.error) { said(next.error); return }
-      await place(take(next))
+      const answer = await fetch(path, { signal, headers: { accept: 'application/json' } })
+      if (!answer.redirected) return await answer.json()
+      location.assign('/sign-in')
     } catch (problem) {
       if (problem.name !== 'AbortError') said('the server did not answer; the map is as it was')
-    } finally {
-      if (asking === mine) asking = null
     }
+    return null
   }
 
   document.addEventListener('stockade:changed', () => {
@@ -473,7 +480,7 @@
       performance.mark('map-drawn')
     })
     const given = new URLSearchParams(location.search)
-    if (given.get('edge') || given.get('node')) { selected = given.get('edge') ? { edge: given.get('edge') } : { node: given.get('node') }; emphasise() }
+    if (given.get('edge') || given.get('node')) { selected = given.get('edge') ? { edge: given.get('edge') } : { node: given.get('node') }; restyle() }
     if (!root.dataset.full) ask()
   })
   window.stockadeMapView = { graph, renderer: () => drawn, reply: () => reply, choose, close, ask }
