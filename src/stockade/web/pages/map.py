@@ -26,6 +26,7 @@ from stockade.web.pages.asking import Asking
 from stockade.web.words import link
 from stockade.wire.api import BirthsReply, File, PolicyReply, ReachReply, WorkloadDetail, WorkloadsReply
 from stockade.wire.graph import GraphEdge, GraphNode, GraphReply, GraphRequest
+from stockade.wire.moments import moment
 
 PATH = "/map"
 DATA = "/map/data"
@@ -33,6 +34,8 @@ BESIDE = "/map/beside"
 DRAFT = "/map/draft"
 SPANS = ((900, "15 min"), (3600, "1 hour"), (21_600, "6 hours"), (86_400, "1 day"), (604_800, "7 days"))
 HOUR = 3600
+FARTHEST = 4e9
+"""Seconds since the epoch: the year 2096."""
 LADDER = ("app", "role")
 SMALL = 2_000
 """Workloads up to which a page waits for what policy permits; with more it comes after what was seen."""
@@ -67,24 +70,22 @@ def _wish(desk: Desk, asking: Asking) -> Wish:
         given["by"] = ",".join(_ladder(_dimensions(desk))[: len(LADDER)])
     if asking.session.draft is None:
         given["draft"] = ""
-    return Wish(given, _moment(asking.text("at")), asking.number("span", HOUR) or HOUR)
+    return Wish(
+        given, _moment(asking.text("at"), desk.installation.controller.clock.now()), asking.number("span", HOUR) or HOUR
+    )
 
 
-def _moment(text: str) -> float | None:
-    """Return a time of day in UTC, or seconds since the epoch."""
+def _moment(text: str, now: float) -> float | None:
+    """Return a moment as users write it, in seconds since the epoch."""
     if not text:
         return None
     try:
-        return float(text) if text.replace(".", "", 1).isdigit() else _written(text)
-    except ValueError:
-        raise Refused(
-            Why.MALFORMED, f'"{text[:40]}" is no moment', remedy="Write it as 2026-03-01T12:00, in UTC."
-        ) from None
-
-
-def _written(text: str) -> float:
-    at = datetime.fromisoformat(text)
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        at = moment(text, now)
+    except ValueError as problem:
+        raise Refused(Why.MALFORMED, str(problem)) from None
+    if not 0 <= at < FARTHEST:
+        raise Refused(Why.MALFORMED, f'"{text[:40]}" is no moment that a clock here can say')
+    return at
 
 
 def _dimensions(desk: Desk) -> tuple[str, ...]:
