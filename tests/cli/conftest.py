@@ -26,6 +26,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     while not web.started and time.monotonic() < deadline:
         time.sleep(0.01)
     yield it
+    it.forget()
     web.should_exit = True
     thread.join(20)
 

@@ -4,6 +4,8 @@ It decodes every request with the route's own type and refuses what the route do
 speaks another language than the table fails.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -27,10 +29,21 @@ class Server:
     def forget(self) -> None:
         self.answers: dict[str, Message] = {}
         self.lines: list[msgspec.Struct] = []
+        self.streams: dict[str, list[msgspec.Struct]] = {}
+        """Lines of routes whose streams stay open: what is added later comes later."""
         self.asked: list[tuple[str, Message | None, dict[str, str]]] = []
 
     def of(self, name: str) -> tuple[Message | None, dict[str, str]]:
         return next((body, given) for asked, body, given in reversed(self.asked) if asked == name)
+
+    async def stream(self, name: str) -> AsyncIterator[bytes]:
+        streams, at = self.streams, 0
+        while self.streams is streams:
+            lines = streams.get(name, [])
+            for each in lines[at:]:
+                yield msgspec.json.encode(each) + b"\n"
+            at = len(lines)
+            await asyncio.sleep(0.02)
 
     def endpoint(self, route: Route) -> WebRoute:
         async def answer(request: Request) -> Response:
@@ -41,6 +54,8 @@ class Server:
                 return refused(400, f"missing parameters: {missing}")
             body = msgspec.json.decode(await request.body(), type=route.request) if route.request else None
             self.asked.append((route.name, body, given))
+            if given.get("watch") == "1" and self.streams:
+                return StreamingResponse(self.stream(route.name))
             if given.get("watch") == "1":
                 return StreamingResponse(msgspec.json.encode(each) + b"\n" for each in self.lines)
             found = self.answers.get(route.name, ErrorReply(error=f"no answer for {route.name}", remedy="lay one down"))

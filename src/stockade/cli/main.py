@@ -39,6 +39,7 @@ VERBS = (
     Verb("rules", "stockade.cli.rules:rules", "The compiled rules of a host, each beside its policy line."),
     Verb("flows", "stockade.cli.flows:flows", "Who talked to whom, what became of it, and by which rule."),
     Verb("graph", "stockade.cli.graph:graph", "The map as a table: seen, permitted, and needed by a draft."),
+    Verb("watch", "stockade.cli.watch:watch", "What goes on, live: health, edges with rates, flows, births, findings."),
     Verb("suggest", "stockade.cli.suggest:suggest", "A policy from recorded flows, with what it rests on."),
     Verb("ringfence", "stockade.cli.suggest:ringfence", "An app allowed to itself and its observed neighbours."),
     Verb("births", "stockade.cli.births:births", "Birth records: how soon new workloads were contained."),

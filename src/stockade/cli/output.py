@@ -123,7 +123,7 @@ def _write(view: View, stream: IO[str]) -> None:
     symbols = unicode_ok(stream)
     if not _coloured(stream):
         for spans in view:
-            print(_safe("".join(span.text for span in spans).rstrip(), symbols=symbols), file=stream)
+            print(harmless("".join(span.text for span in spans).rstrip(), symbols=symbols), file=stream)
         stream.flush()
         return
     from rich.console import Console
@@ -131,7 +131,7 @@ def _write(view: View, stream: IO[str]) -> None:
 
     console = Console(file=stream, highlight=False, soft_wrap=True)
     for spans in view:
-        pieces = [(_safe(span.text, symbols=symbols), span.style) for span in spans]
+        pieces = [(harmless(span.text, symbols=symbols), span.style) for span in spans]
         console.print(Text.assemble(*pieces), soft_wrap=True)
 
 
@@ -139,7 +139,7 @@ def _coloured(stream: IO[str]) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _safe(text: str, *, symbols: bool) -> str:
+def harmless(text: str, *, symbols: bool) -> str:
     """Names come from containers: what would steer a terminal, or turn the reading direction, is shown instead."""
     text = STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     return text if symbols else text.translate(ASCII).encode("ascii", "backslashreplace").decode()
