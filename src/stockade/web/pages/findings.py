@@ -6,7 +6,9 @@ from stockade.core.model.finding import Severity
 from stockade.web.asking import Desk, command
 from stockade.web.frame import View
 from stockade.web.pages.asking import Asking
-from stockade.wire.anomalies import Evidence
+from stockade.web.pages.flow_asking import PATH as FLOWS
+from stockade.web.words import link
+from stockade.wire.anomalies import Evidence, EvidenceFlow
 from stockade.wire.api import FindingsReply
 
 PATH = "/findings"
@@ -25,15 +27,26 @@ async def page(desk: Desk, asking: Asking) -> View:
         "unassessed": reply.unassessed if not severity else (),
         "all_found": len(reply.findings),
         "flows_command": flows_command,
+        "flows_link": flows_link,
     }
     return View("findings", "Findings", "findings.html", values, (command("findings"),))
 
 
+def _span(evidence: Evidence) -> tuple[str, str]:
+    moments = (datetime.fromtimestamp(at, UTC) for at in (evidence.since, evidence.until + 1))
+    since, until = (each.strftime("%Y-%m-%dT%H:%M:%S") for each in moments)
+    return since, until
+
+
 def flows_command(evidence: Evidence) -> str:
     """Return the command line that lists the flows behind the first of some evidence."""
-    each = evidence.flows[0]
-    since, until = (
-        datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S") for at in (evidence.since, evidence.until + 1)
-    )
+    (each, *_), (since, until) = evidence.flows, _span(evidence)
     ends = ("--from", each.source, "--to", each.destination, "--on", each.on)
     return command("flows", *ends, "--since", since, "--until", until)
+
+
+def flows_link(evidence: Evidence, each: EvidenceFlow | None = None) -> str:
+    """Return the page of the flows between two ends in the time of an anomaly; all of that time's without them."""
+    since, until = _span(evidence)
+    ends = {"from": each.source, "to": each.destination, "on": each.on} if each else {}
+    return link(FLOWS, **ends, since=since, at=until)
