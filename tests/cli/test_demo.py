@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -85,3 +88,69 @@ def test_it_stays_up_until_it_is_ended_and_leaves_nothing(
     assert within(20, lambda: not list(marked(environment[MARK])))
     left = traces(environment[MARK], [tmp_path] if number is signal.SIGINT else []).new_since(before)
     assert left == []  # who is killed cannot tidy its folder; everything else is gone
+
+
+def test_its_console_is_for_a_browser_of_this_machine_and_its_traffic_goes_on(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The link that is printed opens the console, and what goes on is recorded: the shop's own, and what is denied."""
+    out = tmp_path.parent / f"{tmp_path.name}.out"
+    before = traces(environment[MARK], [tmp_path])
+    environment = {name: value for name, value in environment.items() if name != "STOCKADE_FLOWS"}
+    with out.open("wb") as file:
+        running = subprocess.Popen([*DEMO, "--traffic"], stdout=file, stderr=file, env=environment)
+    try:
+        assert within(PATIENCE, lambda: b"Ctrl-C leaves" in out.read_bytes()), out.read_text()[-2000:]
+        said = out.read_text()
+        state = next(line for line in said.splitlines() if "STOCKADE_STATE=" in line).partition("=")[2]
+        link = re.search(r"http://127\.0\.0\.1:\d+/sign-in\?token=\S+", said)
+        assert link is not None, said[-2000:]
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(link[0], timeout=30) as page:
+            assert b"Stockade" in page.read()
+        since = str(time.time())
+        assert within(PATIENCE, lambda: verdicts(environment, state, since, "tcp/6000-6023") == {"denied"})
+        assert within(PATIENCE, lambda: verdicts(environment, state, since, "tcp/8080") == {"allowed"})
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 0, out.read_text()[-2000:]
+    finally:
+        running.kill()
+        running.wait(60)
+    assert within(20, lambda: not list(marked(environment[MARK])))
+    assert traces(environment[MARK], [tmp_path]).new_since(before) == []
+
+
+def verdicts(environment: dict[str, str], state: str, since: str, on: str) -> set[str]:
+    """What became of flows from the web server since then."""
+    words = ("flows", "--from", "web-1", "--on", on, "--since", since, "--verdict", "allowed,denied", "--by", "verdict")
+    done = subprocess.run(
+        [sys.executable, "-m", "stockade", *words, "-o", "json"],
+        capture_output=True, text=True, timeout=60, check=False, env={**environment, "STOCKADE_STATE": state},
+    )  # fmt: skip
+    return {each["values"][0] for each in json.loads(done.stdout)["groups"]} if done.returncode == 0 else set()
+
+
+INHERITING = """
+import os, sys
+from stockade.cli import demo_console
+port = demo_console.taken("127.0.0.1:0")
+if len(sys.argv) == 1:
+    demo_console.bequeath(port)
+    os.execvp("unshare", ["unshare", "-Urnm", "--", sys.executable, __file__, str(port.getsockname()[1])])
+assert port.getsockname() == ("127.0.0.1", int(sys.argv[1]))
+print(sys.argv[1], flush=True)
+port.setblocking(True)
+port.accept()[0].sendall(b"from within")
+"""
+
+
+def test_the_port_is_this_machines_though_the_demo_is_in_a_namespace(tmp_path: Path) -> None:
+    """Without root the demo starts itself again in namespaces of its own: a browser must still find it."""
+    program = tmp_path / "inheriting.py"
+    program.write_text(INHERITING)
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        port = int(running.stdout.readline())
+        with socket.create_connection(("127.0.0.1", port), 30) as browser:
+            assert browser.recv(100) == b"from within"
+        assert running.wait(30) == 0

@@ -6,8 +6,10 @@ one packet that did not do what policy says makes the exit code 1. Needs no root
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +17,10 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from stockade.cli import demo_console
 from stockade.cli.births import births_view
 from stockade.cli.demo_stage import WAYS, Cell, Stage, stage
+from stockade.cli.demo_traffic import goes_on
 from stockade.cli.exits import Exit
 from stockade.cli.explain import explain_view
 from stockade.cli.output import ALLOWED, DENIED, Span, View, bold, columns, dim, line, remark, show
@@ -29,6 +33,8 @@ from stockade.testing.probe.values import Probe
 from stockade.wire.api import (
     ApplyRequest,
     BirthsReply,
+    ConsoleLinkReply,
+    ConsoleLinkRequest,
     ExplainReply,
     File,
     Message,
@@ -65,19 +71,25 @@ class Told(msgspec.Struct):
 def demo(
     *,
     once: Annotated[bool, Parameter(negative="", help="End after the six steps.")] = False,
+    traffic: Annotated[
+        bool, Parameter(negative="", help="Then keep the shop's traffic, and an attacker's walk, going until ended.")
+    ] = False,
     common: Common = NO_FLAGS,
 ) -> int:
     """Show the main job on a lab: discover, plan, apply, a birth, an explanation, a rollback.
 
     Builds network namespaces of its own and never touches this machine's network. Without --once the lab stays up for
-    you to try the command line on; Ctrl-C leaves nothing behind. Exits 1 where a packet did not do what policy says.
+    you to try the command line on, and its console for a browser of this machine; Ctrl-C leaves nothing behind. Exits
+    1 where a packet did not do what policy says.
     """
     settings = resolve(common)
+    port = None if once else demo_console.taken()
+    demo_console.bequeath(port)
     enter()
-    return asyncio.run(_told(settings.output, once=once))
+    return asyncio.run(_told(settings.output, port, once=once, traffic=traffic))
 
 
-async def _told(output: Format, *, once: bool) -> Exit:
+async def _told(output: Format, port: socket.socket | None, *, once: bool, traffic: bool) -> Exit:
     told = Told()
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -92,14 +104,41 @@ async def _told(output: Format, *, once: bool) -> Exit:
             return Exit.ERROR
         story.result()
         if not once:
-            show(_invitation(on))
-            await ended.wait()
+            await _stays(on, port, ended, traffic=traffic)
     summary = Summary(**msgspec.to_builtins(told))
     if output is Format.TABLE:
         show(_verdict(summary))
     else:
         print(msgspec.json.encode(summary).decode(), flush=True)
     return Exit.ERROR if summary.mismatches or summary.leaked else Exit.DONE
+
+
+async def _stays(on: Stage, port: socket.socket | None, ended: asyncio.Event, *, traffic: bool) -> None:
+    """Leave the lab to whoever looks at it, until they end it."""
+    async with AsyncExitStack() as open_until_then:
+        link = ""
+        if port is not None:
+            inside = (await asyncio.to_thread(_console_link, on)).link
+            await open_until_then.enter_async_context(
+                demo_console.carried(port, on.lab.netns(on.lab.host_name), inside)
+            )
+            link = demo_console.outside_link(inside, port)
+        if traffic:
+            request = ApplyRequest(files=shop_files(), note="while traffic goes on", yes=True)
+            applied = await asyncio.to_thread(on.client.call, "apply", VersionReply, request)
+            await on.settled(applied.version.number, 0)
+        show(_invitation(on, link, traffic=traffic))
+        work = [asyncio.create_task(ended.wait()), *([asyncio.create_task(goes_on(on.lab))] if traffic else ())]
+        done, left = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        for each in left:
+            each.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for each in done:
+            each.result()
+
+
+def _console_link(on: Stage) -> ConsoleLinkReply:
+    return on.client.call("console-link", ConsoleLinkReply, ConsoleLinkRequest())
 
 
 async def _story(on: Stage, told: Told) -> None:
@@ -265,9 +304,14 @@ def _verdict(summary: Summary) -> View:
     )
 
 
-def _invitation(on: Stage) -> View:
+def _invitation(on: Stage, link: str, *, traffic: bool) -> View:
+    if traffic:
+        yield line("The shop's policy is in force again; its traffic goes on, and an attacker walks through it.")
     yield line(bold("The lab stays up. In another terminal:"))
     yield line(f"   export STOCKADE_STATE={on.state}")
     yield line("   stockade status")
-    yield line("   stockade plan examples/shop")
+    yield line("   stockade watch" if traffic else "   stockade plan examples/shop")
+    if link:
+        yield line("In a browser of this machine, once and within ten minutes (a fresh one: stockade console):")
+        yield line(f"   {link}")
     yield line("Ctrl-C leaves nothing behind.")

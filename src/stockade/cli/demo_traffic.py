@@ -1,0 +1,68 @@
+"""What goes on in the demo's lab until it is ended: the shop's ordinary day, and now and then an attacker's walk.
+
+Real connections between the lab's nodes, by a seeded rhythm: a beat of the shop's heart each second.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from random import Random
+
+from stockade.core.model.net import Protocol
+from stockade.testing.lab import Lab
+from stockade.testing.probe.values import Probe
+
+BEAT = 1.0
+"""Seconds."""
+SEED = 7
+TCP, UDP = Protocol.TCP, Protocol.UDP
+ORDINARY = (
+    ("payments", "web-1", TCP, 80, 0.6),
+    ("web-1", "api-1", TCP, 8080, 0.9),
+    ("web-1", "api-1", UDP, 53, 0.3),
+    ("api-1", "db-1", TCP, 5432, 0.8),
+    ("api-1", "payments", TCP, 443, 0.2),
+)
+"""Who asks whom for what, and how often a beat."""
+SCRAPED, SCRAPE = ("web-1", "api-1", "db-1"), 15
+"""Who is asked for metrics, each once in so many beats."""
+WALK_EVERY = 90
+"""Beats from one walk of the attacker's to the next."""
+SCAN = range(6000, 6024)
+
+
+async def goes_on(lab: Lab) -> None:
+    """Make connections until cancelled."""
+    random, beat = Random(SEED), 0
+    while True:
+        await lab.probe([*ordinary(random, beat), *walk(beat)])
+        await asyncio.sleep(BEAT)
+        beat += 1
+
+
+def ordinary(random: Random, beat: int) -> Iterator[Probe]:
+    """Yield a beat of the shop's ordinary day."""
+    for source, destination, protocol, port, often in ORDINARY:
+        if random.random() < often:
+            yield Probe(source, destination, protocol, port)
+    for at, name in enumerate(SCRAPED):
+        if beat % SCRAPE == at:
+            yield Probe("prometheus", name, TCP, 9100)
+
+
+def walk(beat: int) -> Iterator[Probe]:
+    """Yield a step of the attacker's, who holds the web server: the database, a scan, shells, and a stranger's turn."""
+    match beat % WALK_EVERY:
+        case 20:
+            yield Probe("web-1", "db-1", TCP, 5432)
+        case step if 30 <= step < 38:
+            yield from (Probe("web-1", "db-1", TCP, port) for port in SCAN[(step - 30) * 3 : (step - 29) * 3])
+        case 45:
+            yield Probe("web-1", "db-1", TCP, 22)
+            yield Probe("web-1", "api-1", TCP, 22)
+        case 55:
+            yield Probe("web-1", "payments", TCP, 443)
+        case 65:
+            yield Probe("intruder", "db-1", TCP, 5432)
+            yield Probe("payments", "db-1", TCP, 5432)
+        case _:
+            return
