@@ -21,6 +21,8 @@ FLOWS = {
     "suggest": "/policies/suggest",
     "suggested": "/policies/suggest?select=app+%3D+shop&enforce=1",
     "tightened": "/policies/suggest?tighten=shop",
+    "map": "/map",
+    "map-unseen": "/map?by=workload&unseen=1",
 }
 """Of a console in which flows are kept."""
 PAGES = {
@@ -39,7 +41,7 @@ PAGES = {
     "search": "/search?q=web",
 }
 EVERY = PAGES | FLOWS
-ON_A_PHONE = ("workloads", "flows", "explain", "policies")
+ON_A_PHONE = ("map", "workloads", "flows", "explain", "policies")
 
 
 def main(folder: Path) -> None:
@@ -54,6 +56,8 @@ def main(folder: Path) -> None:
                 page = entered(context(chromium, theme=theme, size=size), console)
                 for name in names:
                     page.goto(console.origin + EVERY[name])
+                    if name.startswith("map"):
+                        page.locator("#map-canvas[data-drawn]").wait_for()
                     if name == "draft" and size is WIDE:
                         page.get_by_label("shop.yaml", exact=True).fill(SLIP)
                         page.get_by_role("button", name="Plan", exact=True).last.click()
@@ -66,7 +70,7 @@ def main(folder: Path) -> None:
 
 
 def _states(page: Page, console: Consoled, folder: Path, theme: str) -> None:
-    """What no address shows: a flow, a plan, the door, a link."""
+    """What no address shows: a flow, an edge, a plan, the door, a link."""
     page.goto(f"{console.origin}/policies/draft")
     narrower = FILES[1].text.replace("to: role = db, on: [postgres]", "to: role = db, on: [tcp/5433]")
     page.get_by_role("textbox", name="shop.yaml", exact=True).fill(narrower)
@@ -78,6 +82,11 @@ def _states(page: Page, console: Consoled, folder: Path, theme: str) -> None:
     page.locator("a.row").first.click()
     page.get_by_role("complementary").wait_for()
     page.screenshot(path=folder / f"flow-{theme}.png")
+    page.goto(f"{console.origin}/map")
+    page.locator("#map-canvas[data-drawn]").wait_for()
+    page.evaluate(WORST)
+    page.get_by_role("complementary").wait_for()
+    page.screenshot(path=folder / f"map-edge-{theme}.png")
     page.goto(f"{console.origin}/policies/draft")
     page.get_by_role("textbox", name="shop.yaml", exact=True).fill(FILES[1].text.replace("tcp/8080", "tcp/9090"))
     page.locator(".draft > .line").get_by_role("button", name="Plan", exact=True).click()
@@ -88,6 +97,10 @@ def _states(page: Page, console: Consoled, folder: Path, theme: str) -> None:
     page.screenshot(path=folder / f"door-{theme}.png")
 
 
+WORST = """() => {
+  const worst = stockadeMapView.reply().edges.find((each) => each.observed?.seen.denied)
+  stockadeMapView.choose({ edge: `${worst.source}~${worst.destination}` }, true)
+}"""
 SLIP = """\
 apiVersion: stockade.dev/v1
 kind: Policy

@@ -1,6 +1,6 @@
 """Recorded flows, read back summed up by the minute or hour: what suggestions and replays judge."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -61,31 +61,39 @@ def recorded(
     return Recorded(tuple(flows), partial)
 
 
+ENDS = {each.value: each for each in Direction}
+VERDICTS = {each.value: each for each in Verdict}
+VIAS = {each.value: each for each in Via}
+
+
 def _flows(groups: Iterable[FlowGroup], whose: Whose) -> Iterator[StoredFlow]:
+    """Yield flows from sums by ``BY``: told apart by place, for there are many."""
+    outside: dict[tuple[Value, Value], FlowEnd] = {}
     for group in groups:
-        value = dict(zip(BY, group.values, strict=False))
-        source, destination = (_end(value, which, whose) for which in ("source", "destination"))
+        *ends, protocol, port, end, verdict, rule, host, via, service, process, _ = group.values
+        source, destination = _end(ends[:3], whose, outside), _end(ends[3:], whose, outside)
         key = FlowKey(
-            source=source.address,
-            destination=destination.address,
-            protocol=int(value[Of.PROTOCOL] or 0),
-            port=int(value[Of.PORT] or 0),
-            end=Direction(value[Of.END]),
-            verdict=Verdict(value[Of.VERDICT]),
-            rule=RuleId(str(value[Of.RULE] or "")),
-            source_workload=source.workload,
-            destination_workload=destination.workload,
-            via=Via(value[Of.VIA]),
-            service=str(value[Of.SERVICE] or ""),
-            process=str(value[Of.PROCESS] or ""),
+            source.address,
+            destination.address,
+            int(protocol or 0),
+            int(port or 0),
+            ENDS[str(end)],
+            VERDICTS[str(verdict)],
+            RuleId(str(rule or "")),
+            source.workload,
+            destination.workload,
+            VIAS[str(via)],
+            str(service or ""),
+            str(process or ""),
         )
-        yield StoredFlow(HostId(str(value[Of.HOST])), source, destination, key, group.sums)
+        yield StoredFlow(HostId(str(host)), source, destination, key, group.sums)
 
 
-def _end(value: dict[Of, Value], which: str, whose: Whose) -> FlowEnd:
+def _end(values: Sequence[Value], whose: Whose, outside: dict[tuple[Value, Value], FlowEnd]) -> FlowEnd:
     """Return an end as it was recorded; whose workload is gone has no labels any more."""
-    address = Address(str(value[Of(f"{which}.address")]))
-    workload = value[Of(f"{which}.workload")]
+    address, workload, network = values
     if workload is not None:
-        return whose.end(address, WorkloadId(str(workload)))
-    return FlowEnd(address, network=str(value[Of(f"{which}.network")] or ""))
+        return whose.end(Address(str(address)), WorkloadId(str(workload)))
+    if (found := outside.get((address, network))) is None:
+        found = outside[address, network] = FlowEnd(Address(str(address)), network=str(network or ""))
+    return found

@@ -22,7 +22,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
     shapes: int = 2000
     """Nodes and edges together."""
-    pairs: int = 5000
+    pairs: int = 10_000
     """Pairs of identities that one strand is asked about."""
 
 

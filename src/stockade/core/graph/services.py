@@ -16,6 +16,7 @@ class Services:
         self._by_size = sorted(free, key=lambda each: (size(each.ports), len(each.ports), each.name))
 
         self._ports = {each.name: each.ports for each in free}
+        self._names: dict[tuple[int, int], str] = {}
 
     def written(self, on: Iterable[ServiceRef]) -> Iterator[Ports]:
         """Yield the ports that services and ports mean."""
@@ -24,7 +25,10 @@ class Services:
 
     def name(self, protocol: int, port: int) -> str:
         """Return the name of the narrowest service that means a port; empty where there is none."""
-        return next((each.name for each in self.holding(protocol, port)), "")
+        found = self._names.get((protocol, port))
+        if found is None:
+            found = self._names[protocol, port] = next((each.name for each in self.holding(protocol, port)), "")
+        return found
 
     def holding(self, protocol: int, port: int) -> Iterator[Service]:
         """Yield the services that mean a port, narrowest first."""

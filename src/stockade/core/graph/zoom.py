@@ -49,8 +49,20 @@ def edges(traffic: Iterable[Traffic], by: Zoom, policy: PolicySet) -> tuple[Edge
 def grouped(traffic: Iterable[Traffic], by: Zoom, services: Services) -> Mapping[Pair, list[Traffic]]:
     """Return traffic by the two nodes that it lies between."""
     found: dict[Pair, list[Traffic]] = {}
+    if PROCESS in by:
+        for each in traffic:
+            found.setdefault(nodes_of(each, by, services), []).append(each)
+        return found
+    nodes: dict[int, Node] = {}  # an end is mostly one object, and what is met lives on in what is found
+    alike: dict[Node, Node] = {}
     for each in traffic:
-        found.setdefault(nodes_of(each, by, services), []).append(each)
+        ends = []
+        for end in (each.source, each.destination):
+            if (node := nodes.get(id(end))) is None:
+                node = node_of(end, by)
+                node = nodes[id(end)] = alike.setdefault(node, node)
+            ends.append(node)
+        found.setdefault((ends[0], ends[1]), []).append(each)
     return found
 
 

@@ -3,6 +3,7 @@
 The page works without scripts: every step of it is an address. With them, a picture is drawn of the same reply.
 """
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -132,7 +133,7 @@ async def page(desk: Desk, asking: Asking) -> View:
         "wish": wish,
         "reply": reply,
         "problem": problem,
-        "data": msgspec.json.encode(reply).decode() if reply else "",
+        "data": b64encode(_drawable(reply)).decode() if reply else "",
         "nodes": {each.id: each for each in reply.nodes} if reply else {},
         "edges": sorted(reply.edges, key=_urgency)[: None if asking.text("rows") else ROWS] if reply else (),
         "alone": _alone(reply) if reply else (),
@@ -208,9 +209,34 @@ async def data(desk: Desk, asking: Asking) -> Data:
     """The same as values, for the picture. An error is a value as well."""
     try:
         wish = _wish(desk, asking)
-        return Data(msgspec.json.encode(await _asked(desk, asking, wish, strands=not asking.text("seen"))))
+        return Data(_drawable(await _asked(desk, asking, wish, strands=not asking.text("seen"))))
     except StockadeError as problem:
         return Data(msgspec.json.encode({"error": problem.message, "remedy": problem.remedy}), 422)
+
+
+PORTS = 3
+"""Ports of an edge that the picture and its table name; the drawer names more."""
+
+
+def _drawable(reply: GraphReply) -> bytes:
+    """Return what the picture needs of a reply, as JSON."""
+    return msgspec.json.encode(
+        {
+            "by": reply.by,
+            "nodes": reply.nodes,
+            "edges": [_drawn(each) for each in reply.edges],
+            "total": reply.total,
+            "notes": reply.notes,
+        }
+    )
+
+
+def _drawn(edge: GraphEdge) -> GraphEdge:
+    it = edge.observed
+    if it is not None:
+        it = msgspec.structs.replace(it, ports=it.ports[:PORTS], said=(), processes=())
+    permitted, needed = (each and msgspec.structs.replace(each, rules=()) for each in (edge.permitted, edge.needed))
+    return msgspec.structs.replace(edge, observed=it, permitted=permitted, needed=needed, sample=None, flows="")
 
 
 # What is selected

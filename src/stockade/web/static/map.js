@@ -8,13 +8,14 @@
   if (!root || !root.dataset.graph || !window.Sigma || !window.graphology || !root.dataset.layout) return
   if (!document.createElement('canvas').getContext('webgl2')) return // the table is there
 
+  const MANY = 300
   const look = window.stockadeMap
   const stage = document.getElementById('map-canvas')
   const table = document.getElementById('map-table')
   const still = window.matchMedia('(prefers-reduced-motion: reduce)')
   const said = (text) => { document.getElementById('map-said').textContent = text }
 
-  let reply = JSON.parse(root.dataset.graph)
+  let reply = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(root.dataset.graph), (each) => each.charCodeAt(0))))
   let nodes = new Map()
   let edges = new Map()
   let colour = look.colours()
@@ -164,18 +165,21 @@
   }
 
   function draw() {
-    const { sdfCircle, sdfSquare, sdfDiamond, pathLine, pathCurved, pathLoop, layerDashed, extremityArrow, extremityBar, extremityDiamond, extremityCircle } = Sigma.rendering
+    const { sdfCircle, sdfSquare, sdfDiamond, pathLine, pathCurved, pathLoop, layerDashed, layerPlain, extremityArrow, extremityBar, extremityDiamond, extremityCircle } = Sigma.rendering
+    // Many edges are drawn plainly: straight, and named when they are pointed at. Software draws no faster.
+    const many = graph.size > MANY
+    const dashes = graph.someEdge((_, { strand }) => strand === 'needed')
     const renderer = new Sigma(graph, stage, {
       primitives: {
         nodes: { shapes: [sdfCircle(), sdfSquare({ cornerRadius: 0.2 }), sdfDiamond()], label: { margin: 5 } },
         edges: {
           variables: { dash: { type: 'number', default: 6 }, gap: { type: 'number', default: 1 } },
-          paths: [pathLine(), pathCurved({ curvature: 0.16 }), pathLoop()],
+          paths: many ? [pathLine(), pathLoop()] : [pathLine(), pathCurved({ curvature: 0.16, segments: 12 }), pathLoop()],
           extremities: [
             extremityArrow({ lengthRatio: 4.2, widthRatio: 3.4, margin: 2 }), extremityBar({ lengthRatio: 1, widthRatio: 5, margin: 5 }),
             extremityDiamond({ lengthRatio: 4, widthRatio: 3.2, margin: 2 }), extremityCircle({ lengthRatio: 3, widthRatio: 3, margin: 2 }),
           ],
-          layers: [layerDashed({ dashSize: { attribute: 'dash', default: 6 }, gapSize: { attribute: 'gap', default: 1 } })],
+          layers: [!dashes ? layerPlain() : layerDashed({ dashSize: { attribute: 'dash', default: 6 }, gapSize: { attribute: 'gap', default: 1 } })],
           label: { margin: 3 },
         },
       },
@@ -192,13 +196,13 @@
         },
         edges: {
           size: (each) => each.size + (each.chosen ? 1 : 0), color: { attribute: 'color' }, dash: { attribute: 'dash' }, gap: { attribute: 'gap' }, head: { attribute: 'head' },
-          path: 'straight', parallelPath: 'curved', selfLoopPath: 'loop', parallelSpread: 0.22,
+          path: 'straight', parallelPath: many ? 'straight' : 'curved', selfLoopPath: 'loop', parallelSpread: 0.22,
           opacity: (each) => (each.dim ? 0.18 : each.strand === 'observed' ? 0.95 : 0.8),
           visibility: (each) => (each.hidden ? 'hidden' : 'visible'),
           depth: (each, state) => (each.chosen || state.isHovered || each.urgent ? 'topEdges' : 'edges'),
           zIndex: { attribute: 'zIndex' },
-          label: { attribute: 'label' }, labelColor: { attribute: 'labelColor' }, labelSize: 11, labelFont: 'system-ui, sans-serif',
-          labelVisibility: (each, state) => (each.hidden || each.dim || !each.label ? 'hidden' : each.urgent || each.chosen || state.isHovered ? 'visible' : graph.size <= 24 ? 'auto' : 'hidden'),
+          label: (each, state) => (many && !each.chosen && !state.isHovered ? '' : each.label), labelColor: { attribute: 'labelColor' }, labelSize: 11, labelFont: 'system-ui, sans-serif',
+          labelVisibility: (each, state) => (each.hidden || each.dim || !each.label ? 'hidden' : (each.urgent && !many) || each.chosen || state.isHovered ? 'visible' : graph.size <= 24 ? 'auto' : 'hidden'),
           labelBackgroundColor: () => colour.paper, labelBackgroundPadding: 2, labelPosition: 'over', cursor: 'pointer',
         },
       },
@@ -472,8 +476,11 @@
   recall()
   table.classList.add('sr')
   aside(new URLSearchParams(location.search).get('view') === 'table')
+  performance.mark('map-begin')
   const fresh = take(reply)
+  performance.mark('map-taken')
   place(fresh).then(() => {
+    performance.mark('map-placed')
     drawn = draw()
     drawn.once('afterRender', () => {
       stage.dataset.drawn = '1'
