@@ -47,6 +47,26 @@ def test_an_older_schema_is_brought_to_the_newest_and_keeps_its_flows(folder: Pa
     place.close()
 
 
+def test_a_store_from_before_names_opens_with_its_flows_and_takes_named_ones(folder: Path) -> None:
+    store = open_flow_store(folder, retention=ALWAYS)
+    store.put(world(1, 60))
+    store.close()
+    place = connect(folder)
+    place.client.database = place.database
+    place.client.command("ALTER TABLE ends DROP COLUMN told_name")
+    remember(place.client, "schema", "1")
+    place.close()
+    store = open_flow_store(folder, retention=ALWAYS)
+    before = store.flows(FlowFilter(), 1000).flows
+    assert len(before) == len(every(world(1, 60)))
+    assert {(each.destination.told, each.key.name) for each in before} == {("", "")}
+    (one,) = world(2, 60)[:1]
+    store.put([one])
+    after = store.flows(FlowFilter(), 1000).flows
+    assert {each.destination.told for each in after} == {each.destination.told for each in one.flows} | {""}
+    store.close()
+
+
 @pytest.mark.parametrize("made", range(len(STEPS[0].statements)))
 def test_a_step_that_was_cut_short_is_taken_again(folder: Path, made: int) -> None:
     place = connect(folder)

@@ -54,6 +54,7 @@ def flat(each: FlowView) -> dict[str, str | int | float]:
             f"{name}_workload": end.workload or "",
             f"{name}_labels": " ".join(f"{key}={value}" for key, value in end.labels),
             f"{name}_network": end.network,
+            f"{name}_told": end.told,
         }
     row |= {"on": each.on, "end": each.end.value, "verdict": each.verdict.value, "rule": each.rule}
     row |= {"via": each.via.value, "service": each.service, "process": each.process}

@@ -78,6 +78,8 @@ class EndFilter(msgspec.Struct, frozen=True):
     workloads: tuple[WorkloadId, ...] = ()
     prefixes: tuple[Prefix, ...] = ()
     networks: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    """Names by which resolvers led to an address that is nobody's known."""
     known: bool | None = None
     """True: a workload; False: an address that is nobody's known."""
     selector: Selector | None = None
@@ -142,7 +144,10 @@ LABELS = (Of.SOURCE_LABEL, Of.DESTINATION_LABEL)
 
 
 class Dimension(msgspec.Struct, frozen=True):
-    """One thing to group by; ``label`` is the key of a label."""
+    """One thing to group by; ``label`` is the key of a label.
+
+    By the label ``name``, an address that is nobody's known has the name by which a resolver led to it.
+    """
 
     of: Of
     label: str = ""
