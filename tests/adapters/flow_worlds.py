@@ -156,7 +156,7 @@ def value(flow: StoredFlow, by: Dimension) -> Value:
     if what:
         end = flow.source if side == "source" else flow.destination
         if what == "label":
-            return dict(end.labels).get(by.label, end.told or None if by.label == "name" else None)
+            return dict(end.labels).get(by.label, f"dns:{end.told}" if end.told and by.label == "name" else None)
         return {"workload": end.workload, "address": end.address, "network": end.network or None}[what]
     if by.of in UNITS:
         unit = UNITS[by.of]

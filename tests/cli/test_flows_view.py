@@ -97,7 +97,7 @@ def test_an_address_outside_is_shown_with_the_name_that_led_there() -> None:
     there = FlowEndView(Address("198.51.100.7"), "198.51.100.7", told="api.example.com")
     seen = msgspec.structs.replace(FLOW, destination=there, process="curl")
     shown = text(flows_view(FlowsReply(flows=(seen,))))
-    assert "api.example.com (198.51.100.7) (by 192.0.2.1:8443)" in shown
+    assert "198.51.100.7 (dns:api.example.com) (by 192.0.2.1:8443)" in shown
     assert "curl" in shown
     assert (flat(seen)["destination_told"], flat(seen)["process"]) == ("api.example.com", "curl")
 

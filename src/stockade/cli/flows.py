@@ -17,6 +17,7 @@ from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Format
 from stockade.controller.flow_files import FlowFile
 from stockade.core.model.flow import EXPORTER
+from stockade.seams.flow_store import TOLD
 from stockade.wire.flows import FlowEndView, FlowGroupsReply, FlowGroupView, FlowsReply, FlowStoreReply, FlowView
 from stockade.wire.moments import moment, seconds
 
@@ -129,7 +130,8 @@ def _row(each: FlowView) -> Sequence[Span | str]:
 
 
 def _named(end: FlowEndView) -> str:
-    return f"{end.told} ({end.name})" if end.told else end.name
+    """Return what an end is called; a name that a resolver told stands behind the address, and says what it is."""
+    return f"{end.name} ({TOLD}{end.told})" if end.told else end.name
 
 
 def _at(each: FlowView) -> str:

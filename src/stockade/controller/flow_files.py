@@ -127,7 +127,7 @@ def _parquet(pages: Iterable[Page]) -> Iterator[bytes]:
 
 NUMBERS = ("connections", "packets", "bytes_out", "bytes_in", "ended")
 MOMENTS = ("first", "last", "seconds")
-OF_AN_END = ("", "_address", "_workload", "_labels", "_network")
+OF_AN_END = ("", "_address", "_workload", "_labels", "_network", "_told")
 COLUMNS = (
     "host", "first", "last", *(f"{end}{what}" for end in ("source", "destination") for what in OF_AN_END), "on",
     "end", "verdict", "rule", "via", "service", "process", *NUMBERS, "seconds",

@@ -16,6 +16,7 @@ from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.selector import Equal
 from stockade.core.model.snapshot import Snapshot
 from stockade.seams.flow_store import (
+    TOLD,
     Dimension,
     EndFilter,
     FlowFilter,
@@ -40,7 +41,7 @@ from stockade.wire.flows import (
     FlowView,
 )
 
-NETWORK, NAMED = "network:", "dns:"
+NETWORK = "network:"
 KNOWN, UNKNOWN = "known", "unknown"
 
 # What is asked
@@ -56,8 +57,8 @@ def end_filter(text: str, snapshot: Snapshot) -> EndFilter:
         return EndFilter()
     if text in (KNOWN, UNKNOWN):
         return EndFilter(known=text == KNOWN)
-    if text.startswith(NAMED):
-        return EndFilter(told=(text.removeprefix(NAMED).rstrip(".").lower(),))
+    if text.startswith(TOLD):
+        return EndFilter(told=(text.removeprefix(TOLD).rstrip(".").lower(),))
     if text.startswith(NETWORK):
         return EndFilter(networks=(text.removeprefix(NETWORK),))
     if (prefix := _prefix(text)) is not None:

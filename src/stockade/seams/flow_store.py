@@ -140,13 +140,16 @@ class Of(str, enum.Enum):
     """In UTC, as minutes and hours are."""
 
 
+TOLD = "dns:"
+"""What stands before a name that a resolver told, where it could be taken for another."""
 LABELS = (Of.SOURCE_LABEL, Of.DESTINATION_LABEL)
 
 
 class Dimension(msgspec.Struct, frozen=True):
     """One thing to group by; ``label`` is the key of a label.
 
-    By the label ``name``, an address that is nobody's known has the name by which a resolver led to it.
+    By the label ``name``, an address that is nobody's known has the name by which a resolver led to it, after ``TOLD``:
+    nobody takes it for a workload's.
     """
 
     of: Of

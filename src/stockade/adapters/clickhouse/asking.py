@@ -9,6 +9,7 @@ from stockade.core.model.labels import NAME
 from stockade.core.model.selector import And, Equal, Everything, Has, In, Not, Or, Selector
 from stockade.seams.flow_store import (
     LABELS,
+    TOLD,
     Dimension,
     EndFilter,
     FlowFilter,
@@ -192,7 +193,7 @@ def _looked_up(each: Dimension, bound: Bound) -> str:
 def _of_end(each: Dimension, bound: Bound) -> str:
     if each.of in LABELS:
         key = bound(each.label, "String")
-        otherwise = "nullIf(told_name, '')" if each.label == NAME else "NULL"
+        otherwise = f"if(told_name = '', NULL, concat('{TOLD}', told_name))" if each.label == NAME else "NULL"
         return f"if(mapContains(labels, {key}), toNullable(toString(labels[{key}])), {otherwise})"
     name = OF_END[each.of][1]
     return "nullIf(toString(network), '')" if name == "network" else name
