@@ -76,7 +76,7 @@ def _flow(dice: random.Random, host: HostId, source: FlowEnd, destination: FlowE
     )
     tally = Tally(
         first=first,
-        last=first + dice.randrange(10**7) / 10**6,
+        last=round(first + dice.randrange(10**7) / 10**6, 6),  # as microseconds say it
         connections=dice.randrange(5),
         packets=dice.randrange(1000),
         bytes_out=dice.choice((0, dice.randrange(10**12))),
