@@ -33,6 +33,7 @@ VALUES = ("web", "db", "", "prod", "a'b", "é\\")
 RULES = tuple(map(RuleId, ("shop/web-to-db", "default", "held", "", 'it\'s/"{r}"')))
 PROCESSES = ("", "nginx (nginx.service)", "post'gres")
 UNITS = {Of.MINUTE: 60, Of.HOUR: 3600, Of.DAY: 86_400}
+TOLD = ("", "api.example.com", "web")
 NETWORKS = ("", "office", "inter'net")
 
 
@@ -44,7 +45,7 @@ def ends(dice: random.Random, count: int) -> list[FlowEnd]:
             f"10.0.{place % 4}.{place}" if place % 3 else str(ipaddress.ip_address(f"2001:db8::{place:x}"))
         )
         if dice.random() < 0.3:
-            found.append(FlowEnd(address, network=dice.choice(NETWORKS)))
+            found.append(FlowEnd(address, network=dice.choice(NETWORKS), told=dice.choice(TOLD)))
             continue
         labels = {key: dice.choice(VALUES) for key in KEYS if dice.random() < 0.6}
         found.append(FlowEnd(address, WorkloadId(f"docker:{place}"), tuple(sorted(labels.items()))))
@@ -71,10 +72,11 @@ def _flow(dice: random.Random, host: HostId, source: FlowEnd, destination: FlowE
         via=dice.choice(list(Via)),
         service=dice.choice(("", "10.9.9.9:80")),
         process=dice.choice(PROCESSES),
+        name=destination.told,
     )
     tally = Tally(
         first=first,
-        last=first + dice.randrange(10**7) / 10**6,
+        last=round(first + dice.randrange(10**7) / 10**6, 6),  # as microseconds say it
         connections=dice.randrange(5),
         packets=dice.randrange(1000),
         bytes_out=dice.choice((0, dice.randrange(10**12))),
@@ -129,6 +131,7 @@ def _is(end: FlowEnd, which: EndFilter) -> bool:
         all(_holds(labels, each) for each in which.labels)
         and end.workload in (which.workloads or (end.workload,))
         and end.network in (which.networks or (end.network,))
+        and end.told in (which.told or (end.told,))
         and (not which.prefixes or any(_inside(end.address, each) for each in which.prefixes))
         and which.known in (None, end.workload is not None)
     )
@@ -153,7 +156,7 @@ def value(flow: StoredFlow, by: Dimension) -> Value:
     if what:
         end = flow.source if side == "source" else flow.destination
         if what == "label":
-            return dict(end.labels).get(by.label)
+            return dict(end.labels).get(by.label, f"dns:{end.told}" if end.told and by.label == "name" else None)
         return {"workload": end.workload, "address": end.address, "network": end.network or None}[what]
     if by.of in UNITS:
         unit = UNITS[by.of]
@@ -247,7 +250,7 @@ def some_filter(dice: random.Random, batches: Sequence[StoredBatch]) -> FlowFilt
 def _end_filter(dice: random.Random, end: FlowEnd) -> EndFilter:
     if dice.random() < 0.4:
         return EndFilter()
-    chosen = dice.randrange(5)
+    chosen = dice.randrange(6)
     labels = tuple(
         LabelCondition(dice.choice(KEYS), dice.choice(list(Test)), tuple(dice.sample(VALUES, 3)))
         for _ in range(dice.randrange(1, 3))
@@ -258,6 +261,7 @@ def _end_filter(dice: random.Random, end: FlowEnd) -> EndFilter:
         prefixes=(Prefix(end.address), Prefix("10.0.1.0/24"), Prefix("2001:db8::/125")) if chosen == 2 else (),
         networks=(end.network, "office") if chosen == 3 else (),
         known=dice.choice((True, False)) if chosen == 4 else None,
+        told=(dice.choice(TOLD), "web") if chosen == 5 else (),
     )
 
 

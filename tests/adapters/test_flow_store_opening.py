@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.adapters.flow_worlds import ALWAYS, every, world
 
@@ -45,6 +46,26 @@ def test_an_older_schema_is_brought_to_the_newest_and_keeps_its_flows(folder: Pa
     ]
     assert place.client.query("SELECT DISTINCT colour FROM ends").result_rows == [("",)]
     place.close()
+
+
+def test_a_store_from_before_names_opens_with_its_flows_and_takes_named_ones(folder: Path) -> None:
+    store = open_flow_store(folder, retention=ALWAYS)
+    store.put(world(1, 60))
+    store.close()
+    place = connect(folder)
+    place.client.database = place.database
+    place.client.command("ALTER TABLE ends DROP COLUMN told_name")
+    remember(place.client, "schema", "1")
+    place.close()
+    store = open_flow_store(folder, retention=ALWAYS)
+    before = store.flows(FlowFilter(), 1000).flows
+    assert len(before) == len(every(world(1, 60)))
+    assert {(each.destination.told, each.key.name) for each in before} == {("", "")}
+    one = msgspec.structs.replace(world(2, 60)[0], stream="after")
+    store.put([one])
+    after = store.flows(FlowFilter(), 1000).flows
+    assert {each.destination.told for each in after} == {each.destination.told for each in one.flows} | {""}
+    store.close()
 
 
 @pytest.mark.parametrize("made", range(len(STEPS[0].statements)))

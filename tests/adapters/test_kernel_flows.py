@@ -18,7 +18,8 @@ from stockade.adapters.netfilter import ended, nflog
 from stockade.adapters.netfilter.conntrack import Conntrack
 from stockade.adapters.netfilter.flows import KernelFlows
 from stockade.adapters.netfilter.nflog import PacketLog, decided
-from stockade.core.compile.nft.recording import GROUP
+from stockade.agent.flows import dns
+from stockade.core.compile.nft.recording import GROUP, answered
 from stockade.seams.flows import Decision, Ended
 
 SETUP = f"""
@@ -117,7 +118,11 @@ def test_what_rules_log_is_heard_with_its_prefix_and_its_connection(room: Room) 
         ]
         assert told[2][:5] == (b"ear-other", 6, "fd00::1", "fd00::2", 8080)
         assert len(decisions) == 3, "each connection once"
-        assert flows.losses() == (("nflog", "decisions", 0), ("conntrack", "overruns", 0))
+        assert flows.losses() == (
+            ("nflog", "decisions", 0),
+            ("nflog", "answers of resolvers", 0),
+            ("conntrack", "overruns", 0),
+        )
     finally:
         flows.close()
 
@@ -178,6 +183,45 @@ def test_what_is_lost_is_counted_to_the_packet(room: Room, monkeypatch: pytest.M
         assert log.lost > 0
     finally:
         log.close()
+
+
+RESOLVE = """
+import socket, struct, sys
+resolver, stranger, client = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3))
+resolver.bind(("10.0.0.2", 53)); stranger.bind(("10.0.0.1", 53)); client.bind(("10.0.0.1", 0))
+question = b"\\7api-one\\7example\\0" + struct.pack("!HH", 1, 1)
+def answer(name):
+    told = b"\\xc0\\x0c" + struct.pack("!HHIH", 1, 1, 300, 4) + socket.inet_aton("198.51.100.7")
+    return struct.pack("!HHHHHH", 7, 0x8180, 1, 1, 0, 0) + question.replace(b"one", name) + told
+stranger.sendto(answer(b"bad"), client.getsockname())
+client.sendto(struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 0) + question, ("10.0.0.2", 53))
+_, asker = resolver.recvfrom(512)
+resolver.sendto(answer(b"one"), asker)
+client.settimeout(10)
+while client.recvfrom(512)[1][0] != "10.0.0.2":
+    pass
+"""
+
+
+@pytest.mark.real
+def test_what_a_resolver_answers_to_who_asked_is_heard_and_what_nobody_asked_for_is_not(room: Room) -> None:
+    for where in ("postrouting", "input"):
+        chain = f"nft add chain inet t {where} '{{ type filter hook {where} priority 310; }}'"
+        assert not room.run("sh", "-ec", f"{chain}\nnft add rule inet t {where} '{answered()}'").stderr
+    flows = KernelFlows(room.netns)
+    try:
+        words = ["nsenter", f"--net={room.netns}", sys.executable, "-c", RESOLVE]
+        subprocess.run(words, check=True, timeout=60)
+        found, until = [], time.monotonic() + 30
+        while len(found) < 2:
+            assert time.monotonic() < until, found
+            found += flows.read(0.5).answers
+        read = {dns.read(each) for each in found}
+        ends = ipaddress.ip_address("10.0.0.1").packed, ipaddress.ip_address("10.0.0.2").packed
+        assert read == {dns.Answer(*ends, "api-one.example", (ipaddress.ip_address("198.51.100.7").packed,), 300)}
+        assert flows.losses()[1] == ("nflog", "answers of resolvers", 0)
+    finally:
+        flows.close()
 
 
 # Decoding

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
 
+import msgspec
 import pytest
 from nft_rooms import Room, room
 
@@ -161,6 +162,21 @@ def test_one_world_becomes_the_next_as_in_memory(space: Room) -> None:
             wanted = render(intents[min(intents)])
             space.apply(wanted)
             assert differences(space.kernel.observe(), in_memory(wanted)) == [], f"seeds {before} {after}"
+
+
+def test_chains_that_came_with_a_newer_version_are_added_to_what_an_older_one_left(space: Room) -> None:
+    intents = compile_snapshot(world(3))
+    wanted = render(intents[min(intents)])
+    older = Ruleset(tuple(msgspec.structs.replace(each, chains=_without_answers(each)) for each in wanted.tables))
+    assert older != wanted
+    space.apply(older)
+    assert differences(space.kernel.observe(), in_memory(older)) == []
+    assert space.apply(wanted)
+    assert differences(space.kernel.observe(), in_memory(wanted)) == []
+
+
+def _without_answers(table: Table) -> dict[str, Chain]:
+    return {name: chain for name, chain in table.chains.items() if not name.startswith("answered")}
 
 
 def in_memory(wanted: Ruleset) -> Ruleset:

@@ -18,7 +18,6 @@ from nft_rooms import Room as BareRoom
 from nft_rooms import bare_room
 
 from stockade.adapters.namespaces import KnownPrograms, Room, programs
-from stockade.adapters.namespaces.budget import Budget
 from stockade.adapters.namespaces.processes import Program, namespace_of, pids, program
 from stockade.adapters.namespaces.programs import text
 from stockade.seams.flows import LocalSocket
@@ -164,22 +163,6 @@ def test_what_would_take_too_long_is_not_looked_for_and_counted() -> None:
         clock.at += 1.0
         assert list(known.look([asked])) == [own_name()]
     assert known.unlooked == 301 - programs.EACH_SECOND
-
-
-def test_time_that_was_taken_is_paid_for_before_the_next_look() -> None:
-    clock = Ticking()
-    budget = Budget(100, (0.5, 0.02), clock)
-    assert budget.allows() == 100
-    budget.spend(1, 0.4, 0.05)
-    assert budget.allows() == 0
-    clock.at += 1.0
-    assert budget.allows() == 0, "0.05 less 0.02 is still owed"
-    clock.at += 1.0
-    assert budget.allows() == 100
-    clock.at += 1000.0
-    assert budget.allows() == 100
-    budget.spend(60, 0.0, 0.0)
-    assert budget.allows() == 40, "no more is saved up than a second's"
 
 
 def test_a_socket_that_the_service_manager_holds_too_is_its_service_s(

@@ -93,6 +93,15 @@ def test_the_store_says_what_is_missing() -> None:
     assert "The clock of b is 3.0 s ahead" in shown
 
 
+def test_an_address_outside_is_shown_with_the_name_that_led_there() -> None:
+    there = FlowEndView(Address("198.51.100.7"), "198.51.100.7", told="api.example.com")
+    seen = msgspec.structs.replace(FLOW, destination=there, process="curl")
+    shown = text(flows_view(FlowsReply(flows=(seen,))))
+    assert "198.51.100.7 (dns:api.example.com) (by 192.0.2.1:8443)" in shown
+    assert "curl" in shown
+    assert (flat(seen)["destination_told"], flat(seen)["process"]) == ("api.example.com", "curl")
+
+
 def test_devices_are_listed_with_what_is_missing_of_them_and_their_flows_are_seen_by_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

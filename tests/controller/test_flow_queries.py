@@ -40,6 +40,7 @@ FLOW = StoredFlow(HostId("host-a"), WEB, FlowEnd(KEY.destination, network="offic
         ("known", EndFilter(known=True)),
         ("unknown", EndFilter(known=False)),
         ("network:office", EndFilter(networks=("office",))),
+        ("dns:API.example.com.", EndFilter(told=("api.example.com",))),
         ("10.0.0.1", EndFilter(prefixes=(Prefix("10.0.0.1/32"),))),
         ("10.0.0.9/8", EndFilter(prefixes=(Prefix("10.0.0.0/8"),))),
         ("fd00::1", EndFilter(prefixes=(Prefix("fd00::1/128"),))),

@@ -58,6 +58,24 @@ def test_an_address_that_nobody_has_lies_in_the_narrowest_network(address: str, 
     assert Whose(WEB).end(Address(address)) == FlowEnd(Address(address), network=network)
 
 
+def test_a_name_that_a_resolver_told_is_an_unknown_destination_s_alone_and_no_label() -> None:
+    named = Whose(WEB).stored(HOST, flow(name="api.example.com"))
+    assert named.destination == FlowEnd(Address("198.51.100.7"), network="desk", told="api.example.com")
+    assert named.key.name == "api.example.com"
+    inside = Whose(WEB).stored(HOST, flow("198.51.100.7", "10.0.0.1", name="web.example.com"))
+    assert (inside.destination.told, inside.key.name) == ("", "")
+    assert inside.destination.workload == "docker:web"
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>", "a b", "\x1b[2J", "a..b", ".", "API.example", "é.example", "a" * 64, "x'--"]
+)
+def test_what_a_host_tells_to_be_a_name_and_is_none_is_left_out(name: str) -> None:
+    stored = Whose(WEB).stored(HOST, flow(name=name))
+    assert (stored.destination.told, stored.key.name) == ("", "")
+    assert stored.destination.network == "desk"
+
+
 def test_the_host_s_own_word_counts_where_an_address_means_another_elsewhere() -> None:
     snapshot = known(
         seen("one", "172.17.0.2", realm="host-a/docker0"), seen("two", "172.17.0.2", realm="host-b/docker0")

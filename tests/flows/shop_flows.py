@@ -28,12 +28,17 @@ BY = "source.name,destination.name,source.address,destination.address,protocol,p
 Told = Counter[tuple[str, str, int, str]]
 
 
-def on_stage(scenario: Callable[[Stage], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> None:
+def on_stage(
+    scenario: Callable[[Stage], Awaitable[None]], monkeypatch: pytest.MonkeyPatch, *, policy: bool = True
+) -> None:
     monkeypatch.delenv("STOCKADE_FLOWS")
 
     async def run() -> None:
         async with stage() as on:
             on.tell_all()
+            if not policy:
+                await scenario(on)
+                return
             request = ApplyRequest(files=shop_files(), note="shop", yes=True)
             reply = await asyncio.to_thread(on.client.call, "apply", VersionReply, request)
             await on.settled(reply.version.number, len(on.names))

@@ -146,6 +146,57 @@ def test_policy_is_suggested_from_what_was_seen_and_drafts_are_judged_by_it(
     on_stage(scenario, monkeypatch)
 
 
+RESOLVER = """
+import socket, struct
+told = b"\\xc0\\x0c" + struct.pack("!HHIH", 1, 1, 300, 4) + socket.inet_aton("{address}")
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.bind(("{address}", 53))
+    while True:
+        question, asker = s.recvfrom(512)
+        s.sendto(question[:2] + struct.pack("!HHHHH", 0x8180, 1, 1, 0, 0) + question[12:] + told, asker)
+"""
+ASK = """
+import socket, struct
+question = b"\\3pay\\7example\\0" + struct.pack("!HH", 1, 1)
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.settimeout(5)
+    s.sendto(struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 0) + question, ("{address}", 53))
+    s.recvfrom(512)
+"""
+GO = """
+import socket
+try:
+    socket.create_connection(("{address}", 8443), 2).close()
+except OSError:
+    pass
+"""
+
+
+def test_an_address_outside_has_the_name_by_which_its_source_was_led_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``web-1`` asks a resolver outside and goes where it was led; ``api-1`` goes to the same address unasked."""
+
+    async def scenario(on: Stage) -> None:
+        address = on.lab.address("payments")
+        resolver = await on.lab.start("payments", [sys.executable, "-c", RESOLVER.format(address=address)])
+        deadline, found = time.monotonic() + PATIENCE, set()
+        while not {("web-1", "pay.example"), ("api-1", "")} <= found:
+            assert time.monotonic() < deadline, found
+            await on.lab.run("web-1", [sys.executable, "-c", ASK.format(address=address)])
+            for each in ("web-1", "api-1"):
+                await on.lab.run(each, [sys.executable, "-c", GO.format(address=address)])
+            done = stockade(on, "flows", "--to", address, "--on", "tcp/8443", "-o", "json")
+            found = {(each["source"]["name"], each["destination"]["told"]) for each in json.loads(done.stdout)["flows"]}
+        assert ("api-1", "pay.example") not in found, "what one was told names nothing for another"
+        named = stockade(on, "flows", "--to", "dns:pay.example")
+        assert f"{address} (dns:pay.example)" in named.stdout
+        assert "api-1" not in named.stdout
+        summed = stockade(on, "flows", "--by", "source.name,destination.name", "-o", "json").stdout
+        assert ["web-1", "dns:pay.example"] in [each["values"] for each in json.loads(summed)["groups"]]
+        resolver.kill()
+
+    on_stage(scenario, monkeypatch, policy=False)
+
+
 async def programs_are_named(on: Stage) -> None:
     """Who serves is met at the destination's end, and who asks at the source's, while it is there."""
     deadline, found = time.monotonic() + PATIENCE, {}

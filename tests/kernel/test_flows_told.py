@@ -127,7 +127,7 @@ def test_each_connection_is_told_once_at_each_end_with_its_rule_and_its_verdict(
             for _ in range(TIMES):
                 assert right(await on.lab.probe(probes(on)))
             flows = await listener.take()
-            assert listener.source.losses() == (("nflog", "decisions", 0), ("conntrack", "overruns", 0))
+            assert {count for _, _, count in listener.source.losses()} == {0}
         name = {on.lab.address(each, family): each for each in on.lab.names for family in (4, 6)}
         told = {
             (name[f.key.source], name[f.key.destination], f.key.protocol, ":" in f.key.source, f.key.end, f.key.verdict,

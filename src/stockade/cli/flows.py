@@ -17,7 +17,8 @@ from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common, Format
 from stockade.controller.flow_files import FlowFile
 from stockade.core.model.flow import EXPORTER
-from stockade.wire.flows import FlowGroupsReply, FlowGroupView, FlowsReply, FlowStoreReply, FlowView
+from stockade.seams.flow_store import TOLD
+from stockade.wire.flows import FlowEndView, FlowGroupsReply, FlowGroupView, FlowsReply, FlowStoreReply, FlowView
 from stockade.wire.moments import moment, seconds
 
 HEADERS = ("TIME", "", "FROM", "TO", "ON", "AT", "PROGRAM", "CONNECTIONS", "PACKETS", "BYTES", "RULE")
@@ -34,7 +35,10 @@ def _moment(_type: object, tokens: Sequence[Token]) -> float:
 Moment = Annotated[float | None, Parameter(converter=_moment)]
 Source = Annotated[
     str | None,
-    Parameter(name="--from", help="The source: a selector, name, address or prefix, network:NAME, known or unknown."),
+    Parameter(
+        name="--from",
+        help="The source: a selector, name, address or prefix, network:NAME, dns:NAME, known or unknown.",
+    ),
 ]
 Since = Annotated[Moment, Parameter(help=f"From then on: 30m, 2h, 7d ago, or 2026-03-01T12:00 in UTC ({LATELY}).")]
 Until = Annotated[Moment, Parameter(name=["--until", "--at"], help="Up to then: as it was at that time.")]
@@ -109,7 +113,7 @@ def flows_view(reply: FlowsReply) -> View:
 
 
 def _row(each: FlowView) -> Sequence[Span | str]:
-    towards = each.destination.name + (f" (by {each.service})" if each.service else "")
+    towards = _named(each.destination) + (f" (by {each.service})" if each.service else "")
     return (
         stamp(each.last).removesuffix(" UTC"),
         MARKS.get(each.verdict.value, CARRIED),
@@ -123,6 +127,11 @@ def _row(each: FlowView) -> Sequence[Span | str]:
         size(each.bytes_out + each.bytes_in),
         each.rule or each.verdict.value,
     )
+
+
+def _named(end: FlowEndView) -> str:
+    """Return what an end is called; a name that a resolver told stands behind the address, and says what it is."""
+    return f"{end.name} ({TOLD}{end.told})" if end.told else end.name
 
 
 def _at(each: FlowView) -> str:

@@ -54,6 +54,7 @@ def flat(each: FlowView) -> dict[str, str | int | float]:
             f"{name}_workload": end.workload or "",
             f"{name}_labels": " ".join(f"{key}={value}" for key, value in end.labels),
             f"{name}_network": end.network,
+            f"{name}_told": end.told,
         }
     row |= {"on": each.on, "end": each.end.value, "verdict": each.verdict.value, "rule": each.rule}
     row |= {"via": each.via.value, "service": each.service, "process": each.process}
@@ -126,7 +127,7 @@ def _parquet(pages: Iterable[Page]) -> Iterator[bytes]:
 
 NUMBERS = ("connections", "packets", "bytes_out", "bytes_in", "ended")
 MOMENTS = ("first", "last", "seconds")
-OF_AN_END = ("", "_address", "_workload", "_labels", "_network")
+OF_AN_END = ("", "_address", "_workload", "_labels", "_network", "_told")
 COLUMNS = (
     "host", "first", "last", *(f"{end}{what}" for end in ("source", "destination") for what in OF_AN_END), "on",
     "end", "verdict", "rule", "via", "service", "process", *NUMBERS, "seconds",

@@ -16,6 +16,7 @@ from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.selector import Equal
 from stockade.core.model.snapshot import Snapshot
 from stockade.seams.flow_store import (
+    TOLD,
     Dimension,
     EndFilter,
     FlowFilter,
@@ -49,12 +50,15 @@ KNOWN, UNKNOWN = "known", "unknown"
 def end_filter(text: str, snapshot: Snapshot) -> EndFilter:
     """Return what a text says of an end. ``Refused`` where it says nothing.
 
-    An address or prefix; ``known`` or ``unknown``; ``network:NAME``; a workload's id or name; else a selector.
+    An address or prefix; ``known`` or ``unknown``; ``network:NAME``; ``dns:NAME`` that a resolver told; a workload's
+    id or name; else a selector.
     """
     if not text:
         return EndFilter()
     if text in (KNOWN, UNKNOWN):
         return EndFilter(known=text == KNOWN)
+    if text.startswith(TOLD):
+        return EndFilter(told=(text.removeprefix(TOLD).rstrip(".").lower(),))
     if text.startswith(NETWORK):
         return EndFilter(networks=(text.removeprefix(NETWORK),))
     if (prefix := _prefix(text)) is not None:
@@ -69,7 +73,7 @@ def end_filter(text: str, snapshot: Snapshot) -> EndFilter:
         raise Refused(
             Why.INVALID,
             f'"{text}" names no end of a flow: {problem}',
-            remedy="Give a selector (role = web), a name, an address or prefix, network:NAME, known or unknown.",
+            remedy="Give a selector (role = web), a name, an address or prefix, network:NAME, dns:NAME, known.",
         ) from problem
 
 
@@ -167,6 +171,8 @@ def meets(end: FlowEnd, which: EndFilter) -> bool:
         return False
     if which.networks and end.network not in which.networks:
         return False
+    if which.told and end.told not in which.told:
+        return False
     if which.workloads and end.workload not in which.workloads:
         return False
     at = ipaddress.ip_address(end.address)
@@ -198,7 +204,7 @@ def flow_view(flow: StoredFlow) -> FlowView:
 
 def _end_view(end: FlowEnd) -> FlowEndView:
     labels = tuple((key, value) for key, value in end.labels if key != NAME)
-    return FlowEndView(end.address, named(end), end.workload, labels, end.network)
+    return FlowEndView(end.address, named(end), end.workload, labels, end.network, end.told)
 
 
 def _counts(tally: Tally) -> tuple[int, int, int, int, int, float]:

@@ -1,7 +1,10 @@
 """Whose an address was: the ends of flows, with the labels in force, as one snapshot has them. Pure."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
+
+import msgspec
 
 from stockade.core.model.flow import Flow, FlowEnd, StoredFlow
 from stockade.core.model.ids import Address, HostId, WorkloadId
@@ -10,6 +13,8 @@ from stockade.core.model.labels import NAME
 from stockade.core.model.policy import METADATA_SET, PER_HOST_SET, NetworkSet
 from stockade.core.model.snapshot import Snapshot
 
+HOST_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,126}")
+"""What a host may tell to be a name: nothing that steers or means more."""
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Networks = list[tuple[_Network, tuple[_Network, ...], str]]
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -31,14 +36,12 @@ class Whose:
 
     def stored(self, host: HostId, flow: Flow) -> StoredFlow:
         """Return a flow as it is kept. What its point says of its own workloads counts before the address."""
-        key = flow.key
-        return StoredFlow(
-            host,
-            self.end(key.source, key.source_workload),
-            self.end(key.destination, key.destination_workload),
-            key,
-            flow.tally,
-        )
+        key, destination = flow.key, self.end(flow.key.destination, flow.key.destination_workload)
+        if key.name:
+            outside = destination.workload is None and HOST_NAME.fullmatch(key.name) is not None
+            key = key if outside else msgspec.structs.replace(key, name="")
+            destination = msgspec.structs.replace(destination, told=key.name)
+        return StoredFlow(host, self.end(key.source, key.source_workload), destination, key, flow.tally)
 
     def end(self, address: Address, told: WorkloadId | None = None) -> FlowEnd:
         """Return who is at an address; ``told``: who it is by the word of the host that it is on."""

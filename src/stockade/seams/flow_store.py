@@ -78,6 +78,8 @@ class EndFilter(msgspec.Struct, frozen=True):
     workloads: tuple[WorkloadId, ...] = ()
     prefixes: tuple[Prefix, ...] = ()
     networks: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    """Names by which resolvers led to an address that is nobody's known."""
     known: bool | None = None
     """True: a workload; False: an address that is nobody's known."""
     selector: Selector | None = None
@@ -138,11 +140,17 @@ class Of(str, enum.Enum):
     """In UTC, as minutes and hours are."""
 
 
+TOLD = "dns:"
+"""What stands before a name that a resolver told, where it could be taken for another."""
 LABELS = (Of.SOURCE_LABEL, Of.DESTINATION_LABEL)
 
 
 class Dimension(msgspec.Struct, frozen=True):
-    """One thing to group by; ``label`` is the key of a label."""
+    """One thing to group by; ``label`` is the key of a label.
+
+    By the label ``name``, an address that is nobody's known has the name by which a resolver led to it, after ``TOLD``:
+    nobody takes it for a workload's.
+    """
 
     of: Of
     label: str = ""

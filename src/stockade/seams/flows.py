@@ -47,6 +47,8 @@ class Heard(NamedTuple):
 
     decisions: list[Decision]
     ended: list[Ended]
+    answers: list[bytes] = []  # noqa: RUF012 - never written to
+    """IP packets in which resolvers answer whoever asked them, as far as they were kept."""
 
 
 class FlowSource(Protocol):

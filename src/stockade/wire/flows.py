@@ -10,13 +10,17 @@ from stockade.wire.exporters import ExporterView
 
 
 class FlowEndView(msgspec.Struct, frozen=True):
-    """One end, as it was known when the flow was stored. ``name`` is its workload's, its address where it has none."""
+    """One end, as it was known when the flow was stored. ``name`` is its workload's, its address where it has none.
+
+    ``told`` is the name by which a resolver led the source to an address that is nobody's known; empty: not known.
+    """
 
     address: Address
     name: str
     workload: WorkloadId | None = None
     labels: tuple[tuple[str, str], ...] = ()
     network: str = ""
+    told: str = ""
 
 
 class FlowView(msgspec.Struct, frozen=True):

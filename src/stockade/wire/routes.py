@@ -109,7 +109,7 @@ def _post(name: str, path: str, summary: str, request: type[Message], reply: typ
 
 
 _FLOWS = (
-    _query("from", str, "The source: a selector, name, address, prefix, network:NAME, known or unknown"),
+    _query("from", str, "The source: a selector, name, address, prefix, network:NAME, dns:NAME, known or unknown"),
     _query("to", str, "The destination, likewise"),
     _query("on", str, "Ports as policy writes them, or services' names, with commas"),
     _query("verdict", str, "With commas: allowed, denied, would-be-denied, carried"),

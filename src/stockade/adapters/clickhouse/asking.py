@@ -5,9 +5,11 @@ from typing import Any, Final
 
 from stockade.adapters.clickhouse.ranges import ENDLESS, Segment
 from stockade.adapters.clickhouse.schema import COUNTS, TABLES
+from stockade.core.model.labels import NAME
 from stockade.core.model.selector import And, Equal, Everything, Has, In, Not, Or, Selector
 from stockade.seams.flow_store import (
     LABELS,
+    TOLD,
     Dimension,
     EndFilter,
     FlowFilter,
@@ -191,7 +193,8 @@ def _looked_up(each: Dimension, bound: Bound) -> str:
 def _of_end(each: Dimension, bound: Bound) -> str:
     if each.of in LABELS:
         key = bound(each.label, "String")
-        return f"if(mapContains(labels, {key}), toNullable(toString(labels[{key}])), NULL)"
+        otherwise = f"if(told_name = '', NULL, concat('{TOLD}', told_name))" if each.label == NAME else "NULL"
+        return f"if(mapContains(labels, {key}), toNullable(toString(labels[{key}])), {otherwise})"
     name = OF_END[each.of][1]
     return "nullIf(toString(network), '')" if name == "network" else name
 
@@ -269,6 +272,7 @@ def _end(end: str, which: EndFilter, bound: Bound) -> list[str]:
         *(_label(each, bound) for each in which.labels),
         *_one_of("workload", which.workloads, bound),
         *_one_of("network", which.networks, bound),
+        *_one_of("told_name", which.told, bound),
     ]
     if which.prefixes:
         prefixes = bound(

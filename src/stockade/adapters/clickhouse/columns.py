@@ -278,6 +278,7 @@ def end_rows(ends: dict[int, End], day: int) -> Any:
             "network": pa.array([one.end.network for one in each], pa.string()),
             "told_address": pa.array([one.told_address for one in each], pa.string()),
             "told_workload": pa.array([one.told_workload for one in each], pa.string()),
+            "told_name": pa.array([one.end.told for one in each], pa.string()),
         }
     )
 

@@ -113,7 +113,10 @@ class Step(msgspec.Struct, frozen=True):
     statements: tuple[str, ...]
 
 
-STEPS: Final = (Step(1, "flows", _FIRST_SCHEMA),)
+STEPS: Final = (
+    Step(1, "flows", _FIRST_SCHEMA),
+    Step(2, "names", ("ALTER TABLE ends ADD COLUMN IF NOT EXISTS told_name String",)),
+)
 
 
 def migrate(place: Place, steps: tuple[Step, ...] = STEPS) -> int:

@@ -207,7 +207,7 @@ class ClickHouseFlowStore:
         return tuple(_flow(each, ends, kinds) for each in rows)
 
     def _ends(self, ids: set[int]) -> dict[int, End]:
-        columns = "address, workload, labels, network, told_address, told_workload"
+        columns = "address, workload, labels, network, told_address, told_workload, told_name"
         return {row[0]: _end(row[1:]) for row in self._named("ends", columns, ids)}
 
     def _kinds(self, ids: set[int]) -> dict[int, Kind]:
@@ -276,8 +276,9 @@ def _tally(counts: dict[str, int]) -> Tally:
 
 
 def _end(row: Sequence[Any]) -> End:
-    address, workload, labels, network, told_address, told_workload = row
-    return End(FlowEnd(address, workload, tuple(sorted(labels.items())), network), told_address, told_workload)
+    address, workload, labels, network, told_address, told_workload, told_name = row
+    end = FlowEnd(address, workload, tuple(sorted(labels.items())), network, told_name)
+    return End(end, told_address, told_workload)
 
 
 def _flow(row: _Row, ends: dict[int, End], kinds: dict[int, Kind]) -> StoredFlow:
@@ -295,6 +296,7 @@ def _flow(row: _Row, ends: dict[int, End], kinds: dict[int, Kind]) -> StoredFlow
         via=kind.via,
         service=kind.service,
         process=kind.process,
+        name=destination.end.told,
     )
     counts = {name: getattr(row, name) for name in COUNTS}
     tally = _tally({**counts, "first": row.began, "last": row.ceased})

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from stockade.adapters.namespaces.budget import Budget
 from stockade.adapters.namespaces.diag import held
 from stockade.adapters.namespaces.processes import PROC, Program, program
+from stockade.core.budget import Budget
 from stockade.seams.flows import LocalSocket
 
 EACH_SECOND = 200
@@ -63,7 +63,7 @@ class KnownPrograms:
         self._rooms = rooms
         self._clock = clock
         self._proc = proc
-        self._budget = Budget(EACH_SECOND, SHARES, clock)
+        self._budget = Budget(EACH_SECOND, SHARES)
         self._places: Mapping[str, Room] = {}
         self._placed: float | None = None
         self._servers: dict[tuple[int, int, bytes, int], tuple[float, str]] = {}
@@ -110,7 +110,7 @@ class KnownPrograms:
 
     def _afford(self, room: Room, sockets: list[LocalSocket]) -> dict[LocalSocket, str]:
         """Look for as many as may be looked for now; the others are counted."""
-        some = sockets[: self._budget.allows()]
+        some = sockets[: self._budget.allows(self._clock())]
         self.unlooked += len(sockets) - len(some)
         if not some:
             return {}

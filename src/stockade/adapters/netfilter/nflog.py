@@ -15,6 +15,7 @@ from stockade.adapters.netfilter.messages import (
     REQUEST,
     SOL_NETLINK,
     attribute,
+    attributes,
     open_socket,
     request,
     widen,
@@ -82,14 +83,16 @@ def _shape(message: bytes) -> Shape | None:
 class PacketLog:
     """One group of a network namespace (its file), or of the calling thread's. Does not wait: poll ``fileno``."""
 
-    def __init__(self, group: int, netns: str | None = None) -> None:
+    def __init__(self, group: int, netns: str | None = None, kept: int = HEADERS, room: int = 0) -> None:
+        """``kept``: bytes of each packet; ``room``: bytes for packets that wait to be read, 0 for the usual."""
         self._link = open_socket(netns)
+        self._kept = kept
         self._next: int | None = None
         self._shape: Shape | None = None
         self.lost = 0
         """Packets that the kernel had no room for, so far."""
         try:
-            widen(self._link, ROOM)
+            widen(self._link, room or ROOM)
             self._link.setsockopt(SOL_NETLINK, NO_ENOBUFS, 1)  # the numbers tell what is lost
             self._link.settimeout(PATIENCE)
             self._configure(group)
@@ -111,6 +114,17 @@ class PacketLog:
             except BlockingIOError:
                 break
             self.decode(data, found)
+        return found
+
+    def packets(self) -> list[bytes]:
+        """Return the packets that have come as they are, oldest first, as far as they were kept. Not with ``read``."""
+        found: list[bytes] = []
+        for _ in range(LONGEST):
+            try:
+                data = self._link.recv(LARGEST)
+            except BlockingIOError:
+                break
+            self._packets(data, found)
         return found
 
     def close(self) -> None:
@@ -135,13 +149,24 @@ class PacketLog:
                         found.append(decision)
             at += length + 3 & ~3 if length >= 16 else 16
 
+    def _packets(self, data: bytes, found: list[bytes]) -> None:
+        at, end = 0, len(data)
+        while at + 20 <= end:
+            (length, kind) = _HEAD.unpack_from(data, at)
+            if kind == SUBSYSTEM << 8 | PACKET and length >= 20:
+                told = attributes(data[at + 20 : at + length])
+                if PAYLOAD in told and SEQUENCE in told:
+                    self._count(int.from_bytes(told[SEQUENCE], "big"))
+                    found.append(told[PAYLOAD])
+            at += length + 3 & ~3 if length >= 16 else 16
+
     def _count(self, sequence: int) -> None:
         if self._next is not None and sequence != self._next:
             self.lost += (sequence - self._next) & 0xFFFF_FFFF
         self._next = (sequence + 1) & 0xFFFF_FFFF
 
     def _configure(self, group: int) -> None:
-        wanted = attribute(COPY, struct.pack(">IBx", HEADERS, COPY_PACKET))
+        wanted = attribute(COPY, struct.pack(">IBx", self._kept, COPY_PACKET))
         wanted += attribute(BUFFER, struct.pack(">I", KERNEL_BUFFER)) + attribute(TIMEOUT, struct.pack(">I", TENTHS))
         wanted += attribute(THRESHOLD, struct.pack(">I", TOGETHER)) + attribute(FLAGS, struct.pack(">H", NUMBERED))
         self._ask(group, 1, attribute(COMMAND, bytes([BIND])))

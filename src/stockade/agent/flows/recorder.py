@@ -14,9 +14,12 @@ from typing import Any
 import msgspec
 import structlog
 
+from stockade.agent.flows import dns
 from stockade.agent.flows.names import NOBODY, names
-from stockade.agent.flows.recording import MOST, Recording, local_socket
+from stockade.agent.flows.recording import MOST, Recording, address, local_socket
 from stockade.agent.flows.spool import Spool
+from stockade.agent.flows.told import Told
+from stockade.core.budget import Budget
 from stockade.core.model.flow import FlowBatch, FlowLoss
 from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
@@ -31,6 +34,8 @@ EVERY = 2.0
 """Seconds of a batch, where not too much happens."""
 AGAIN, AGAIN_AT_MOST = 1.0, 30.0
 """Seconds until a batch is sent again that was not taken; doubled each time."""
+ANSWERS = 1000
+"""Answers of resolvers that are read in a second."""
 UNKEPT = 8
 """Batches kept in memory while the disk takes none."""
 
@@ -56,6 +61,8 @@ class Recorder:
         self._names = NOBODY
         self._intents: deque[Intent] = deque()
         self._recording = Recording()
+        self._told_names = Told()
+        self._answers = Budget(ANSWERS)
         self._unkept: deque[FlowBatch] = deque()
         self._lost: Counter[tuple[str, str]] = Counter()
         """Everything lost since this began, by where and what."""
@@ -114,12 +121,24 @@ class Recorder:
                 break
             heard = source.read(left)
             now = self._clock.now()
+            self._hear(heard.answers, now)
             self._recording.decided(heard.decisions, now)
             self._meet()
             self._recording.ended(heard.ended, now)
         self._put(source, since)
         with contextlib.suppress(OSError):
             self._spool.heard()
+
+    def _hear(self, answers: list[bytes], now: float) -> None:
+        """Learn what resolvers told this host's own ends; of very many answers, some."""
+        if not answers:
+            return
+        self._name()
+        some = answers[: self._answers.allows(self._clock.monotonic())]
+        self._lost["dns", "answers not read"] += len(answers) - len(some)
+        self._answers.spend(len(some))
+        found = (each for packet in some if (each := dns.read(packet)) is not None)
+        self._told_names.hear((each for each in found if address(each.asker) in self._names.workloads), now)
 
     def _meet(self) -> None:
         """Look for the programs of connections that are new: at once, since their sockets may live shortly."""
@@ -145,7 +164,7 @@ class Recorder:
             for (where, what), count in sorted(self._lost.items())
             if count > self._told[where, what]
         )
-        flows = self._recording.take(self._names)
+        flows = self._recording.take(self._names, self._told_names)
         if not flows and not lost:
             return
         first = min((each.tally.first for each in flows), default=since)

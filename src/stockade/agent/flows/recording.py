@@ -8,8 +8,12 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
 
 from stockade.agent.flows.names import Names
+from stockade.agent.flows.told import Told
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.recording import Prefix, Said, read
 from stockade.core.model.flow import TOGETHER, Flow, FlowKey, Tally, Verdict, Via
@@ -101,8 +105,12 @@ class Recording:
             row[5] += 1
             row[6] += each.seconds
 
-    def take(self, names: Names) -> tuple[Flow, ...]:
-        """Return everything since the last time, in a fixed order, and begin anew. Nonces are remembered."""
+    def take(self, names: Names, told: Told | None = None) -> tuple[Flow, ...]:
+        """Return everything since the last time, in a fixed order, and begin anew. Nonces are remembered.
+
+        ``told``: by which names ends were led to addresses outside.
+        """
+        led = _Led(told or Told(), names)
         judged, self._judged = self._judged, {}
         carried, self._carried = self._carried, {}
         programs, self._programs = self._programs, {}
@@ -113,10 +121,12 @@ class Recording:
         for raw in sorted(judged):
             if (key := _judged(raw, names, TOGETHER.join(sorted(programs.get(raw, ()))))) is not None:
                 first, last, connections, packets, octets = judged[raw]
+                key = led.to(key, raw[2], raw[3], first)
                 _add(key, Tally(first, last, int(connections), int(packets), int(octets)), found, proxied)
-        for told in sorted(carried):
-            if (key := _carried(told, names)) is not None:
-                first, last, packets, out, back, over, seconds = carried[told]
+        for each in sorted(carried):
+            if (key := _carried(each, names)) is not None:
+                first, last, packets, out, back, over, seconds = carried[each]
+                key = led.to(key, each[1], each[4], first)
                 tally = Tally(first, last, 0, int(packets), int(out), int(back), int(over), seconds)
                 _add(key, tally, found, proxied)
         return (*found, *(Flow(key, tally) for key, tally in proxied.items()))
@@ -130,6 +140,19 @@ class Recording:
             newest = sorted(alive.values())[-(REMEMBERED // 2)]
             alive = {mark: at for mark, at in alive.items() if at > newest}
         self._seen = alive
+
+
+class _Led(NamedTuple):
+    """Who was led where by which name."""
+
+    told: Told
+    names: Names
+
+    def to(self, key: FlowKey, asker: bytes, address: bytes, began: float) -> FlowKey:
+        """Return a key with the name by which its source was led to an address outside."""
+        if key.destination_workload is not None or not (name := self.told.name(asker, address, began)):
+            return key
+        return msgspec.structs.replace(key, name=name)
 
 
 def local_socket(one: Mark, names: Names) -> LocalSocket | None:

@@ -131,7 +131,7 @@ def _rank(flow: StoredFlow) -> int:
 
 
 def _order(ends: Ends) -> tuple[object, ...]:
-    return tuple((each.address, each.workload or "", each.labels, each.network) for each in ends)
+    return tuple((each.address, each.workload or "", each.labels, each.network, each.told) for each in ends)
 
 
 class _Sum:

@@ -49,7 +49,8 @@ class FlowKey(msgspec.Struct, frozen=True, order=True, gc=False):
     ``exporter`` where another device decided; empty where carried.
     ``source_workload`` and ``destination_workload`` are the point's own ends, None where an end is elsewhere.
     ``process`` is the program at the judging end, its unit or container with it, or those that were met there with
-    ``TOGETHER`` between them, sorted; empty where none is known.
+    ``TOGETHER`` between them, sorted; empty where none is known. ``name`` is the name by which a resolver led the
+    source to the destination; empty where none is known, and where the destination is one of the point's own.
     """
 
     source: Address
@@ -65,6 +66,7 @@ class FlowKey(msgspec.Struct, frozen=True, order=True, gc=False):
     service: str = ""
     """``address:port`` that the connection was opened to, where that is not its destination."""
     process: str = ""
+    name: str = ""
 
 
 class Tally(msgspec.Struct, frozen=True, gc=False):
@@ -124,13 +126,15 @@ class FlowEnd(msgspec.Struct, frozen=True, gc=False):
 
     ``workload`` is None where nobody known has the address; ``labels`` are in force then, sorted by key, each
     ``(key, value)``, the workload's ``name`` among them; ``network`` is the narrowest network set that an unknown
-    address lies in, empty where there is none.
+    address lies in, empty where there is none; ``told`` is the name by which a resolver led the other end to an unknown
+    address: nobody vouches for it, and it is no label.
     """
 
     address: Address
     workload: WorkloadId | None = None
     labels: tuple[tuple[str, str], ...] = ()
     network: str = ""
+    told: str = ""
 
 
 class StoredFlow(msgspec.Struct, frozen=True, gc=False):

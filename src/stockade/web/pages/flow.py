@@ -31,6 +31,7 @@ OURS = {
     "held": "it was held: it waited to be allowed anything",
     "forged": "what it sent was not in its own name",
     "midstream": "it was under way before Stockade judged here",
+    "exporter": "the device says that it dropped this; Stockade did not judge it there",
     "invalid": "it belonged to no connection that is known",
 }
 """What decides where no rule of a policy does."""

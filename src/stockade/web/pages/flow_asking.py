@@ -9,8 +9,10 @@ from stockade.controller.flow_queries import dimensions, end_filter, measure, se
 from stockade.controller.refused import Refused
 from stockade.core import select
 from stockade.core.graph.zoom import port_text
+from stockade.core.model.labels import NAME
 from stockade.core.model.selector import Equal
 from stockade.core.model.snapshot import Snapshot
+from stockade.seams.flow_store import TOLD
 from stockade.web.asking import command
 from stockade.web.pages.asking import Asking
 from stockade.web.words import calendar, link
@@ -178,6 +180,8 @@ def _of_end(field: str, what: str, value: str, before: str) -> dict[str, object]
         return {field: value}
     if what == "network":
         return {field: f"network:{value}"}
+    if what == NAME and value.startswith(TOLD):
+        return {field: value}
     said = select.text(Equal(what.removeprefix("label."), value))
     try:
         return {field: select.text(select.parse(f"({before}) and {said}" if before else said))}

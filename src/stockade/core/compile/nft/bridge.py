@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from stockade.core.compile.nft.inet import machines, owned, ports
 from stockade.core.compile.nft.judging import COUNTERS, DISCOVERY, LISTENERS, MEMBERSHIP, Judging, exact
 from stockade.core.compile.nft.marks import MARKS
-from stockade.core.compile.nft.recording import dropped
+from stockade.core.compile.nft.recording import answered, dropped
 from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
 from stockade.core.compile.nft.view import FAMILIES
@@ -24,6 +24,7 @@ FIRST = "type filter hook prerouting priority -300; policy accept;"
 LAST = "type filter hook postrouting priority 300; policy accept;"
 AFTER_INET = "type filter hook forward priority 10; policy accept;"
 """br_netfilter shows a frame to the inet family at bridge forward's priority 0."""
+AFTERWARDS = "type filter hook postrouting priority 310; policy accept;"
 UPWARDS = "type filter hook input priority 10; policy accept;"
 
 SELF_SIGNED = "{ 131, 132, 133, 135, 143 }"
@@ -80,7 +81,10 @@ class _Wire:
         return found
 
     def chains(self) -> dict[str, Chain]:
-        found = {"bridged": Chain(rules=tuple(self._bridged()))} if self.judged_here else {}
+        found = {}
+        if self.judged_here:
+            found["bridged"] = Chain(rules=tuple(self._bridged()))
+            found["answered"] = Chain(AFTERWARDS, (answered("oifname @judged_here"),))
         return found | {
             "prerouting": Chain(FIRST, tuple(self._prerouting())),
             "arp_in": Chain(rules=tuple(self._arp_in())),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stockade.core.compile.nft.judging import DISCOVERY, LISTENERS, MEMBERSHIP, Judging, address_type, exact
 from stockade.core.compile.nft.marks import MARKS
-from stockade.core.compile.nft.recording import dropped
+from stockade.core.compile.nft.recording import answered, dropped
 from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
 from stockade.core.compile.nft.view import FAMILIES
@@ -19,6 +19,8 @@ LAYOUT = "stockade layout 1"
 
 VOUCH = "type filter hook prerouting priority -310; policy accept;"
 """Before connection tracking (-200): what a forger sends makes no entry."""
+AFTERWARDS = "type filter hook {} priority 310; policy accept;"
+"""What comes so far has been let by."""
 FILTER = "type filter hook {} priority -5; policy accept;"
 """After destination translation (-100), before source translation (100), just before what others filter (0)."""
 
@@ -67,6 +69,8 @@ class _Gate:
             "forwarding": (FILTER.format("forward"), self._hook(leaves=True)),
             "incoming": (FILTER.format("input"), self._input()),
             "outgoing": (FILTER.format("output"), self._output()),
+            "answered_out": (AFTERWARDS.format("postrouting"), iter((answered(),))),
+            "answered_in": (AFTERWARDS.format("input"), iter((answered(),))),
         }
         return found | {name: Chain(hook, tuple(rules)) for name, (hook, rules) in bases.items()}
 

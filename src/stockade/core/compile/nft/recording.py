@@ -18,6 +18,8 @@ from stockade.core.model.packet import Direction
 
 GROUP = 5770
 """The NFLOG group. One that nobody else is likely to have chosen: libraries and firewalls begin at 0."""
+ANSWERS = 5771
+"""The group of resolvers' answers."""
 WAYS = {Direction.EGRESS: "e", Direction.INGRESS: "i"}
 
 
@@ -53,6 +55,16 @@ def read(text: str) -> Prefix:
 def statement(words: str) -> str:
     """Return the statement that tells of a packet under a prefix."""
     return f'log prefix "{words}" group {GROUP}'
+
+
+def answered(where: str = "") -> str:
+    """Return the rule that tells of what a resolver answers to whoever asked it. It decides nothing.
+
+    The kernel knows which packets answer a question that was sent; what somebody forged is not told of. ``where``
+    narrows it.
+    """
+    unforged = f"meta mark & {MARKS.forged:#010x} == 0"
+    return rule(f"{where} udp sport 53 ct direction reply {unforged} log group {ANSWERS}".strip())
 
 
 def onward(view: View, words: str, chains: dict[str, Chain], *, refused: bool) -> str:
