@@ -87,6 +87,7 @@ def _states(page: Page, console: Consoled, folder: Path, theme: str) -> None:
     page.goto(f"{console.origin}/policies/draft")
     page.get_by_role("textbox", name="shop.yaml", exact=True).fill(FILES[1].text.replace("tcp/8080", "tcp/9090"))
     page.locator(".draft > .line").get_by_role("button", name="Plan", exact=True).click()
+    page.get_by_role("region", name="Connections").get_by_text("tcp/9090").wait_for()
     page.locator("#plan").screenshot(path=folder / f"plan-{theme}.png")
     page.goto(console.link(read_only=True))
     page.screenshot(path=folder / f"link-{theme}.png")
