@@ -9,7 +9,7 @@ from tests.web.consoled import Consoled, consoled
 
 from stockade.adapters.clickhouse.apart import FlowStoreApart
 from stockade.core.model.flow import Flow, FlowBatch, FlowKey, FlowLoss, Tally, Verdict, Via
-from stockade.core.model.ids import Address, RuleId, WorkloadId
+from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.seams.clock import Clock
 from stockade.seams.flow_store import Retention
@@ -69,12 +69,14 @@ def shop_flows(now: float) -> tuple[Flow, ...]:
     return tuple(found)
 
 
-def record(console: Consoled, *flows: Flow, number: int = 1, lost: tuple[FlowLoss, ...] = ()) -> None:
+def record(
+    console: Consoled, *flows: Flow, number: int = 1, lost: tuple[FlowLoss, ...] = (), host: HostId = HOST
+) -> None:
     """Store flows as the host's agent would have them stored."""
     controller = console.installation.controller
     assert controller.flows is not None
     now = controller.clock.now()
-    batch = FlowBatch(HOST, "stream", number, now - 2, now - 1, now, flows, lost)
+    batch = FlowBatch(host, "stream", number, now - 2, now - 1, now, flows, lost)
     controller.flows.take(batch, controller.snapshot)
 
 

@@ -72,6 +72,12 @@ def main(folder: Path) -> None:
 def _states(page: Page, console: Consoled, folder: Path, theme: str) -> None:
     """What no address shows: a flow, an edge, a plan, the door, a link."""
     page.goto(f"{console.origin}/policies/draft")
+    page.get_by_role("textbox", name="shop.yaml", exact=True).fill(SLIP.replace("role = db, on: [postgress]}\n", ""))
+    page.get_by_role("textbox", name="shop.yaml", exact=True).press("Control+End")
+    page.keyboard.press("Control+Space")
+    page.get_by_role("option").first.wait_for()
+    page.screenshot(path=folder / f"completion-{theme}.png")
+    page.goto(f"{console.origin}/policies/draft")
     narrower = FILES[1].text.replace("to: role = db, on: [postgres]", "to: role = db, on: [tcp/5433]")
     page.get_by_role("textbox", name="shop.yaml", exact=True).fill(narrower)
     page.locator(".draft > .line").get_by_role("button", name="Plan", exact=True).click()
@@ -90,6 +96,7 @@ def _states(page: Page, console: Consoled, folder: Path, theme: str) -> None:
     page.goto(f"{console.origin}/policies/draft")
     page.get_by_role("textbox", name="shop.yaml", exact=True).fill(FILES[1].text.replace("tcp/8080", "tcp/9090"))
     page.locator(".draft > .line").get_by_role("button", name="Plan", exact=True).click()
+    page.get_by_role("region", name="Connections").get_by_text("tcp/9090").wait_for()
     page.locator("#plan").screenshot(path=folder / f"plan-{theme}.png")
     page.goto(console.link(read_only=True))
     page.screenshot(path=folder / f"link-{theme}.png")

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,7 +15,9 @@ from tests.web.consoled import READER, Consoled, Person, consoled
 from tests.web.flowing import DEFAULT, ENTERS, both, flowing, key, record
 from tests.web.marked import EVIL, elements, faults
 
-from stockade.core.model.flow import Flow, Tally, Verdict
+from stockade.controller.exporters.exporters import Exporters
+from stockade.core.model.flow import BY_EXPORTER, Flow, Tally, Verdict
+from stockade.core.model.ids import HostId
 from stockade.wire.api import Setting
 
 
@@ -268,6 +271,27 @@ def test_first_nothing_then_flows_and_the_page_looks_again(tmp_path: Path) -> No
             assert next(events) == f"id: {rung[1].partition('.')[0]}.3"
         assert len(rows(person.page("/flows?follow=1"))) == 3
         assert "Nothing matches" in words(person.page("/flows?from=role+%3D+db"))
+
+
+def test_what_a_device_without_an_agent_told_is_said_to_be_its_word(tmp_path: Path) -> None:
+    with flowing(tmp_path, recorded=False) as console:
+        now = console.installation.controller.clock.now()
+        dropped = key("203.0.113.9", "198.51.100.7", 22, ENTERS, Verdict.DENIED, BY_EXPORTER)
+        record(console, Flow(dropped, Tally(now - 2, now - 1, 1, 1, 60)), host=HostId("netflow:192.0.2.1"))
+        exporters = Exporters((ip_network("192.0.2.1"),))
+        exporters.hear(b"x", "192.0.2.1", now)
+        exporters.hear(b"x", "192.0.2.2", now)
+        msgspec.structs.force_setattr(console.installation, "exporters", exporters)
+        person = console.signed_in()
+        page = person.page("/flows")
+        assert "device 192.0.2.1 exporter" in rows(page)[0]
+        beside = words(person.page(next(each for each in links(page, ":") if "show=" in each)))
+        assert "Told by device 192.0.2.1 , which has no agent" in beside
+        assert "a device without an agent says that it dropped it" in beside
+        page = person.page("/flows/store")
+        assert rows(page, "Devices without an agent")[0].startswith("192.0.2.1 ")
+        assert "1 datagram came from whom netflow-exporters does not name, and was not read" in words(page)
+        assert links(page, "192.0.2.1") == ["/flows?host=netflow%3A192.0.2.1"]
 
 
 # What others wrote

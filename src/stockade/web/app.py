@@ -23,7 +23,7 @@ from stockade.controller.installation import Installation
 from stockade.controller.refused import Refused, Why
 from stockade.errors import StockadeError
 from stockade.seams.store import Commit, Entry
-from stockade.web import exporting, live, pages
+from stockade.web import completing, exporting, live, pages
 from stockade.web.asking import Desk
 from stockade.web.assets import by_path
 from stockade.web.forms import Form, read_form
@@ -56,6 +56,7 @@ def application(installation: Installation, over: asyncio.Event) -> Guard:
             Route("/live", console.live),
             Route(exporting.PATH, console.export),
             Route("/static/{name:path}", console.asset),
+            Route(completing.PATH, console.completion, methods=["POST"]),
             *(Route(path, console.page(build)) for path, build in (*pages.READ, *pages.PARTS)),
             *(Route(path, console.form(console.written(build)), methods=["POST"]) for path, build in pages.WRITTEN),
         ],
@@ -242,6 +243,20 @@ class _Console:
                 yield part
         finally:
             session.files -= 1
+
+    async def completion(self, request: Request) -> Response:
+        """Say what may stand where somebody writes in a policy file: for a script, in JSON."""
+        session = self._sessions.of(request)
+        if session is None:
+            return Response(status_code=401)
+        try:
+            self._sessions.pace(session, writing=False)
+            form = await read_form(request)
+            self._sessions.check(session, form.text("csrf"))
+            found = await asyncio.to_thread(completing.completed, self._installation, form)
+        except StockadeError as problem:
+            return Response(problem.message, 429 if isinstance(problem, TooOften) else status_of(problem))
+        return Response(found, media_type="application/json")
 
     def _goes_on(self, session: Session) -> bool:
         return not self._over.is_set() and self._sessions.living(session)

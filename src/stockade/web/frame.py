@@ -126,6 +126,7 @@ def environment() -> Environment:
         line_id=words.line_id,
         counted=words.counted,
         size=words.size,
+        exporter=words.exporter,
         astray=words.astray,
         health=words.health,
         selected=words.selected,

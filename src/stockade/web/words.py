@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
 from stockade.core import select
+from stockade.core.model.flow import EXPORTER
 from stockade.core.model.ids import Version
 from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import Where
@@ -50,6 +51,11 @@ def span(seconds: float | None) -> str:
 def selected(key: str, value: str) -> str:
     """Return the selector of a label, as a user writes it."""
     return select.text(Equal(key, value))
+
+
+def exporter(host: str) -> str:
+    """Return the address of a device without an agent, where the name of a host is one's; empty where it is a host."""
+    return host.removeprefix(EXPORTER) if host.startswith(EXPORTER) else ""
 
 
 def size(octets: int) -> str:

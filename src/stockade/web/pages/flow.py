@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 
 from stockade.controller.refused import Refused, Why
-from stockade.core.model.flow import Verdict
+from stockade.core.model.flow import BY_EXPORTER, Verdict
 from stockade.core.model.ids import RuleId, Version
 from stockade.core.model.policy import Where
 from stockade.core.plan.writing import rule_text
 from stockade.errors import StockadeError
 from stockade.web.asking import Desk
 from stockade.web.pages.flow_asking import FlowAsking, number
-from stockade.web.words import link
+from stockade.web.words import calendar, link
 from stockade.wire.api import HistoryReply
 from stockade.wire.flows import FlowEndView, FlowsReply, FlowView
 
@@ -31,7 +31,7 @@ OURS = {
     "held": "it was held: it waited to be allowed anything",
     "forged": "what it sent was not in its own name",
     "midstream": "it was under way before Stockade judged here",
-    "exporter": "the device says that it dropped this; Stockade did not judge it there",
+    BY_EXPORTER: "a device without an agent says that it dropped it",
     "invalid": "it belonged to no connection that is known",
 }
 """What decides where no rule of a policy does."""
@@ -96,7 +96,7 @@ async def _told(desk: Desk, asked: FlowAsking, flow: FlowView) -> dict[str, Any]
         "there": [_there(desk, each) for each in (flow.source, flow.destination)],
         "pair": link("/flows", since=asked.text("since"), at=asked.text("at"), **pair),
         "others": [(each, token(each)) for each in others],
-        "map": link("/map", at=number(flow.last)),
+        "map": link("/map", at=calendar(flow.last + 1)),
     }
 
 
