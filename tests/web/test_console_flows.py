@@ -11,9 +11,11 @@ from urllib.parse import quote
 import msgspec
 import pytest
 from pyarrow import parquet
+from tests.controller.controlled import SHOP
 from tests.web.consoled import READER, Consoled, Person, consoled
-from tests.web.flowing import DEFAULT, ENTERS, both, flowing, key, record
+from tests.web.flowing import DEFAULT, ENTERS, WEB_TO_API, both, flowing, key, record
 from tests.web.marked import EVIL, elements, faults
+from tests.web.test_console_pages import drafted, value
 
 from stockade.controller.exporters.exporters import Exporters
 from stockade.core.model.flow import BY_EXPORTER, Flow, Tally, Verdict
@@ -185,6 +187,22 @@ def test_one_flow_says_what_decided_and_where_that_is_written(person: Person) ->
     assert any(each.startswith("/policies/1#L9") for each in links(beside, "shop.yaml:9"))
     for each in links(beside, ""):
         assert person.get(each.partition("#")[0]).status_code == 200, each
+
+
+def test_what_decided_is_shown_as_it_was_written_then(tmp_path: Path) -> None:
+    with flowing(tmp_path, recorded=False) as console:
+        now = console.installation.controller.clock.now()
+        record(console, *both("web-1", "api-1", 8080, WEB_TO_API, now), number=1)
+        record(console, *both("web-1", "api-1", 8080, WEB_TO_API, now - 3000), number=2)
+        person = console.signed_in()
+        moved = SHOP.replace("  rules:", "  # moved\n  rules:")
+        expect = value(drafted(person, "plan", moved), "expect")
+        assert drafted(person, "apply", moved, expect=expect) == "/policies/2"
+        shown = links(person.page("/flows?verdict=allowed"), ":")
+        beside = [person.page(each).split('id="drawer"')[1] for each in shown if "show=" in each]
+        assert any(each.startswith("/policies/1#L7") for each in links(beside[0], "shop.yaml:7"))
+        assert any(each.startswith("/policies/2#L8") for each in links(beside[-1], "shop.yaml:8"))
+        assert "which became active later" in words(f"<p {beside[-1]}")
 
 
 def test_a_flow_that_is_gone_is_said_to_be(person: Person) -> None:

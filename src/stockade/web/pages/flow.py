@@ -45,6 +45,8 @@ class Decider(msgspec.Struct, frozen=True):
     version: Version | None = None
     where: Where | None = None
     text: str = ""
+    later: bool = False
+    """That version became active only after the flow, and says how the rule is written now."""
 
 
 def token(flow: FlowView) -> str:
@@ -126,11 +128,10 @@ async def _decider(desk: Desk, flow: FlowView) -> Decider:
     if flow.rule in OURS:
         return Decider(flow.rule, OURS[flow.rule])
     history = await desk.ask("history", HistoryReply, limit=str(VERSIONS), shown=False)
-    version = next((each for each in history.versions if each.at <= flow.first), None)
-    for each in filter(None, (version, next((each for each in history.versions if each.active), None))):
-        stored = await desk.installation.lifecycle.stored(each.number)
-        for policy in stored.policy.policies:
-            for rule in policy.rules:
-                if rule.id == flow.rule:
-                    return Decider(flow.rule, "", each.number, rule.where, rule_text(rule))
+    then = [each.number for each in history.versions if each.at <= flow.first][:2]  # a host may have lagged behind
+    since = [each.number for each in history.versions if each.active and each.number not in then]
+    for number_ in (*then, *since):
+        stored = await desk.installation.lifecycle.stored(number_)
+        for rule in (rule for policy in stored.policy.policies for rule in policy.rules if rule.id == flow.rule):
+            return Decider(flow.rule, "", number_, rule.where, rule_text(rule), later=number_ in since)
     return Decider(flow.rule, "that rule is in no version that was active then")
