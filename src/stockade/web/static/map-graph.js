@@ -17,16 +17,26 @@ window.stockadeMap = (() => {
   const short = (number) =>
     number < 1000 ? String(number) : number < 1e6 ? `${+(number / 1e3).toPrecision(3)}k` : `${+(number / 1e6).toPrecision(3)}M`
 
-  // What a node is called on the map: its values, the last the first to be read.
-  const name = (node) => {
-    if (node.kind === 'network') return node.text
-    const values = node.values.filter(([key]) => key !== 'app' || node.values.length < 2).map(([, value]) => value)
-    const told = values.filter(Boolean)
-    if (told.length) return told.join(' / ')
-    return node.kind === 'unknown' ? 'unknown' : node.values.map(([key]) => `no ${key}`).join(', ') || 'all'
+  // What nodes are called on the map: as few of their values, from the last, as tell each from all others.
+  const names = (nodes) => {
+    const inside = nodes.filter((each) => each.kind !== 'network')
+    const ends = (node, count) => node.values.slice(-count).map(([, value]) => value)
+    const key = (node, count) => `${count}|${JSON.stringify(ends(node, count))}`
+    const alike = new Map()
+    for (const each of inside) {
+      for (let count = 1; count <= each.values.length; count++) alike.set(key(each, count), (alike.get(key(each, count)) || 0) + 1)
+    }
+    const called = (node) => {
+      for (let count = 1; count <= node.values.length; count++) {
+        const told = ends(node, count).filter(Boolean)
+        if (told.length && (alike.get(key(node, count)) === 1 || count === node.values.length)) return told.join(' / ')
+      }
+      return node.kind === 'unknown' ? 'unknown' : node.values.map(([name]) => `no ${name}`).join(', ') || 'all'
+    }
+    return new Map(nodes.map((each) => [each.id, each.kind === 'network' ? each.text : called(each)]))
   }
-  const label = (node) =>
-    clipped(name(node)) + (node.workloads > 1 ? ` ×${short(node.workloads)}` : '') + (node.findings ? `  ▲${node.findings}` : '')
+  const label = (node, name) =>
+    clipped(name) + (node.workloads > 1 ? ` ×${short(node.workloads)}` : '') + (node.findings ? `  ▲${node.findings}` : '')
   const clipped = (text) => (text.length > 34 ? `${text.slice(0, 33)}…` : text)
 
   const radius = (node) => 7 + 4.5 * Math.log10(1 + Math.max(node.workloads, 1))
@@ -44,9 +54,9 @@ window.stockadeMap = (() => {
   }
   const begin = (id, [wide, high]) => [(chance(id, 1) - 0.5) * wide, (chance(id, 2) - 0.5) * high]
 
-  const nodeLook = (node, colour) => ({
+  const nodeLook = (node, name, colour) => ({
     size: radius(node),
-    label: label(node),
+    label: label(node, name),
     shape: SHAPE[node.kind],
     color: { workloads: colour.accent, network: colour.quiet, unknown: colour.unknown }[node.kind],
     labelColor: colour.ink,
@@ -81,5 +91,5 @@ window.stockadeMap = (() => {
     edge: id, strand, show: strand, size: strand === 'needed' ? 1.8 : 1, dash: dashed ? 6 : SOLID, gap: dashed ? 5 : 1, color, zIndex: 0, head: 'arrow', label: '', labelColor: color, urgent: false,
   })
 
-  return { MARK, colours, short, name, label, radius, kind, begin, nodeLook, strands }
+  return { MARK, colours, short, names, label, radius, kind, begin, nodeLook, strands }
 })()

@@ -86,8 +86,9 @@
     graph.nodes().filter((id) => !nodes.has(id)).forEach((id) => graph.dropNode(id))
     const fresh = []
     const warm = hot()
+    const called = look.names(reply.nodes)
     for (const [id, node] of nodes) {
-      const wanted = look.nodeLook(node, colour)
+      const wanted = look.nodeLook(node, called.get(id), colour)
       if (graph.hasNode(id)) { touch('Node', id, wanted); continue }
       const at = places.get(id)
       if (!at) fresh.push(id)
