@@ -19,6 +19,8 @@ from stockade.seams.places import Place
 from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
 from stockade.testing.fake_containerd import FakeContainer, FakeContainerd
 
+pytestmark = pytest.mark.long
+
 QUICK = ContainerdSettings(
     connect=5, answer=2, heartbeat=0.1, settle=0.2, resync=0.5, patience=0.05, first_retry=0.01, last_retry=0.05
 )

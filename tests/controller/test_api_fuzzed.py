@@ -32,6 +32,8 @@ from stockade.controller.http.peers import Access, Peer
 from stockade.wire.api import Role
 from stockade.wire.routes import ROUTES, Route
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = int(os.environ.get("STOCKADE_FUZZ", "6"))
 """Of each route, and of each way to make one."""
 DOCUMENT = schemathesis.openapi.from_dict(json.loads(msgspec.json.encode(document())))

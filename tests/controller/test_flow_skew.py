@@ -24,6 +24,8 @@ from stockade.core.model.packet import Direction
 from stockade.seams.flows import Decision, Ended, Heard
 from stockade.wire import AgentMessage, Assignment
 
+pytestmark = pytest.mark.long
+
 ALLOWED = prefix(Direction.INGRESS, Said.ALLOWED, RuleId("shop/api-to-db")).encode()
 DENIED = prefix(Direction.INGRESS, Said.DENIED, "default", own=True).encode()
 PASSED, REFUSED = 7, 3

@@ -28,7 +28,10 @@ WHERE = Where("modes.yaml", 4, 1)
 HANGS = 5
 """Seconds after which a test takes the gate for hung; it promises two."""
 
-pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="this machine has no C compiler: the gate was not built")
+pytestmark = [
+    pytest.mark.skipif(not PROGRAM.exists(), reason="this machine has no C compiler: the gate was not built"),
+    pytest.mark.long,
+]
 
 
 class StillClock:

@@ -12,6 +12,8 @@ from stockade.core.graph.baseline import Baseline, learn
 from stockade.core.graph.scans import named
 from stockade.core.model.flow import StoredFlow
 
+pytestmark = pytest.mark.long
+
 DAY = 24
 QUIET_HOURS = 48
 

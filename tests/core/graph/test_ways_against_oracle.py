@@ -17,6 +17,8 @@ from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.portset import portset
 
+pytestmark = pytest.mark.long
+
 SEEDS = range(5)
 POSTGRES = portset([Ports(Protocol.TCP, 5432, 5432)])
 

@@ -28,6 +28,8 @@ from stockade.testing import strategies
 from stockade.testing.policies import invariant, policy_set
 from stockade.testing.worlds import world_events
 
+pytestmark = pytest.mark.long
+
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 DICE = st.randoms(use_true_random=False)
 

@@ -2,6 +2,7 @@
 
 from random import Random
 
+import pytest
 from ground_truth import Point, Trial, name, passes, points, several, speaks, spots, trials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from stockade.core.plan.plan import plan
 from stockade.core.plan.values import ConnectionChange, Plan
 from stockade.testing import policies, strategies
 from stockade.testing.policies import NETWORK_SETS
+
+pytestmark = pytest.mark.long
 
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 TRIED = 80

@@ -22,6 +22,8 @@ from stockade.core.reconcile.steps import PIECE
 from stockade.seams.kernel import KernelRefused
 from stockade.testing.kernel import FakeKernel
 
+pytestmark = pytest.mark.long
+
 FILTER = "type filter hook {} priority -5; policy accept;"
 ADDRESSES = [f"10.0.0.{n}" for n in range(1, 6)]
 PREFIXES = ["10.1.0.0/16", "10.2.0.0/15", "10.2.0.0/16", "10.9.0.1", "10.9.1.0-10.9.1.9"]

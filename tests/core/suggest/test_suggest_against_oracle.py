@@ -20,6 +20,8 @@ from stockade.core.suggest.sifting import concerns, ends
 from stockade.core.suggest.suggest import drafted, ringfence, suggest
 from stockade.core.suggest.values import Reason, Suggestion
 
+pytestmark = pytest.mark.long
+
 SEEDS = range(16)
 SELECTIONS = (
     "app = shop",

@@ -27,6 +27,8 @@ from stockade.core.suggest.suggest import drafted
 from stockade.core.suggest.tighten import tighten
 from stockade.errors import StockadeError
 
+pytestmark = pytest.mark.long
+
 SEEDS = range(12)
 
 
