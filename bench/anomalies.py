@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -194,9 +195,9 @@ async def _large(store: FlowStore, controller: Controller, *, count: int) -> tup
 
 
 def _put(store: FlowStore, flows: Iterable[StoredFlow]) -> None:
-    rows = tuple(flows)
-    for number in range(0, len(rows), AT_ONCE):
-        some = rows[number : number + AT_ONCE]
+    rows, number = iter(flows), 0
+    while some := tuple(islice(rows, AT_ONCE)):
+        number += 1
         store.put([StoredBatch(POINT, "bench", number, max(each.tally.last for each in some), some)])
 
 

@@ -29,6 +29,7 @@ class Server:
     def forget(self) -> None:
         self.answers: dict[str, Message] = {}
         self.lines: list[msgspec.Struct] = []
+        self.refusal = 409
         self.streams: dict[str, list[msgspec.Struct]] = {}
         """Lines of routes whose streams stay open: what is added later comes later."""
         self.asked: list[tuple[str, Message | None, dict[str, str]]] = []
@@ -54,14 +55,14 @@ class Server:
                 return refused(400, f"missing parameters: {missing}")
             body = msgspec.json.decode(await request.body(), type=route.request) if route.request else None
             self.asked.append((route.name, body, given))
-            if given.get("watch") == "1" and self.streams:
+            if given.get("watch") == "1" and self.streams and route.name not in self.answers:
                 return StreamingResponse(self.stream(route.name))
-            if given.get("watch") == "1":
+            if given.get("watch") == "1" and not self.streams:
                 return StreamingResponse(msgspec.json.encode(each) + b"\n" for each in self.lines)
             found = self.answers.get(route.name, ErrorReply(error=f"no answer for {route.name}", remedy="lay one down"))
             return Response(
                 msgspec.json.encode(found),
-                status_code=409 if isinstance(found, ErrorReply) else 200,
+                status_code=self.refusal if isinstance(found, ErrorReply) else 200,
                 media_type="application/json",
             )
 

@@ -18,7 +18,7 @@ from stockade.core.model.finding import Severity
 from stockade.core.model.flow import Verdict, Via
 from stockade.core.model.ids import Address, CheckId, HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
-from stockade.wire.api import BirthView, ExplainReply, FindingsReply, HostFinding
+from stockade.wire.api import BirthView, ErrorReply, ExplainReply, FindingsReply, HostFinding
 from stockade.wire.flows import FlowEndView, FlowView
 
 pytestmark = pytest.mark.timeout(200)
@@ -185,6 +185,26 @@ def test_without_colour_the_marks_say_it(live: Server) -> None:
     try:
         seen = it.shows("✕", "●", "q quit")
         assert seen.styles <= {"7"}, "only what is selected is turned round"
+    finally:
+        it.close()
+
+
+def test_a_filter_that_the_server_refuses_may_be_written_anew(live: Server, watching: Pty) -> None:
+    watching.shows("version 8", "web")
+    live.refusal, live.answers["flows"] = 422, ErrorReply(error='"on" names no port')
+    watching.type("f\x15on x\r")
+    watching.shows('"on" names no port', "filter --on x")
+    del live.answers["flows"]
+    watching.type("\x7f\x7f\x7f\x7f\x7f\x7fto db-1\r")
+    watching.shows("--to db-1  by role", "q quit")
+
+
+def test_where_no_flows_are_kept_all_else_is_shown(live: Server) -> None:
+    live.answers["flows"] = ErrorReply(error="no flows are kept here")
+    it = Pty(*command(live))
+    try:
+        seen = it.shows("no flows are kept here", "version 8", "q quit")
+        assert "filter" not in seen.text.splitlines()[-2]
     finally:
         it.close()
 

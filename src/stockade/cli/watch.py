@@ -26,6 +26,10 @@ LOOK, AGAIN = 2.0, 2.0
 """Seconds between looks at the installation, and until what ended is followed again."""
 TICK = 0.5
 """Seconds until the screen is drawn again where nothing happens."""
+INSTALLATION, FLOWS, BIRTHS = "installation", "flows", "births"
+"""What is followed."""
+MISTAKEN = (400, 422)
+"""How the server refuses a filter that means nothing; whatever else it refuses may be taken later."""
 WAITING = 10_000
 """Things that wait to be shown; of more, the newest are missed."""
 
@@ -38,8 +42,9 @@ class Looked(msgspec.Struct, frozen=True):
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What cannot be followed, and why; empty: it can. ``refused``: the server does not take the filter."""
+    """What cannot be followed, and why. ``refused``: the server does not take the filter."""
 
+    of: str
     why: str
     refused: bool = False
 
@@ -93,8 +98,8 @@ class Follower:
         self._followed = 0
         self.came: queue.Queue[tuple[int, Came]] = queue.Queue(WAITING)
         self.rung: Callable[[], None] = lambda: None
-        self._begin(lambda client: self._repeatedly(lambda: self._put(0, look(client))))
-        self._begin(lambda client: self._repeatedly(lambda: self._drain(0, client.watch_births())))
+        self._begin(lambda client: self._repeatedly(INSTALLATION, lambda: self._put(0, look(client))))
+        self._begin(lambda client: self._repeatedly(BIRTHS, lambda: self._drain(0, client.watch_births())))
         self.follow(which)
 
     def follow(self, which: dict[str, str]) -> None:
@@ -118,7 +123,7 @@ class Follower:
                 yield each
 
     def _flows(self, number: int, client: Client, parameters: dict[str, str]) -> None:
-        self._repeatedly(lambda: self._drain(number, client.watch_flows(**parameters)), number)
+        self._repeatedly(FLOWS, lambda: self._drain(number, client.watch_flows(**parameters)), number)
 
     def _drain(self, number: int, lines: Iterator[Came]) -> None:
         for each in lines:
@@ -126,17 +131,18 @@ class Follower:
                 return
             self._put(number, each)
 
-    def _repeatedly(self, follow: Callable[[], None], number: int = 0) -> None:
+    def _repeatedly(self, what: str, follow: Callable[[], None], number: int = 0) -> None:
         """Follow again whatever ends, until something else is followed instead."""
         while number in (0, self._followed):
             try:
                 follow()
             except Refused as problem:
-                self._put(number, Trouble(problem.message, refused=number > 0))
-                if number:
+                mistaken = number > 0 and problem.status in MISTAKEN
+                self._put(number, Trouble(what, problem.message, refused=mistaken))
+                if mistaken:
                     return
             except StockadeError as problem:
-                self._put(number, Trouble(problem.message))
+                self._put(number, Trouble(what, problem.message))
             time.sleep(AGAIN)
 
     def _put(self, number: int, each: Came) -> None:
@@ -159,16 +165,18 @@ def take(board: Board, each: Came, now: float) -> None:
     """Put what came on the board."""
     match each:
         case FlowView():
+            board.troubles.pop(FLOWS, None)
             board.take_flow(each, now)
         case BirthView():
+            board.troubles.pop(BIRTHS, None)
             board.take_birth(each, now)
         case Looked():
-            board.trouble = ""
+            board.troubles.pop(INSTALLATION, None)
             board.take_status(each.status, each.findings, now)
-        case Trouble(why, True):
+        case Trouble(_, why, True):
             board.refuse(why)
-        case Trouble(why):
-            board.trouble = why
+        case Trouble(what, why):
+            board.troubles[what] = why
         case Explained(lines):
             board.explain(lines)
 

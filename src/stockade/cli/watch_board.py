@@ -138,8 +138,8 @@ class Board:
         self.told: deque[Told] = deque(maxlen=TOLD)
         self.status: StatusReply | None = None
         self.findings: dict[tuple[str, str, str], HostFinding] | None = None
-        self.trouble = ""
-        """Why what is shown may be old; empty where it is not."""
+        self.troubles: dict[str, str] = {}
+        """What cannot be followed now, so that what is shown of it may be old, and why."""
         self.writing = ""
         """The filter as it is being written,"""
         self.mistake = ""
@@ -153,6 +153,11 @@ class Board:
         self._recent: deque[tuple[float, FlowView]] = deque(maxlen=20 * TOLD)
 
     # What comes
+
+    @property
+    def trouble(self) -> str:
+        """Why some of what is shown may be old; empty where none of it is."""
+        return "; ".join(sorted(set(self.troubles.values())))
 
     def take_flow(self, flow: FlowView, now: float) -> None:
         """A flow was told of."""

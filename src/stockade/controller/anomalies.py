@@ -6,6 +6,7 @@ again. All of it runs beside the event loop, reads a bounded number of sums, and
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 import structlog
@@ -20,7 +21,7 @@ from stockade.core.graph.baseline import way
 from stockade.core.graph.learning import Learning
 from stockade.core.graph.merge import telling
 from stockade.core.graph.scans import target
-from stockade.core.model.finding import Unassessed
+from stockade.core.model.finding import Severity, Unassessed
 from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
 from stockade.seams.flow_store import FlowStore, Resolution
@@ -156,10 +157,12 @@ class AnomalyWatch:
             yield NotLookedFor(AnomalyKind.FIRST_SEEN, why)
 
     async def _say(self, found: tuple[Anomaly, ...], unassessed: tuple[Unassessed, ...]) -> None:
-        every = sorted(finding(each) for each in found)
-        if len(every) > MOST:
-            log.warning("more anomalies than are shown", shown=MOST, found=len(every))
-        await self._controller.take(Findings(EVERYWHERE, tuple(every[:MOST]), unassessed))
+        order = list(Severity)
+        every = sorted(map(finding, found), key=lambda each: (order.index(each.severity), each))
+        missed = Counter(each.check for each in every[MOST:])
+        more = tuple(Unassessed(check, f"{count} more are not shown: there are {len(every)} in all")
+                     for check, count in sorted(missed.items()))  # fmt: skip
+        await self._controller.take(Findings(EVERYWHERE, tuple(sorted(every[:MOST])), (*unassessed, *more)))
 
     # What nothing is to be learnt from
 
