@@ -238,3 +238,19 @@ def test_without_a_flow_store_there_are_still_nodes_and_it_is_said(tmp_path: Pat
     assert {each.text for each in reply.nodes} >= {"role=web", "role=db"}
     assert any("no flows are kept" in each for each in reply.notes)
     assert reply.edges == ()
+
+
+def test_where_too_much_lies_between_the_policy_of_then_judges_the_inventory_of_now(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stockade.controller.earlier.MOST", 1)
+    controller = server.installation.controller
+    before = time.time()
+    time.sleep(0.05)
+    wider = (FILES[0], File("shop.yaml", FILES[1].text.replace("tcp/8080", "tcp/8081")))
+    assert server.send("POST", "/v1/apply", ApplyRequest(files=wider, yes=True, wait=0)).status_code == 200
+    found = snapshot_at(controller.store, controller.snapshot, before)
+    assert "those of now" in found.but
+    assert found.snapshot.version == controller.snapshot.version - 1
+    assert found.snapshot.workloads == controller.snapshot.workloads
+    assert any("those of now" in each for each in graph(server, by="role", at=before).notes)
