@@ -19,7 +19,7 @@ from stockade.seams.flows import LocalSocket
 
 EACH_SECOND = 200
 """Sockets that are looked for, at most."""
-SHARES = (0.02, 0.1)
+SHARES = (0.02, 0.05)
 """Of a processor, and of the time, that looking may take from whoever asks."""
 TOGETHER = 8
 """Sockets of one namespace that are looked for in one go."""
