@@ -27,7 +27,7 @@ from stockade.seams.flow_store import FlowStore, StoredBatch
 from stockade.wire.api import Caller, HostFinding, Role
 from stockade.wire.suggestions import SuggestRequest
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(280), pytest.mark.long]
 """A real ClickHouse, in a process of its own."""
 
 FIRST = 472_222

@@ -29,6 +29,8 @@ from stockade.core.policy import complete
 from stockade.errors import StockadeError
 from stockade.seams.flow_store import FlowStoreFailed, Put
 
+pytestmark = pytest.mark.long
+
 ONE, TWO = Address("192.0.2.1"), Address("198.51.100.7")
 CLIENT, SERVER = Ends(6, ONE, 40_000, TWO, 443), Ends(6, TWO, 443, ONE, 40_000)
 SYN, ACK, RST = 0x02, 0x10, 0x04

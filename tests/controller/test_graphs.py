@@ -23,6 +23,8 @@ from stockade.wire.api import ApplyRequest, File, LabelsRequest
 from stockade.wire.flows import FlowGroupsReply
 from stockade.wire.graph import GraphReply, GraphRequest
 
+pytestmark = pytest.mark.long
+
 WEB, API, DB, OUTSIDE = "10.1.0.11", "10.1.0.12", "10.1.0.13", "198.51.100.7"
 OWN = {WEB: "docker:host-a:web-1", API: "docker:host-a:api-1", DB: "docker:host-a:db-1"}
 Known = tuple[str, str, int, Verdict, int, int, int]

@@ -22,6 +22,8 @@ from stockade.core.model.flow import BY_EXPORTER, Flow, Tally, Verdict
 from stockade.core.model.ids import HostId
 from stockade.wire.api import Setting
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consoled]:

@@ -9,6 +9,8 @@ from stockade.web.guard import HEADERS
 from stockade.web.listening import Unbound, bound_console, origin
 from stockade.web.pages import READ, WRITTEN
 
+pytestmark = pytest.mark.long
+
 PATHS = [path.replace("{version}", "1") for path, _ in READ]
 FORMS = [path.replace("{version}", "1") for path, _ in WRITTEN] + [
     "/sign-out",

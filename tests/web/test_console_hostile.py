@@ -21,6 +21,8 @@ from stockade.core.model.inventory import Facts, Sighting, WorkloadKind, Workloa
 from stockade.wire import BirthRecord, Findings, Outcome
 from stockade.wire.api import ApplyRequest, Caller, File, Role
 
+pytestmark = pytest.mark.long
+
 MALLORY = Caller(name=f"mal{EVIL}", uid=1003, role=Role.APPLY)
 POLICY = f"# {EVIL}\n" + SHOP
 EVIL_ID = WorkloadId(f"docker:host-a:{EVIL}")

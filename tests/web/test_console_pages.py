@@ -2,11 +2,14 @@
 
 import re
 
+import pytest
 from tests.controller.controlled import FILES, HOST, SHOP
 from tests.web.consoled import ADMIN, Consoled, Person
 from tests.web.marked import elements
 
 from stockade.web.pages import READ
+
+pytestmark = pytest.mark.long
 
 WIDER = SHOP.replace("to: role = api, on: [tcp/8080]", "to: role = api, on: [tcp/8080, tcp/9090]")
 

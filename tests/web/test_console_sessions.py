@@ -14,6 +14,8 @@ from stockade.web import sessions
 from stockade.web.sessions import COOKIE, Sessions, TooOften
 from stockade.wire.api import Caller, File, Role
 
+pytestmark = pytest.mark.long
+
 NOBODY = Caller(name="stranger", uid=1002, role=Role.NOBODY)
 
 

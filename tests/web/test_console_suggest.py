@@ -16,6 +16,8 @@ from stockade.core.model.flow import Flow, Tally, Verdict
 from stockade.web.taking import replaced, taken
 from stockade.wire.api import File
 
+pytestmark = pytest.mark.long
+
 ANOTHER = """\
 # ours
 apiVersion: stockade.dev/v1
