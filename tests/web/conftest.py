@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, expect
 from tests.web.browsing import browser, context
 from tests.web.consoled import Consoled, consoled
+
+expect.set_options(timeout=30_000)
+"""Milliseconds: a machine that is busy may take its time."""
 
 
 @pytest.fixture(scope="module")
