@@ -225,7 +225,7 @@ def test_in_a_pipe_there_are_lines(live: Server, form: str) -> None:
         while not any(b"db-1" in each for each in lines):
             lines.append(ran.stdout.readline())
             assert lines[-1], lines
-        ran.send_signal(signal.SIGINT)
+        ran.send_signal(signal.SIGTERM)
         ran.wait(30)
     assert live.of("flows")[1] == {"from": "web-1", "watch": "1"}
     said = next(each for each in lines if b"db-1" in each)
