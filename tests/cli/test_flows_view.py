@@ -8,11 +8,12 @@ import msgspec
 import pytest
 from pyarrow import parquet
 
-from stockade.cli.flows import flows_view, groups_view, size, store_view
+from stockade.cli.flows import flows_view, groups_view, store_view
 from stockade.controller.flow_files import COLUMNS, FlowFile, flat, spreadsheet, written
 from stockade.core.model.flow import Verdict, Via
 from stockade.core.model.ids import Address, HostId, RuleId
 from stockade.core.model.packet import Direction
+from stockade.wire.amounts import size
 from stockade.wire.exporters import ExporterView
 from stockade.wire.flows import (
     FlowEndView,

@@ -18,6 +18,7 @@ from stockade.cli.settings import NO_FLAGS, Common, Format
 from stockade.controller.flow_files import FlowFile
 from stockade.core.model.flow import EXPORTER
 from stockade.seams.flow_store import TOLD
+from stockade.wire.amounts import size
 from stockade.wire.flows import FlowEndView, FlowGroupsReply, FlowGroupView, FlowsReply, FlowStoreReply, FlowView
 from stockade.wire.moments import moment, seconds
 
@@ -40,6 +41,11 @@ Source = Annotated[
         help="The source: a selector, name, address or prefix, network:NAME, dns:NAME, known or unknown.",
     ),
 ]
+To = Annotated[str | None, Parameter(help="The destination, likewise.")]
+On = Annotated[str | None, Parameter(help="Ports as policy writes them (tcp/443), or services' names.")]
+Verdicts = Annotated[str | None, Parameter(help="allowed, denied, would-be-denied, carried; with commas.")]
+Decider = Annotated[str | None, Parameter(help="The deciding rule: policy/rule, or default, held, forged, …")]
+Host = Annotated[str | None, Parameter(help="Only what this host saw.")]
 Since = Annotated[Moment, Parameter(help=f"From then on: 30m, 2h, 7d ago, or 2026-03-01T12:00 in UTC ({LATELY}).")]
 Until = Annotated[Moment, Parameter(name=["--until", "--at"], help="Up to then: as it was at that time.")]
 By = Annotated[
@@ -53,11 +59,11 @@ Store = Annotated[bool, Parameter(negative="", help="Where flows are kept, how m
 def flows(
     *,
     source: Source = None,
-    to: Annotated[str | None, Parameter(help="The destination, likewise.")] = None,
-    on: Annotated[str | None, Parameter(help="Ports as policy writes them (tcp/443), or services' names.")] = None,
-    verdict: Annotated[str | None, Parameter(help="allowed, denied, would-be-denied, carried; with commas.")] = None,
-    rule: Annotated[str | None, Parameter(help="The deciding rule: policy/rule, or default, held, forged, …")] = None,
-    host: Annotated[str | None, Parameter(help="Only what this host saw.")] = None,
+    to: To = None,
+    on: On = None,
+    verdict: Verdicts = None,
+    rule: Decider = None,
+    host: Host = None,
     since: Since = None,
     until: Until = None,
     by: By = None,
@@ -202,16 +208,6 @@ def _exporters(reply: FlowStoreReply) -> View:
             yield line(f"The clock of {each.address} is {abs(each.behind):.1f} s {way}; its times are put right.")
     if reply.refused:
         yield line(f"{reply.refused} datagrams came from whom netflow-exporters does not name, and were not read.")
-
-
-def size(octets: int) -> str:
-    """Return a number of bytes with the unit that suits it."""
-    value, unit = float(octets), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
 
 
 # Followed

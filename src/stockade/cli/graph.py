@@ -8,11 +8,12 @@ from cyclopts import Parameter
 
 from stockade.cli.exits import Exit
 from stockade.cli.files import read_files
-from stockade.cli.flows import CARRIED, MARKS, Since, Source, Until, size
+from stockade.cli.flows import CARRIED, MARKS, Since, Source, Until
 from stockade.cli.moments import span, stamp
 from stockade.cli.output import Span, View, bold, columns, line
 from stockade.cli.session import connect, deliver
 from stockade.cli.settings import NO_FLAGS, Common
+from stockade.wire.amounts import size
 from stockade.wire.graph import GraphEdge, GraphReply, GraphRequest, ObservedView, PermittedView
 
 HEADERS = ("", "FROM", "TO", "ON", "CONNECTIONS", "DENIED", "BYTES", "PERMITTED", "NEEDED", "PENDING")

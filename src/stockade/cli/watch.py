@@ -4,14 +4,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from cyclopts import Parameter
 
 from stockade.cli.client import Client, Refused
 from stockade.cli.exits import Exit
 from stockade.cli.explain import explain_view
+from stockade.cli.flows import Decider, Host, On, Source, To, Verdicts
 from stockade.cli.output import Line, line, remark, show
 from stockade.cli.session import connect
 from stockade.cli.settings import NO_FLAGS, Common, Format
@@ -60,14 +60,12 @@ Came = FlowView | BirthView | Looked | Trouble | Explained
 
 def watch(
     *,
-    source: Annotated[
-        str | None, Parameter(name="--from", help="The source: a selector, name, address or prefix, network:NAME, …")
-    ] = None,
-    to: Annotated[str | None, Parameter(help="The destination, likewise.")] = None,
-    on: Annotated[str | None, Parameter(help="Ports as policy writes them (tcp/443), or services' names.")] = None,
-    verdict: Annotated[str | None, Parameter(help="allowed, denied, would-be-denied, carried; with commas.")] = None,
-    rule: Annotated[str | None, Parameter(help="The deciding rule: policy/rule, or default, held, forged, …")] = None,
-    host: Annotated[str | None, Parameter(help="Only what this host saw.")] = None,
+    source: Source = None,
+    to: To = None,
+    on: On = None,
+    verdict: Verdicts = None,
+    rule: Decider = None,
+    host: Host = None,
     common: Common = NO_FLAGS,
 ) -> int:
     """What goes on, live: health, who talks to whom and how often, births and findings as they come.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import structlog
 from msgspec.structs import replace
 
-from stockade.controller.anomaly_reading import KINDS, singly, summed, target_of
+from stockade.controller.anomaly_reading import KINDS, singly, summed
 from stockade.controller.findings import EVERYWHERE
 from stockade.controller.loop import Controller
 from stockade.core.graph.anomalies import CHECKS, COMPARED, Found, anomalies, finding, uncounted
@@ -20,7 +20,7 @@ from stockade.core.graph.anomaly import Anomaly, AnomalyKind, NotLookedFor
 from stockade.core.graph.baseline import way
 from stockade.core.graph.learning import Learning
 from stockade.core.graph.merge import telling
-from stockade.core.graph.scans import target
+from stockade.core.graph.scans import target, target_of
 from stockade.core.model.finding import Severity, Unassessed
 from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError

@@ -21,13 +21,16 @@ NOT_YET = "no flows have come since the start, or what is ordinary is still bein
 
 def every_finding(controller: Controller, host: HostId | None = None) -> FindingsReply:
     """Describe what is wrong, worst first; on one host, also what is of traffic that it told of."""
+    bare = without_evidence(controller, host)
+    found = (each for each in bare.findings if host is None or each.host == host or _told_by(controller, each, host))
+    return replace(bare, findings=tuple(_shown(controller, each) for each in found))
+
+
+def without_evidence(controller: Controller, host: HostId | None = None) -> FindingsReply:
+    """Describe what is wrong, on one host or anywhere, and all that is wrong with traffic; for who only counts."""
     hosts = (host,) if host else tuple(controller.snapshot.hosts)
     shown = findings_view(controller.findings, (*hosts, *_of_traffic(controller)))
-    found = (_shown(controller, each) for each in shown.findings)
-    return FindingsReply(
-        findings=tuple(each for each in found if host is None or each.host == host or _told_by(controller, each, host)),
-        unassessed=(*shown.unassessed, *_unlooked(controller)),
-    )
+    return replace(shown, unassessed=(*shown.unassessed, *_unlooked(controller)))
 
 
 def _of_traffic(controller: Controller) -> Iterator[HostId]:

@@ -7,7 +7,7 @@ import msgspec
 import stockade
 from stockade.controller.anomalies import AnomalyWatch
 from stockade.controller.exporters.exporters import Exporters
-from stockade.controller.finding_views import every_finding
+from stockade.controller.finding_views import without_evidence
 from stockade.controller.graphs import Graphs
 from stockade.controller.lifecycle import Lifecycle
 from stockade.controller.links import LinkBook
@@ -38,7 +38,7 @@ async def status(installation: Installation, caller: Caller) -> StatusReply:
     controller = installation.controller
     snapshot = controller.snapshot
     active = await installation.lifecycle.stored(snapshot.version)
-    found = every_finding(controller)
+    found = without_evidence(controller)
     return StatusReply(
         product=stockade.__version__,
         version=snapshot.version,

@@ -12,9 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 import stockade
+from stockade.core.model.flow import EXPORTER
 from stockade.web import words
 from stockade.web.asking import Desk
 from stockade.web.assets import assets
+from stockade.wire.amounts import size
 
 THEMES = ("system", "light", "dark")
 
@@ -125,8 +127,9 @@ def environment() -> Environment:
         place_link=words.place_link,
         line_id=words.line_id,
         counted=words.counted,
-        size=words.size,
+        size=size,
         exporter=words.exporter,
+        EXPORTER=EXPORTER,
         astray=words.astray,
         health=words.health,
         selected=words.selected,

@@ -58,16 +58,6 @@ def exporter(host: str) -> str:
     return host.removeprefix(EXPORTER) if host.startswith(EXPORTER) else ""
 
 
-def size(octets: int) -> str:
-    """Return a number of bytes with the unit that suits it."""
-    value = float(octets)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
 def counted(number: int, word: str, words: str = "") -> str:
     """Return a number with its word in the right form."""
     return f"{number:,} {word if number == 1 else words or word + 's'}".replace(",", "\u202f")

@@ -224,24 +224,9 @@ def _carried(told: _Carried, names: Names) -> FlowKey | None:
 
 def _add(key: FlowKey, tally: Tally, found: list[Flow], proxied: dict[FlowKey, Tally]) -> None:
     if key.via is Via.PROXY:
-        proxied[key] = _together(proxied.get(key), tally)
+        proxied[key] = proxied[key] + tally if key in proxied else tally
     else:
         found.append(Flow(key, tally))
-
-
-def _together(one: Tally | None, other: Tally) -> Tally:
-    if one is None:
-        return other
-    return Tally(
-        min(one.first, other.first),
-        max(one.last, other.last),
-        one.connections + other.connections,
-        one.packets + other.packets,
-        one.bytes_out + other.bytes_out,
-        one.bytes_in + other.bytes_in,
-        one.ended + other.ended,
-        one.seconds + other.seconds,
-    )
 
 
 def service(at: Address, port: int) -> str:

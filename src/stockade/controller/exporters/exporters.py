@@ -164,7 +164,7 @@ def _flows(connections: Iterable[Connection], now: float) -> tuple[Flow, ...]:
     sums: dict[FlowKey, Tally] = {}
     for each in connections:
         key, tally = _key(each), _tally(each, now - LONGEST)
-        sums[key] = _together(sums[key], tally) if key in sums else tally
+        sums[key] = sums[key] + tally if key in sums else tally
     return tuple(Flow(key, sums[key]) for key in sorted(sums, key=_order))
 
 
@@ -186,16 +186,3 @@ def _tally(each: Connection, earliest: float) -> Tally:
         return Tally(first, last, 1, each.packets, each.bytes_out)
     seconds = max(each.last - each.first, 0.0)
     return Tally(first, last, 0, each.packets, each.bytes_out, each.bytes_in, 1, seconds)
-
-
-def _together(one: Tally, other: Tally) -> Tally:
-    return Tally(
-        min(one.first, other.first),
-        max(one.last, other.last),
-        one.connections + other.connections,
-        one.packets + other.packets,
-        one.bytes_out + other.bytes_out,
-        one.bytes_in + other.bytes_in,
-        one.ended + other.ended,
-        one.seconds + other.seconds,
-    )

@@ -15,7 +15,7 @@ import msgspec
 from stockade.core.graph.anomaly import Anomaly, AnomalyKind, NotLookedFor
 from stockade.core.graph.baseline import Baseline, Way, breadth, habit, segment, slices, way
 from stockade.core.graph.merge import merged
-from stockade.core.graph.scans import ScanLimits, Target, called, failed, named, scans, target
+from stockade.core.graph.scans import ScanLimits, Target, called, failed, named, scans, target, target_of
 from stockade.core.graph.values import Traffic
 from stockade.core.graph.zoom import port_text
 from stockade.core.model.finding import Finding, Severity
@@ -166,7 +166,7 @@ def uncounted(
     if baseline is None:
         return ()
     ends = [each for each in flows if each.key.verdict is not Verdict.CARRIED and each.tally.connections]
-    rows = Counter((_target(each), each.key.end) for each in ends)
+    rows = Counter((target_of(each), each.key.end) for each in ends)
     most = _span_of(flows) / limits.shortest + 1
     return tuple(
         each
@@ -184,10 +184,6 @@ SINGLY = 1.1
 def _span_of(flows: Iterable[StoredFlow]) -> float:
     times = [(each.tally.first, each.tally.last) for each in flows]
     return max((last for _, last in times), default=0.0) - min((first for first, _ in times), default=0.0)
-
-
-def _target(flow: StoredFlow) -> Target:
-    return (called(flow.source), called(flow.destination), flow.key.protocol, flow.key.port)
 
 
 def _may_beat(traffic: Traffic, baseline: Baseline) -> bool:
@@ -227,7 +223,7 @@ def _beats(flows: Iterable[StoredFlow]) -> dict[Target, list[float]]:
     rows: dict[Target, dict[Direction, list[StoredFlow]]] = {}
     for each in flows:
         if each.key.verdict is not Verdict.CARRIED and each.tally.connections:
-            rows.setdefault(_target(each), {}).setdefault(each.key.end, []).append(each)
+            rows.setdefault(target_of(each), {}).setdefault(each.key.end, []).append(each)
     found = {}
     for key, ends in rows.items():
         mine = ends.get(Direction.EGRESS) or ends[Direction.INGRESS]

@@ -10,7 +10,7 @@ import msgspec
 from stockade.core.graph.anomaly import Anomaly, AnomalyKind
 from stockade.core.graph.values import Traffic
 from stockade.core.graph.zoom import port_text
-from stockade.core.model.flow import FlowEnd
+from stockade.core.model.flow import FlowEnd, StoredFlow
 from stockade.core.model.labels import NAME
 from stockade.core.model.net import Protocol
 
@@ -63,6 +63,11 @@ def answered(traffic: Traffic) -> bool:
 def target(traffic: Traffic) -> Target:
     """Return who tries whom on what."""
     return (called(traffic.source), called(traffic.destination), traffic.protocol, traffic.port)
+
+
+def target_of(flow: StoredFlow) -> Target:
+    """Return the same of a single flow."""
+    return (called(flow.source), called(flow.destination), flow.key.protocol, flow.key.port)
 
 
 def called(end: FlowEnd) -> str:

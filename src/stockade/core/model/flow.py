@@ -87,6 +87,18 @@ class Tally(msgspec.Struct, frozen=True, gc=False):
     ended: int = 0
     seconds: float = 0.0
 
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            min(self.first, other.first),
+            max(self.last, other.last),
+            self.connections + other.connections,
+            self.packets + other.packets,
+            self.bytes_out + other.bytes_out,
+            self.bytes_in + other.bytes_in,
+            self.ended + other.ended,
+            self.seconds + other.seconds,
+        )
+
 
 class Flow(msgspec.Struct, frozen=True, gc=False):
     """One key's tally in one batch."""
