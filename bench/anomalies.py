@@ -30,6 +30,7 @@ from stockade.core.graph.anomaly import AnomalyKind
 from stockade.core.graph.scans import Target, called, target
 from stockade.core.model.finding import Severity
 from stockade.core.model.flow import StoredFlow
+from stockade.core.model.flow_table import kept
 from stockade.seams.flow_store import FlowStore, Retention, StoredBatch
 from stockade.testing.shop_day import DAY, HOUR, POINT, Shop, Visit, recorded
 
@@ -198,7 +199,7 @@ def _put(store: FlowStore, flows: Iterable[StoredFlow]) -> None:
     rows, number = iter(flows), 0
     while some := tuple(islice(rows, AT_ONCE)):
         number += 1
-        store.put([StoredBatch(POINT, "bench", number, max(each.tally.last for each in some), some)])
+        store.put([StoredBatch(POINT, "bench", number, max(each.tally.last for each in some), kept(some))])
 
 
 def _in_a_store(made: Callable[[FlowStore, Controller], Awaitable[T]]) -> T:

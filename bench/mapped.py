@@ -20,7 +20,8 @@ from stockade.controller.links import LinkBook
 from stockade.controller.loop import open_controller
 from stockade.controller.run import running_controller
 from stockade.controller.wiring import standard_parts
-from stockade.core.model.flow import Flow, FlowBatch, FlowKey, Tally, Verdict
+from stockade.core.model.flow import Flow, FlowKey, Tally, Verdict
+from stockade.core.model.flow_table import FlowBatch, told
 from stockade.core.model.ids import HostId, RuleId, Version
 from stockade.core.model.inventory import Workload
 from stockade.core.model.packet import Direction
@@ -102,7 +103,7 @@ def _batch(talks: Iterator[Talk], number: int, rows: int, span: float) -> FlowBa
     now = SystemClock().now()
     dice = random.Random(number)
     flows = [flow for _ in range(rows // 3) for flow in _rows(next(talks), now - dice.uniform(1, span), dice)]
-    return FlowBatch(HostId("host-00000"), "bench", number, now - span, now, now, tuple(flows))
+    return FlowBatch(HostId("host-00000"), "bench", number, now - span, now, now, told(flows))
 
 
 def _rows(talk: Talk, first: float, dice: random.Random) -> Iterator[Flow]:

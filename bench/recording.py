@@ -30,6 +30,7 @@ from stockade.core.compile.nft.render import render
 from stockade.core.fold import fold
 from stockade.core.model.event import Event, HostSeen, PolicyActivated, WorkloadSeen
 from stockade.core.model.flow import Verdict
+from stockade.core.model.flow_table import flows
 from stockade.core.model.ids import RuleId, Version
 from stockade.core.model.intent import Intent
 from stockade.core.model.net import Ports, Protocol
@@ -147,7 +148,7 @@ def _replayed(count: int) -> Iterator[Figure]:
             log.decode(each, found)
             recording.decided(found, began)
             if len(recording) >= MOST:
-                batches += bool(recording.take(known))
+                batches += bool(len(recording.take(known)))
         took = time.perf_counter() - began
     beside = f"{count:,} connections, each new, in {batches:,} batches"
     yield at_least("replayed NFLOG datagrams, to batches", count / took, "packets/s", READ, beside)
@@ -259,10 +260,8 @@ def _meet(recording: Recording, known: Names, programs: KnownPrograms, met: Coun
 
 
 def _told(recording: Recording, known: Names, protocol: Protocol) -> int:
-    flows = recording.take(known)
-    return sum(
-        each.tally.packets for each in flows if each.key.protocol == protocol and each.key.verdict is Verdict.ALLOWED
-    )
+    allowed = [each for each in flows(recording.take(known)) if each.key.verdict is Verdict.ALLOWED]
+    return sum(each.tally.packets for each in allowed if each.key.protocol == protocol)
 
 
 def _program(lab: Lab, node: str, text: str, given: bytes) -> "subprocess.Popen[bytes]":

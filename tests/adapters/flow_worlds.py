@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import cmp_to_key
 
 from stockade.core.model.flow import FlowEnd, FlowKey, StoredFlow, Tally, Verdict, Via
+from stockade.core.model.flow_table import kept, stored
 from stockade.core.model.ids import Address, HostId, Prefix, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.seams.flow_store import (
@@ -92,7 +93,7 @@ def world(seed: int, count: int = 1500) -> list[StoredBatch]:
     dice = random.Random(seed)
     known = ends(dice, 24)
     return [
-        StoredBatch(host, "stream", number, BEGAN + SPAN, flows(dice, host, count // 6, known))
+        StoredBatch(host, "stream", number, BEGAN + SPAN, kept(flows(dice, host, count // 6, known)))
         for host in HOSTS
         for number in range(3)
     ]
@@ -100,7 +101,7 @@ def world(seed: int, count: int = 1500) -> list[StoredBatch]:
 
 def every(batches: Iterable[StoredBatch]) -> list[StoredFlow]:
     """Return the flows of batches."""
-    return [flow for batch in batches for flow in batch.flows]
+    return [flow for batch in batches for flow in stored(batch.host, batch.flows)]
 
 
 def matches(flow: StoredFlow, where: FlowFilter) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from stockade.adapters.clickhouse.apart import FlowStoreApart
 from stockade.core.model.flow import FlowEnd, FlowKey, FlowLoss, StoredFlow, Tally, Verdict
+from stockade.core.model.flow_table import kept
 from stockade.core.model.ids import Address, HostId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.seams.flow_store import (
@@ -46,7 +47,7 @@ def flow(port: int = 443) -> StoredFlow:
 
 
 def batch(number: int, *flows: StoredFlow) -> StoredBatch:
-    return StoredBatch(HOST, "s", number, NOW + 2, flows, (FlowLoss("nflog", "decisions", 7),))
+    return StoredBatch(HOST, "s", number, NOW + 2, kept(flows), (FlowLoss("nflog", "decisions", 7),))
 
 
 def test_everything_that_the_store_says_comes_through(store: FlowStoreApart) -> None:

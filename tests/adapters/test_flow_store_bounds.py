@@ -10,6 +10,7 @@ from tests.adapters.flow_worlds import ALWAYS, BEGAN, HOSTS, SPAN, ends, every, 
 
 from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import StoredFlow
+from stockade.core.model.flow_table import kept, stored
 from stockade.core.model.ids import HostId
 from stockade.seams.flow_store import (
     FlowFilter,
@@ -45,14 +46,14 @@ def store(folder: Path) -> Iterator[ClickHouseFlowStore]:
 def days(count: int) -> list[StoredBatch]:
     """A hundred flows of each host on each of some days."""
     return [
-        StoredBatch(host, "days", day, MIDNIGHT + day * DAY, tuple(_moved(flow, day) for flow in _hundred(host)))
+        StoredBatch(host, "days", day, MIDNIGHT + day * DAY, kept(_moved(flow, day) for flow in _hundred(host)))
         for day in range(count)
         for host in HOSTS
     ]
 
 
 def _hundred(host: HostId) -> tuple[StoredFlow, ...]:
-    return next(batch.flows for batch in world(4, 600) if batch.host == host)
+    return next(tuple(stored(host, batch.flows)) for batch in world(4, 600) if batch.host == host)
 
 
 def _moved(flow: StoredFlow, day: int) -> StoredFlow:
@@ -185,7 +186,7 @@ def test_what_ends_were_outlives_the_day_on_which_they_were_first_met(store: Cli
     flow = _hundred(HOSTS[0])[0]
     for day in (0, 5):
         later = msgspec.structs.replace(_moved(flow, day), source=known[0])
-        store.put([StoredBatch(flow.host, "s", day, MIDNIGHT, (later,))])
+        store.put([StoredBatch(flow.host, "s", day, MIDNIGHT, kept([later]))])
     found = store._client.query("SELECT max(day) - min(day) FROM ends WHERE address = {a:String}",
                                 parameters={"a": known[0].address}).result_rows  # fmt: skip
     store._client.command("OPTIMIZE TABLE ends FINAL")

@@ -11,6 +11,7 @@ from tests.adapters.flow_worlds import ALWAYS, BEGAN, every, groups, matches, so
 
 from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import FlowLoss
+from stockade.core.model.flow_table import kept
 from stockade.core.model.ids import HostId
 from stockade.seams.flow_store import (
     EndFilter,
@@ -103,7 +104,7 @@ def test_what_a_server_did_and_could_not_say_is_not_done_twice(
     store: ClickHouseFlowStore, server: Server, table: str
 ) -> None:
     batches = world(25, 300)
-    lost = StoredBatch(HostId("host-a"), "lost", 1, BEGAN, (), (FlowLoss("nflog", "x", 1),))
+    lost = StoredBatch(HostId("host-a"), "lost", 1, BEGAN, lost=(FlowLoss("nflog", "x", 1),))
     server.unanswered = f"INSERT INTO {table}"
     with pytest.raises(FlowStoreFailed):
         store.put([*batches, lost])
@@ -128,12 +129,11 @@ def test_connections_that_are_cut_are_told(store: ClickHouseFlowStore, server: S
 def test_hostile_words_are_words_in_a_url_too(store: ClickHouseFlowStore, text: str) -> None:
     flow = every(world(24, 60))[0]
     host = HostId(text)
-    batch = StoredBatch(host, text, 1, BEGAN, (type(flow)(host, flow.source, flow.destination, flow.key, flow.tally),),
-                        (FlowLoss(text, text, 1),))  # fmt: skip
+    batch = StoredBatch(host, text, 1, BEGAN, kept([flow]), (FlowLoss(text, text, 1),))
     store.put([batch])
     assert store.put([batch]).repeated == 1
     absent = EndFilter(labels=(LabelCondition(text, Test.ABSENT), LabelCondition(text, Test.NOT_IN, (text,))))
-    assert store.flows(FlowFilter(hosts=(host,), source=absent), 5).flows == batch.flows
+    assert store.flows(FlowFilter(hosts=(host,), source=absent), 5).flows == tuple(every([batch]))
     assert store.losses(0, 4e9)[0].loss.what == text
 
 

@@ -14,6 +14,7 @@ from stockade.agent.flows.names import Names
 from stockade.agent.flows.recording import Recording
 from stockade.agent.flows.told import EACH, ENDS, LEAST, LONGEST, SOON, Told
 from stockade.core.compile.nft.recording import Said, prefix
+from stockade.core.model.flow_table import flows
 from stockade.core.model.ids import Address, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.seams.flows import Decision
@@ -211,7 +212,7 @@ def test_a_flow_to_an_address_outside_has_the_name_by_which_its_source_was_led_t
     told.hear([answer(), answer(address="10.0.0.2", name="db.example")], 100.0)
     for source, to in ((WEB, OUTSIDE), ("10.0.0.3", OUTSIDE), (WEB, "10.0.0.2"), (WEB, "198.51.100.8")):
         made.decided([Decision(words, socket.IPPROTO_TCP, packed(source), packed(to), 443, b"abcdef", 60)], 101.0)
-    named = {(each.key.source, each.key.destination): each.key.name for each in made.take(known, told)}
+    named = {(each.key.source, each.key.destination): each.key.name for each in flows(made.take(known, told))}
     assert named == {
         (WEB, OUTSIDE): "api.example.com",
         ("10.0.0.3", OUTSIDE): "",

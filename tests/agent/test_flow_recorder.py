@@ -13,7 +13,8 @@ from stockade.agent.flows.recorder import Recorder
 from stockade.agent.flows.spool import Spool
 from stockade.controller.clock import SystemClock
 from stockade.core.compile.nft.recording import Said, prefix
-from stockade.core.model.flow import FlowBatch, FlowLoss
+from stockade.core.model.flow import FlowLoss
+from stockade.core.model.flow_table import FlowBatch, flows
 from stockade.core.model.ids import HostId, RuleId
 from stockade.core.model.packet import Direction
 from stockade.seams.flow_store import FlowsRefused
@@ -56,7 +57,7 @@ class Line:
 
     async def say(self, message: AgentMessage) -> int:
         assert isinstance(message, Recorded)
-        if any(each.key.port == self.refuses for each in message.batch.flows):
+        if any(each.key.port == self.refuses for each in flows(message.batch.flows)):
             raise FlowsRefused("a flow holds a number that is none of its kind")
         self.taken.append(message.batch)
         return 0
@@ -66,7 +67,7 @@ class Line:
 
     @property
     def ports(self) -> list[int]:
-        return [flow.key.port for each in self.taken for flow in each.flows]
+        return [flow.key.port for each in self.taken for flow in flows(each.flows)]
 
     @property
     def lost(self) -> dict[tuple[str, str], int]:

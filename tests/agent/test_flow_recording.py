@@ -12,6 +12,7 @@ from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.recording import Prefix, Said, prefix, read
 from stockade.core.compile.nft.rule import short
 from stockade.core.model.flow import Verdict, Via
+from stockade.core.model.flow_table import flows
 from stockade.core.model.ids import Address, HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.intent import Intent, LocalEnd, PublishedPort
 from stockade.core.model.inventory import Attachment
@@ -52,7 +53,7 @@ def taken(*decisions: tuple[float, Decision], ended: tuple[tuple[float, Ended], 
         made.decided([each], at)
     for at, each in ended:
         made.ended([each], at)
-    return made.take(known)
+    return tuple(flows(made.take(known)))
 
 
 @pytest.mark.parametrize("way", Direction)
@@ -97,9 +98,9 @@ def test_a_repeated_syn_is_the_same_connection_and_another_sequence_number_is_an
 def test_what_is_repeated_counts_once_though_a_batch_lies_between() -> None:
     made = Recording()
     made.decided([decision(DENIED)], 10.0)
-    assert made.take(KNOWN)[0].tally.connections == 1
+    assert next(flows(made.take(KNOWN))).tally.connections == 1
     made.decided([decision(DENIED)], 13.0)
-    (flow,) = made.take(KNOWN)
+    (flow,) = flows(made.take(KNOWN))
     assert (flow.tally.connections, flow.tally.packets) == (0, 1)
 
 
@@ -116,10 +117,10 @@ def test_what_may_be_repeated_is_remembered_within_bounds(monkeypatch: pytest.Mo
     for number in range(1000):
         made.decided([decision(DENIED, number.to_bytes(6, "big"))], 10.0 + number / 100)
         assert len(made._seen) <= 101
-    (flow,) = made.take(KNOWN)
+    (flow,) = flows(made.take(KNOWN))
     assert flow.tally.connections == 1000
     made.decided([decision(DENIED, (999).to_bytes(6, "big"))], 20.1)
-    assert made.take(KNOWN)[0].tally.connections == 0, "the newest are remembered"
+    assert next(flows(made.take(KNOWN))).tally.connections == 0, "the newest are remembered"
 
 
 def test_what_ended_connections_carried_is_told_without_a_rule() -> None:
@@ -219,9 +220,9 @@ def test_a_flow_names_every_program_that_was_met_in_its_batch_alone() -> None:
     made.met(first, "wget")
     made.met(second, "curl")
     made.met(second, "curl")
-    assert {each.key.rule: each.key.process for each in made.take(KNOWN)} == {RULE: "curl, wget", "default": ""}
+    assert {each.key.rule: each.key.process for each in flows(made.take(KNOWN))} == {RULE: "curl, wget", "default": ""}
     made.decided([decision()], 12.0)
-    assert [each.key.process for each in made.take(KNOWN)] == [""]
+    assert [each.key.process for each in flows(made.take(KNOWN))] == [""]
 
 
 # Names

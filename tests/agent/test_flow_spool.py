@@ -8,14 +8,15 @@ import msgspec
 import pytest
 
 from stockade.agent.flows.spool import FOLDER, Spool
-from stockade.core.model.flow import Flow, FlowBatch, FlowKey, FlowLoss, Tally, Verdict
+from stockade.core.model.flow import Flow, FlowKey, FlowLoss, Tally, Verdict
+from stockade.core.model.flow_table import FlowBatch, told
 from stockade.core.model.ids import Address, HostId
 from stockade.core.model.packet import Direction
 
 
 def batch(number: int, flows: int = 3) -> FlowBatch:
     key = FlowKey(Address("10.0.0.1"), Address("10.0.0.2"), 6, 443, Direction.EGRESS, Verdict.ALLOWED)
-    return FlowBatch(HostId("h"), "s", number, 1.0, 2.0, 2.0, (Flow(key, Tally(1.0, 2.0, number)),) * flows)
+    return FlowBatch(HostId("h"), "s", number, 1.0, 2.0, 2.0, told((Flow(key, Tally(1.0, 2.0, number)),) * flows))
 
 
 def drained(spool: Spool) -> list[int]:

@@ -24,6 +24,7 @@ from stockade.controller.suggesting import suggested
 from stockade.controller.whose import Whose
 from stockade.core.graph.anomaly import AnomalyKind
 from stockade.core.model.flow import FlowEnd, StoredFlow
+from stockade.core.model.flow_table import kept
 from stockade.core.model.ids import Address, WorkloadId
 from stockade.seams.flow_store import FlowStore, StoredBatch
 from stockade.wire.api import Caller, HostFinding, Role
@@ -63,7 +64,7 @@ class Recording:
         for some in by_host.values():
             self.number += 1
             until = max(each.tally.last for each in some)
-            self.store.put([StoredBatch(some[0].host, "test", self.number, until, tuple(some))])
+            self.store.put([StoredBatch(some[0].host, "test", self.number, until, kept(some))])
 
 
 def watching(installation: Installation, store: FlowStore) -> AnomalyWatch:

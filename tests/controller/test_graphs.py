@@ -15,7 +15,8 @@ from test_http_api import OWNER, error_of
 
 from stockade.adapters.clickhouse.apart import FlowStoreApart
 from stockade.controller.earlier import snapshot_at
-from stockade.core.model.flow import Flow, FlowBatch, FlowKey, Tally, Verdict
+from stockade.core.model.flow import Flow, FlowKey, Tally, Verdict
+from stockade.core.model.flow_table import FlowBatch, told
 from stockade.core.model.ids import Address, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.wire import Recorded
@@ -55,7 +56,7 @@ def batch(known: tuple[Known, ...], number: int = 1, ago: float = 60.0) -> FlowB
             flows.append(
                 _flow(source, destination, port, ends[0], Verdict.CARRIED, RuleId(""), connections, first, out, back)
             )
-    return FlowBatch(HOST, "stream", number, first, now, now, tuple(flows))
+    return FlowBatch(HOST, "stream", number, first, now, now, told(flows))
 
 
 def _flow(source: str, destination: str, port: int, end: Direction, verdict: Verdict, rule: RuleId, connections: int,

@@ -22,7 +22,8 @@ from stockade.controller.http import call
 from stockade.controller.http.openapi import document
 from stockade.controller.http.peers import Access
 from stockade.core.model.event import WorkloadGone
-from stockade.core.model.flow import Flow, FlowBatch, FlowKey, Tally, Verdict
+from stockade.core.model.flow import Flow, FlowKey, Tally, Verdict
+from stockade.core.model.flow_table import FlowBatch, told
 from stockade.core.model.ids import Address, RuleId, Version, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
@@ -106,7 +107,7 @@ def batch() -> FlowBatch:
     """A flow between two of the tiers, of just now."""
     key = FlowKey(Address("10.0.0.1"), Address("10.0.0.2"), 6, 5432, Direction.INGRESS, Verdict.ALLOWED, RuleId("a/b"))
     now = time.time()
-    return FlowBatch(HOST, "stream", 1, now - 2, now, now, (Flow(key, Tally(now - 2, now, 1, 2, 3)),))
+    return FlowBatch(HOST, "stream", 1, now - 2, now, now, told([Flow(key, Tally(now - 2, now, 1, 2, 3))]))
 
 
 def _tour(server: Served) -> Iterator[tuple[str, httpx.Response]]:

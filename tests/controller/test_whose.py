@@ -1,18 +1,21 @@
 """Whose the ends of flows are, with the labels in force, and when they were by the controller's clock."""
 
+import msgspec
 import pytest
 
 from stockade.controller.flows import LOOKED_UP_FOR, FlowIntake
 from stockade.controller.whose import Whose
 from stockade.core.fold import fold
 from stockade.core.model.event import LabelsSet, PolicyActivated, WorkloadSeen
-from stockade.core.model.flow import Flow, FlowBatch, FlowEnd, FlowKey, FlowLoss, Tally, Verdict
+from stockade.core.model.flow import Flow, FlowEnd, FlowKey, FlowLoss, StoredFlow, Tally, Verdict
+from stockade.core.model.flow_table import FlowBatch, FlowTable, stored, told
 from stockade.core.model.ids import Address, HostId, Prefix, Realm, Version, WorkloadId
 from stockade.core.model.inventory import Attachment, Endpoint, Sighting, WorkloadKind
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import NetworkSet, PolicySet
+from stockade.core.model.snapshot import Snapshot
 from stockade.core.policy import complete
-from stockade.seams.flow_store import Put, StoredBatch
+from stockade.seams.flow_store import FlowsRefused, Put, StoredBatch
 
 HOST = HostId("host-a")
 OFFICE = NetworkSet("office", (Prefix("198.51.100.0/24"),), (Prefix("198.51.100.128/25"),))
@@ -37,6 +40,13 @@ def flow(source: str = "10.0.0.1", to: str = "198.51.100.7", **more) -> Flow:
     return Flow(key, Tally(100.0, 101.0, 1))
 
 
+def one(snapshot: Snapshot, flow: Flow) -> StoredFlow:
+    """A flow as it is kept."""
+    table = told([flow])
+    (found,) = stored(HOST, FlowTable(tuple(map(Whose(snapshot).kept, table.ends)), table.kinds, table.rows))
+    return found
+
+
 def test_an_end_is_a_workload_with_its_labels_and_its_name() -> None:
     end = Whose(WEB).end(Address("10.0.0.1"))
     assert end == FlowEnd(
@@ -59,10 +69,10 @@ def test_an_address_that_nobody_has_lies_in_the_narrowest_network(address: str, 
 
 
 def test_a_name_that_a_resolver_told_is_an_unknown_destination_s_alone_and_no_label() -> None:
-    named = Whose(WEB).stored(HOST, flow(name="api.example.com"))
+    named = one(WEB, flow(name="api.example.com"))
     assert named.destination == FlowEnd(Address("198.51.100.7"), network="desk", told="api.example.com")
     assert named.key.name == "api.example.com"
-    inside = Whose(WEB).stored(HOST, flow("198.51.100.7", "10.0.0.1", name="web.example.com"))
+    inside = one(WEB, flow("198.51.100.7", "10.0.0.1", name="web.example.com"))
     assert (inside.destination.told, inside.key.name) == ("", "")
     assert inside.destination.workload == "docker:web"
 
@@ -71,7 +81,7 @@ def test_a_name_that_a_resolver_told_is_an_unknown_destination_s_alone_and_no_la
     "name", ["<script>", "a b", "\x1b[2J", "a..b", ".", "API.example", "é.example", "a" * 64, "x'--"]
 )
 def test_what_a_host_tells_to_be_a_name_and_is_none_is_left_out(name: str) -> None:
-    stored = Whose(WEB).stored(HOST, flow(name=name))
+    stored = one(WEB, flow(name=name))
     assert (stored.destination.told, stored.key.name) == ("", "")
     assert stored.destination.network == "desk"
 
@@ -81,7 +91,7 @@ def test_the_host_s_own_word_counts_where_an_address_means_another_elsewhere() -
         seen("one", "172.17.0.2", realm="host-a/docker0"), seen("two", "172.17.0.2", realm="host-b/docker0")
     )
     assert Whose(snapshot).end(Address("172.17.0.2")).workload is None
-    stored = Whose(snapshot).stored(HOST, flow("172.17.0.2", source_workload=WorkloadId("docker:two")))
+    stored = one(snapshot, flow("172.17.0.2", source_workload=WorkloadId("docker:two")))
     assert (stored.host, stored.source.workload, dict(stored.source.labels)["name"]) == (HOST, "docker:two", "two")
 
 
@@ -90,7 +100,7 @@ def test_an_address_of_two_is_nobody_s() -> None:
 
 
 def test_a_workload_that_is_gone_is_named_all_the_same_without_labels() -> None:
-    stored = Whose(WEB).stored(HOST, flow("10.0.0.9", source_workload=WorkloadId("docker:gone")))
+    stored = one(WEB, flow("10.0.0.9", source_workload=WorkloadId("docker:gone")))
     assert stored.source == FlowEnd(Address("10.0.0.9"), WorkloadId("docker:gone"))
 
 
@@ -99,6 +109,9 @@ class Store:
 
     def __init__(self) -> None:
         self.batches: list[StoredBatch] = []
+
+    def flows(self, batch: int) -> list[StoredFlow]:
+        return list(stored(self.batches[batch].host, self.batches[batch].flows))
 
     def put(self, batches):
         self.batches += batches
@@ -117,7 +130,7 @@ class Time:
 
 
 def batch(at: float, *flows: Flow) -> FlowBatch:
-    return FlowBatch(HOST, "s", 1, at - 2, at - 1, at, flows, (FlowLoss("nflog", "decisions", 3),))
+    return FlowBatch(HOST, "s", 1, at - 2, at - 1, at, told(flows), (FlowLoss("nflog", "decisions", 3),))
 
 
 @pytest.mark.parametrize(("clock", "shift"), [(1000.0, 0.0), (999.8, 0.0), (940.0, 60.0), (1060.0, -60.0)])
@@ -128,9 +141,22 @@ def test_times_are_the_controller_s(clock: float, shift: float) -> None:
     (put,) = store.batches
     assert (put.host, put.stream, put.number, put.until) == (HOST, "s", 1, clock - 1 + shift)
     assert put.lost == (FlowLoss("nflog", "decisions", 3),)
-    assert (put.flows[0].tally.first, put.flows[0].tally.last) == (100.0 + shift, 101.0 + shift)
+    (found,) = store.flows(0)
+    assert (found.tally.first, found.tally.last) == (100.0 + shift, 101.0 + shift)
     assert intake.skews[HOST] == shift
     assert intake.taken == 1
+
+
+@pytest.mark.parametrize("clock", [1000.0, 940.0])
+@pytest.mark.parametrize("column", ["first", "last", "kind", "seconds"])
+def test_a_batch_whose_columns_are_not_equally_long_is_refused(column: str, clock: float) -> None:
+    store, time = Store(), Time()
+    good = batch(clock, flow())
+    rows = msgspec.structs.replace(good.flows.rows, **{column: bytes(3)})
+    broken = msgspec.structs.replace(good, flows=msgspec.structs.replace(good.flows, rows=rows))
+    with pytest.raises(FlowsRefused, match="not equally long"):
+        FlowIntake(store, time).take(broken, WEB)
+    assert not store.batches
 
 
 def test_labels_are_those_of_now_though_addresses_are_not_looked_up_each_time() -> None:
@@ -145,7 +171,7 @@ def test_labels_are_those_of_now_though_addresses_are_not_looked_up_each_time() 
     for later in (0.1, LOOKED_UP_FOR + 1):
         time.at += later
         intake.take(batch(time.at, flow(), flow("10.0.0.2")), relabelled)
-    roles = [dict(each.flows[0].source.labels).get("role") for each in store.batches]
+    roles = [dict(store.flows(batch)[0].source.labels).get("role") for batch in range(3)]
     assert roles == ["web", "api", "api"]
-    assert store.batches[1].flows[1].source.workload is None, "not looked up again within a moment"
-    assert store.batches[2].flows[1].source.workload == "docker:new"
+    assert store.flows(1)[1].source.workload is None, "not looked up again within a moment"
+    assert store.flows(2)[1].source.workload == "docker:new"

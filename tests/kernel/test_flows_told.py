@@ -14,6 +14,7 @@ from stockade.adapters.netfilter.flows import KernelFlows
 from stockade.agent.flows.names import names
 from stockade.agent.flows.recording import Recording
 from stockade.core.model.flow import Flow, Verdict
+from stockade.core.model.flow_table import flows
 from stockade.core.model.ids import Prefix, RuleId
 from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.packet import Direction
@@ -93,7 +94,7 @@ class Listener:
             self.recording.ended(heard.ended, time.time())
             quiet = 0 if heard.decisions or heard.ended else quiet + 1
         assert self.on.intent is not None
-        return self.recording.take(names(self.on.intent))
+        return tuple(flows(self.recording.take(names(self.on.intent))))
 
 
 @contextmanager

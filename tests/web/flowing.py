@@ -8,7 +8,8 @@ from tests.controller.controlled import HOST
 from tests.web.consoled import Consoled, consoled
 
 from stockade.adapters.clickhouse.apart import FlowStoreApart
-from stockade.core.model.flow import Flow, FlowBatch, FlowKey, FlowLoss, Tally, Verdict, Via
+from stockade.core.model.flow import Flow, FlowKey, FlowLoss, Tally, Verdict, Via
+from stockade.core.model.flow_table import FlowBatch, told
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.seams.clock import Clock
@@ -76,7 +77,7 @@ def record(
     controller = console.installation.controller
     assert controller.flows is not None
     now = controller.clock.now()
-    batch = FlowBatch(host, "stream", number, now - 2, now - 1, now, flows, lost)
+    batch = FlowBatch(host, "stream", number, now - 2, now - 1, now, told(flows), lost)
     controller.flows.take(batch, controller.snapshot)
 
 

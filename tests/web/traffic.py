@@ -5,7 +5,8 @@ from typing import NamedTuple
 from tests.controller.controlled import HOST
 from tests.web.consoled import Consoled
 
-from stockade.core.model.flow import Flow, FlowBatch, FlowKey, Tally, Verdict, Via
+from stockade.core.model.flow import Flow, FlowKey, Tally, Verdict, Via
+from stockade.core.model.flow_table import FlowBatch, told
 from stockade.core.model.ids import Address, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 
@@ -50,7 +51,7 @@ def tell(console: Consoled, talks: tuple[Talk, ...] = TALKS, *, number: int = 1,
     }
     now = controller.clock.now()
     flows = [flow for talk in talks for flow in _flows(talk, addresses, now - ago)]
-    batch = FlowBatch(HOST, "stream", number, now - ago, now, now, tuple(flows))
+    batch = FlowBatch(HOST, "stream", number, now - ago, now, now, told(flows))
     assert controller.flows is not None
     controller.flows.take(batch, controller.snapshot)
 

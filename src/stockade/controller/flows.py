@@ -5,10 +5,8 @@ import threading
 from collections.abc import Callable
 from functools import lru_cache
 
-import msgspec
-
 from stockade.controller.whose import Whose
-from stockade.core.model.flow import Flow, FlowBatch, StoredFlow, Tally
+from stockade.core.model.flow_table import FlowBatch, FlowTable
 from stockade.core.model.ids import HostId
 from stockade.core.model.snapshot import Snapshot
 from stockade.seams.clock import Clock
@@ -30,7 +28,7 @@ class FlowIntake:
         self.store = store
         self._clock = clock
         self._lock = threading.Lock()
-        self._listeners: list[Callable[[tuple[StoredFlow, ...]], None]] = []
+        self._listeners: list[Callable[[StoredBatch], None]] = []
         self._whose: Whose | None = None
         self._looked_up: Snapshot | None = None
         self._since = 0.0
@@ -46,23 +44,23 @@ class FlowIntake:
         self.skews[batch.host] = behind = behind if abs(behind) > SAME_CLOCK else 0.0
         _check(batch)
         with self._lock:
-            whose = self._known(snapshot)
-            flows = tuple(whose.stored(batch.host, _shifted(each, behind)) for each in batch.flows)
-        put = self.store.put(
-            [StoredBatch(batch.host, batch.stream, batch.number, batch.until + behind, flows, batch.lost)]
-        )
+            ends = tuple(map(self._known(snapshot).kept, batch.flows.ends))
+        rows = batch.flows.rows.moved(behind) if behind else batch.flows.rows
+        flows = FlowTable(ends, batch.flows.kinds, rows)
+        stored = StoredBatch(batch.host, batch.stream, batch.number, batch.until + behind, flows, batch.lost)
+        put = self.store.put([stored])
         if put.flows:
             self.taken += put.flows
-            self._tell(flows)
+            self._tell(stored)
 
-    def listen(self, told: Callable[[tuple[StoredFlow, ...]], None]) -> Callable[[], None]:
+    def listen(self, told: Callable[[StoredBatch], None]) -> Callable[[], None]:
         """Have each batch told as soon as it is stored, from whichever thread stored it; return what ends that."""
         self._listeners.append(told)
         return lambda: self._listeners.remove(told)
 
-    def _tell(self, flows: tuple[StoredFlow, ...]) -> None:
+    def _tell(self, batch: StoredBatch) -> None:
         for told in tuple(self._listeners):
-            told(flows)
+            told(batch)
 
     def trim(self) -> None:
         """Forget what is older or more than is kept. Nothing is done until something was stored."""
@@ -83,14 +81,20 @@ class FlowIntake:
 
 
 def _check(batch: FlowBatch) -> None:
-    """``FlowsRefused`` where an address is none: a point that is broken, or not one of ours."""
-    for each in {end for flow in batch.flows for end in (flow.key.source, flow.key.destination)}:
-        if not _is_address(each):
-            raise FlowsRefused(
-                f"a batch of {batch.host} holds an address that is none: {each[:80]!r}",
-                kept="Nothing of this batch was stored; what was stored before is as it was.",
-                remedy="Drop the batch: its point is broken or not one of ours.",
-            )
+    """``FlowsRefused`` where columns or addresses are none: a point that is broken, or not one of ours."""
+    if not batch.flows.rows.even:
+        raise _refused(f"a batch of {batch.host} has columns that are not equally long")
+    for each in batch.flows.ends:
+        if not _is_address(each.address):
+            raise _refused(f"a batch of {batch.host} holds an address that is none: {each.address[:80]!r}")
+
+
+def _refused(message: str) -> FlowsRefused:
+    return FlowsRefused(
+        message,
+        kept="Nothing of this batch was stored; what was stored before is as it was.",
+        remedy="Drop the batch: its point is broken or not one of ours.",
+    )
 
 
 @lru_cache(maxsize=1 << 16)
@@ -101,11 +105,3 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _shifted(flow: Flow, seconds: float) -> Flow:
-    """Return a flow as it was by the controller's clock."""
-    if not seconds:
-        return flow
-    tally: Tally = msgspec.structs.replace(flow.tally, first=flow.tally.first + seconds, last=flow.tally.last + seconds)
-    return Flow(flow.key, tally)

@@ -22,7 +22,7 @@ from stockade.controller.roster import Roster
 from stockade.core.compile.compiler import affected
 from stockade.core.fold import Folding, fold
 from stockade.core.model.event import Event, PolicyActivated
-from stockade.core.model.flow import FlowBatch
+from stockade.core.model.flow_table import FlowBatch
 from stockade.core.model.ids import HostId, Version, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.snapshot import Snapshot

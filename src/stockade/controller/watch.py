@@ -12,9 +12,9 @@ from stockade.controller.flow_queries import flow_view, passes
 from stockade.controller.flows import FlowIntake
 from stockade.controller.loop import Controller
 from stockade.controller.views import birth_view, differences, workload_views
-from stockade.core.model.flow import StoredFlow
+from stockade.core.model.flow_table import stored
 from stockade.core.model.ids import Revision, WorkloadId
-from stockade.seams.flow_store import FlowFilter
+from stockade.seams.flow_store import FlowFilter, StoredBatch
 from stockade.wire.api import BirthView, Gone, InSync, Seen, WatchLine, WorkloadView
 from stockade.wire.flows import FlowView
 
@@ -58,13 +58,13 @@ async def watched_flows(controller: Controller, flows: FlowIntake, where: FlowFi
 
     A reader that is slow misses whole batches.
     """
-    loop, batches = asyncio.get_running_loop(), asyncio.Queue[tuple[StoredFlow, ...]](WAITING)
+    loop, batches = asyncio.get_running_loop(), asyncio.Queue[StoredBatch](WAITING)
 
-    def add(batch: tuple[StoredFlow, ...]) -> None:
+    def add(batch: StoredBatch) -> None:
         if not batches.full():
             batches.put_nowait(batch)
 
-    def tell(batch: tuple[StoredFlow, ...]) -> None:
+    def tell(batch: StoredBatch) -> None:
         loop.call_soon_threadsafe(add, batch)
 
     end = flows.listen(tell)
@@ -74,7 +74,7 @@ async def watched_flows(controller: Controller, flows: FlowIntake, where: FlowFi
                 batch = await asyncio.wait_for(batches.get(), LOOK)
             except TimeoutError:
                 continue
-            for flow in batch:
+            for flow in stored(batch.host, batch.flows):
                 if passes(flow, where):
                     yield _encoded(flow_view(flow))
     finally:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from stockade.core.model.flow import Flow, FlowEnd, StoredFlow
-from stockade.core.model.ids import Address, HostId, WorkloadId
+from stockade.core.model.flow import FlowEnd
+from stockade.core.model.flow_table import KeptEnd, ToldEnd
+from stockade.core.model.ids import Address, WorkloadId
 from stockade.core.model.inventory import Workload
 from stockade.core.model.labels import NAME
 from stockade.core.model.policy import METADATA_SET, PER_HOST_SET, NetworkSet
@@ -34,14 +35,12 @@ class Whose:
         self._networks: _Networks = before._networks if before and same else _networks(snapshot.policy.network_sets)
         self._ends: dict[tuple[Address, WorkloadId | None], FlowEnd] = {}
 
-    def stored(self, host: HostId, flow: Flow) -> StoredFlow:
-        """Return a flow as it is kept. What its point says of its own workloads counts before the address."""
-        key, destination = flow.key, self.end(flow.key.destination, flow.key.destination_workload)
-        if key.name:
-            outside = destination.workload is None and HOST_NAME.fullmatch(key.name) is not None
-            key = key if outside else msgspec.structs.replace(key, name="")
-            destination = msgspec.structs.replace(destination, told=key.name)
-        return StoredFlow(host, self.end(key.source, key.source_workload), destination, key, flow.tally)
+    def kept(self, told: ToldEnd) -> KeptEnd:
+        """Return an end as it is kept. What its point says of its own workloads counts before the address."""
+        end = self.end(told.address, told.workload)
+        if told.name and end.workload is None and HOST_NAME.fullmatch(told.name):
+            end = msgspec.structs.replace(end, told=told.name)
+        return KeptEnd(end, told.address, told.workload)
 
     def end(self, address: Address, told: WorkloadId | None = None) -> FlowEnd:
         """Return who is at an address; ``told``: who it is by the word of the host that it is on."""

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from stockade.core.model.flow import FlowLoss, StoredFlow, Tally, Verdict, Via
+from stockade.core.model.flow_table import FlowTable, KeptEnd
 from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.core.model.selector import Selector
@@ -29,14 +30,14 @@ class FlowsRefused(FlowStoreFailed):
 class StoredBatch(msgspec.Struct, frozen=True):
     """A batch with both ends of its flows known. ``until`` is when it ended, by the point's clock; losses count then.
 
-    Every flow's ``host`` is the batch's.
+    Columns may come from whoever sent them: what is wrong in them is for the store to refuse.
     """
 
     host: HostId
     stream: str
     number: int
     until: float
-    flows: tuple[StoredFlow, ...] = ()
+    flows: FlowTable[KeptEnd] = FlowTable()
     lost: tuple[FlowLoss, ...] = ()
 
 

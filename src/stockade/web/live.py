@@ -56,7 +56,7 @@ def _flows_ring(installation: Installation) -> Iterator[Bell]:
     """A bell that rings when flows are stored, from whichever thread."""
     bell, loop, flows = Bell(), asyncio.get_running_loop(), installation.controller.flows
 
-    def tell(_flows: object) -> None:
+    def tell(_batch: object) -> None:
         loop.call_soon_threadsafe(bell.ring)
 
     end = flows.listen(tell) if flows is not None else None

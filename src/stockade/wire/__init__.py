@@ -5,7 +5,7 @@ import msgspec
 from stockade.core.model.census import Census
 from stockade.core.model.event import Event
 from stockade.core.model.finding import Finding, Unassessed
-from stockade.core.model.flow import FlowBatch
+from stockade.core.model.flow_table import FlowBatch
 from stockade.core.model.ids import HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.intent import Intent
 

@@ -28,9 +28,12 @@ ONE_PART: dict[str, int | str] = {
     "max_partitions_per_insert_block": 0,
     "async_insert": 0,
     "parallel_view_processing": 1,
-    "optimize_on_insert": 1,
+    "optimize_on_insert": 0,
 }
-"""What is inserted at once becomes one part in each partition, there whole or not at all (``putting``)."""
+"""What is inserted at once becomes one part in each partition, there whole or not at all (``putting``).
+
+Rows of one key are summed up when parts are merged, and not before: in what is inserted hardly any are alike.
+"""
 
 
 class Place:

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from operator import attrgetter
 from pathlib import Path
 
 import msgspec
 
+from stockade.adapters.clickhouse.columns import newest
 from stockade.core.model.ids import HostId
 from stockade.seams.flow_store import FlowStoreFailed, StoredBatch
 
@@ -45,9 +45,9 @@ class Begun(msgspec.Struct, frozen=True, array_like=True):
 
 def entered(batch: StoredBatch) -> Entered:
     """Return what is kept of a batch beside its flows."""
-    newest = int(max(map(attrgetter("tally.first"), batch.flows), default=batch.until))
+    last = int(newest(batch.flows.rows) if len(batch.flows) else batch.until)
     lost = tuple(Loss(seq, each.where, each.what, each.count) for seq, each in enumerate(batch.lost))
-    return Entered(batch.host, batch.stream, batch.number, batch.until, newest, len(batch.flows), lost)
+    return Entered(batch.host, batch.stream, batch.number, batch.until, last, len(batch.flows), lost)
 
 
 class Journal:

@@ -11,13 +11,13 @@ import io
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 from clickhouse_connect.driver.client import Client
 
 from stockade.adapters.clickhouse.client import ONE_PART
-from stockade.adapters.clickhouse.columns import LATEST, Naming, columns, end_rows, kind_rows, packed
+from stockade.adapters.clickhouse.columns import LATEST, Columns, Naming, columns, end_rows, kind_rows, packed
 from stockade.adapters.clickhouse.faults import told
 from stockade.adapters.clickhouse.journal import Begun, Entered, Journal, entered
 from stockade.adapters.clickhouse.schema import TABLES, filling
@@ -38,8 +38,15 @@ T = TypeVar("T")
 Name = tuple[HostId, str, int]
 
 
+class _Made(NamedTuple):
+    """What a put inserts, and what the journal holds of it."""
+
+    flows: Columns
+    begun: Begun
+
+
 class Putter:
-    """Puts batches, one call at a time."""
+    """Puts batches. Safe from several threads: they insert one after another, and prepare what they insert at once."""
 
     def __init__(self, client: Client, journal: Journal, key: bytes) -> None:
         self._client = client
@@ -51,12 +58,16 @@ class Putter:
 
     def put(self, batches: Sequence[StoredBatch]) -> Put:
         """Store batches that are not there yet."""
-        with self._lock, told(UNWRITTEN):
-            self._settle_first()
-            fresh = self._fresh(batches)
-            for some in _portions(fresh):
-                self._put(some)
-            return Put(len(fresh), sum(len(each.flows) for each in fresh), len(batches) - len(fresh))
+        done = Put()
+        with told(UNWRITTEN):
+            for some in _portions(_each_once(batches)):
+                made = self._made(some)  # while another thread's are being inserted
+                with self._lock:
+                    fresh = self._fresh(some)
+                    if fresh:
+                        self._put(made if len(fresh) == len(some) else self._made(fresh))
+                done = Put(done.batches + len(fresh), done.flows + sum(len(each.flows) for each in fresh))
+        return msgspec.structs.replace(done, repeated=len(batches) - done.batches)
 
     def settle(self) -> int:
         """Finish what was cut short; return how many puts that were."""
@@ -73,21 +84,22 @@ class Putter:
         return len(pending)
 
     def _fresh(self, batches: Sequence[StoredBatch]) -> list[StoredBatch]:
-        """Return each batch once, without those that are stored."""
-        by_name: dict[Name, StoredBatch] = {}
-        for batch in batches:
-            _check(batch)
-            by_name.setdefault((batch.host, batch.stream, batch.number), batch)
-        stored = _stored(self._client, list(by_name))
-        return [batch for name, batch in by_name.items() if name not in stored]
+        """Return those that are not stored."""
+        self._settle_first()
+        stored = _stored(self._client, list(map(_name, batches)))
+        return [batch for batch in batches if _name(batch) not in stored]
 
-    def _put(self, batches: Sequence[StoredBatch]) -> None:
+    def _made(self, batches: Sequence[StoredBatch]) -> _Made:
+        """Make of batches what a put inserts."""
         put = secrets.randbits(63) | 1
         flows = columns(batches, put, self._naming)
+        return _Made(flows, Begun(put, flows.hours, tuple(map(entered, batches)), packed(flows.table)))
+
+    def _put(self, made: _Made) -> None:
+        flows, begun = made
         day = max(flows.hours, default=0) // DAY
         self._know("ends", flows.ends, day, end_rows)
         self._know("kinds", flows.kinds, day, kind_rows)
-        begun = Begun(put, flows.hours, tuple(entered(each) for each in batches), packed(flows.table))
         self._unsettled = True
         self._journal.begin(begun)
         if flows.hours:
@@ -150,24 +162,26 @@ class Putter:
         )
 
 
-def _name(batch: Entered) -> Name:
+def _name(batch: Entered | StoredBatch) -> Name:
     return (batch.host, batch.stream, batch.number)
+
+
+def _each_once(batches: Sequence[StoredBatch]) -> list[StoredBatch]:
+    by_name: dict[Name, StoredBatch] = {}
+    for batch in batches:
+        _check(batch)
+        by_name.setdefault(_name(batch), batch)
+    return list(by_name.values())
 
 
 def _check(batch: StoredBatch) -> None:
     f"{batch.host}{batch.stream}".encode()  # half a character is refused
-    if not (0 <= batch.number < 1 << 64 and 0 <= batch.until < LATEST):
-        raise FlowsRefused(
-            f"a batch of {batch.host} has number {batch.number} and ended at {batch.until}, which cannot be kept",
-            kept="Nothing of this put was stored; what was stored before is as it was.",
-            remedy="Drop the batch: its point is broken or not one of ours.",
-        )
-    if set(map(attrgetter("host"), batch.flows)) <= {batch.host}:
+    if 0 <= batch.number < 1 << 64 and 0 <= batch.until < LATEST:
         return
     raise FlowsRefused(
-        f"a batch of {batch.host} holds another host's flows",
+        f"a batch of {batch.host} has number {batch.number} and ended at {batch.until}, which cannot be kept",
         kept="Nothing of this put was stored; what was stored before is as it was.",
-        remedy="Put each host's flows in batches of its own.",
+        remedy="Drop the batch: its point is broken or not one of ours.",
     )
 
 

@@ -68,7 +68,7 @@ _NAME = f"host {LOW}, stream String, number UInt64"
 def filling(resolution: Resolution, source: str) -> str:
     """Return the query that makes a resolution's rows of what enters; the views' own, and recovery's.
 
-    The tables themselves sum up what is equal by their key, as they take it in.
+    The tables themselves sum up what is equal by their key, when they merge their parts; so does whoever asks.
     """
     return f"SELECT {BUCKETS[resolution]} AS at, {columns(resolution)} FROM {source}"
 

@@ -11,7 +11,7 @@ import msgspec
 
 from stockade.adapters.clickhouse.asking import Bound, groups_sql, rows_sql
 from stockade.adapters.clickhouse.client import UNOPENED, Place, connect, is_server
-from stockade.adapters.clickhouse.columns import End, Kind
+from stockade.adapters.clickhouse.columns import Kind
 from stockade.adapters.clickhouse.faults import told
 from stockade.adapters.clickhouse.journal import Journal
 from stockade.adapters.clickhouse.putting import Putter
@@ -19,6 +19,7 @@ from stockade.adapters.clickhouse.ranges import ENDLESS, Ranges, Segment, ranges
 from stockade.adapters.clickhouse.schema import COUNTS, KIND, keep, migrate, secret
 from stockade.adapters.clickhouse.trimming import floors, held, note_broken, trimmed
 from stockade.core.model.flow import FlowEnd, FlowKey, FlowLoss, StoredFlow, Tally
+from stockade.core.model.flow_table import KeptEnd
 from stockade.core.model.ids import HostId, RuleId
 from stockade.seams.flow_store import (
     FlowFilter,
@@ -206,7 +207,7 @@ class ClickHouseFlowStore:
         kinds = self._kinds({each.kind for each in rows})
         return tuple(_flow(each, ends, kinds) for each in rows)
 
-    def _ends(self, ids: set[int]) -> dict[int, End]:
+    def _ends(self, ids: set[int]) -> dict[int, KeptEnd]:
         columns = "address, workload, labels, network, told_address, told_workload, told_name"
         return {row[0]: _end(row[1:]) for row in self._named("ends", columns, ids)}
 
@@ -275,13 +276,13 @@ def _tally(counts: dict[str, int]) -> Tally:
     )
 
 
-def _end(row: Sequence[Any]) -> End:
+def _end(row: Sequence[Any]) -> KeptEnd:
     address, workload, labels, network, told_address, told_workload, told_name = row
     end = FlowEnd(address, workload, tuple(sorted(labels.items())), network, told_name)
-    return End(end, told_address, told_workload)
+    return KeptEnd(end, told_address, told_workload)
 
 
-def _flow(row: _Row, ends: dict[int, End], kinds: dict[int, Kind]) -> StoredFlow:
+def _flow(row: _Row, ends: dict[int, KeptEnd], kinds: dict[int, Kind]) -> StoredFlow:
     source, destination, kind = ends[row.source], ends[row.destination], kinds[row.kind]
     key = FlowKey(
         source=source.told_address,

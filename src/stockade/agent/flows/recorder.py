@@ -20,7 +20,8 @@ from stockade.agent.flows.recording import MOST, Recording, address, local_socke
 from stockade.agent.flows.spool import Spool
 from stockade.agent.flows.told import Told
 from stockade.core.budget import Budget
-from stockade.core.model.flow import FlowBatch, FlowLoss
+from stockade.core.model.flow import FlowLoss
+from stockade.core.model.flow_table import FlowBatch
 from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
 from stockade.errors import StockadeError
@@ -165,9 +166,9 @@ class Recorder:
             if count > self._told[where, what]
         )
         flows = self._recording.take(self._names, self._told_names)
-        if not flows and not lost:
+        if not len(flows) and not lost:
             return
-        first = min((each.tally.first for each in flows), default=since)
+        first = min(flows.rows.column("first"), default=since)
         batch = FlowBatch(self._host, self._stream, self._number, min(since, first), until, until, flows, lost)
         self._number += 1
         self._told = Counter(self._lost)

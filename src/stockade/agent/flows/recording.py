@@ -8,15 +8,13 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
-
-import msgspec
 
 from stockade.agent.flows.names import Names
 from stockade.agent.flows.told import Told
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.recording import Prefix, Said, read
-from stockade.core.model.flow import TOGETHER, Flow, FlowKey, Tally, Verdict, Via
+from stockade.core.model.flow import TOGETHER, Tally, Verdict, Via
+from stockade.core.model.flow_table import FlowKind, FlowTable, FlowWriter, ToldEnd
 from stockade.core.model.ids import Address, RuleId
 from stockade.core.model.packet import Direction
 from stockade.seams.flows import Decision, Ended, LocalSocket
@@ -39,6 +37,9 @@ _Raw = tuple[bytes, int, bytes, bytes, int]
 Mark = tuple[_Raw, bytes]
 """A connection: what it is judged as, and its nonce."""
 _Carried = tuple[int, bytes, bytes, int, bytes, int]
+_Known = tuple[bytes, int, int, bool, str, str]
+CARRIED = (b"out", b"in")
+"""What stands for the kernel's prefix where a connection was carried, and whether it ended here."""
 
 
 class Recording:
@@ -105,31 +106,24 @@ class Recording:
             row[5] += 1
             row[6] += each.seconds
 
-    def take(self, names: Names, told: Told | None = None) -> tuple[Flow, ...]:
+    def take(self, names: Names, told: Told | None = None) -> FlowTable[ToldEnd]:
         """Return everything since the last time, in a fixed order, and begin anew. Nonces are remembered.
 
         ``told``: by which names ends were led to addresses outside.
         """
-        led = _Led(told or Told(), names)
         judged, self._judged = self._judged, {}
         carried, self._carried = self._carried, {}
         programs, self._programs = self._programs, {}
         self._fresh.clear()
-        found: list[Flow] = []
-        proxied: dict[FlowKey, Tally] = {}
-        """Told of under several of the host's addresses, and the same behind the proxy."""
+        taking = _Taking(names, told or Told())
         for raw in sorted(judged):
-            if (key := _judged(raw, names, TOGETHER.join(sorted(programs.get(raw, ()))))) is not None:
-                first, last, connections, packets, octets = judged[raw]
-                key = led.to(key, raw[2], raw[3], first)
-                _add(key, Tally(first, last, int(connections), int(packets), int(octets)), found, proxied)
+            first, last, connections, packets, octets = judged[raw]
+            tally = Tally(first, last, int(connections), int(packets), int(octets))
+            taking.judged(raw, TOGETHER.join(sorted(programs.get(raw, ()))), tally)
         for each in sorted(carried):
-            if (key := _carried(each, names)) is not None:
-                first, last, packets, out, back, over, seconds = carried[each]
-                key = led.to(key, each[1], each[4], first)
-                tally = Tally(first, last, 0, int(packets), int(out), int(back), int(over), seconds)
-                _add(key, tally, found, proxied)
-        return (*found, *(Flow(key, tally) for key, tally in proxied.items()))
+            first, last, packets, out, back, over, seconds = carried[each]
+            taking.carried(each, Tally(first, last, 0, int(packets), int(out), int(back), int(over), seconds))
+        return taking.table()
 
     def _forget(self, now: float) -> None:
         """Forget nonces that cannot be repeated any more; should too many be left, the older half of them."""
@@ -142,17 +136,78 @@ class Recording:
         self._seen = alive
 
 
-class _Led(NamedTuple):
-    """Who was led where by which name."""
+class _Taking:
+    """Flows of one batch. What the kernel names an end or a kind by is looked up once for each."""
 
-    told: Told
-    names: Names
+    def __init__(self, names: Names, told: Told) -> None:
+        self._names = names
+        self._told = told
+        self._writer = FlowWriter[ToldEnd]()
+        self._ends: dict[tuple[Address, str], int] = {}
+        self._kinds: dict[_Known, int] = {}
+        self._proxied: dict[tuple[int, int, int], Tally] = {}
+        """Told of under several of the host's addresses, and the same behind the proxy."""
 
-    def to(self, key: FlowKey, asker: bytes, address: bytes, began: float) -> FlowKey:
-        """Return a key with the name by which its source was led to an address outside."""
-        if key.destination_workload is not None or not (name := self.told.name(asker, address, began)):
-            return key
-        return msgspec.structs.replace(key, name=name)
+    def judged(self, raw: _Raw, program: str, tally: Tally) -> None:
+        """Add what was judged, unless the kernel's words are none of ours."""
+        prefix, protocol, source, destination, port = raw
+        if (said := _said(prefix)) is None:
+            return
+        to, at, behind = self._behind(protocol, destination, port)
+        opened = service(address(destination), port) if behind else ""
+        known = (prefix, protocol, at, behind, opened, program)
+        if (kind := self._kinds.get(known)) is None:
+            rule = self._names.rules.get(said.of, RuleId(said.of))
+            via = Via.PROXY if behind else Via.DIRECT
+            made = FlowKind(protocol, at, said.way, VERDICTS[said.said], rule, via, opened, program)
+            kind = self._kinds[known] = self._writer.kind(made)
+        self._add(source, self._led(to, source, destination, tally.first), kind, tally, behind)
+
+    def carried(self, ended: _Carried, tally: Tally) -> None:
+        """Add what ended connections carried, unless they never left the host."""
+        protocol, source, destination, port, opened_to, opened_port = ended
+        if is_loopback(source):
+            return
+        to, at, behind = self._behind(protocol, destination, port)
+        translated = (opened_to, opened_port) != (destination, port)
+        opened = service(address(opened_to), opened_port) if behind or translated else ""
+        here = to in self._names.workloads
+        known = (CARRIED[here], protocol, at, behind, opened, "")
+        if (kind := self._kinds.get(known)) is None:
+            end = Direction.INGRESS if here else Direction.EGRESS
+            via = Via.PROXY if behind else Via.TRANSLATED if translated else Via.DIRECT
+            made = FlowKind(protocol, at, end, Verdict.CARRIED, via=via, service=opened)
+            kind = self._kinds[known] = self._writer.kind(made)
+        self._add(source, self._led(to, source, opened_to, tally.first), kind, tally, behind)
+
+    def table(self) -> FlowTable[ToldEnd]:
+        """Return all of it."""
+        for place, tally in self._proxied.items():
+            self._writer.add(*place, tally)
+        return self._writer.table()
+
+    def _behind(self, protocol: int, destination: bytes, port: int) -> tuple[Address, int, bool]:
+        """Return where a connection really leads, and whether a local proxy carries it there."""
+        at = address(destination)
+        real = self._names.proxied.get((protocol, at, port))
+        return (at, port, False) if real is None else (real.address, real.port, True)
+
+    def _led(self, to: Address, asker: bytes, address: bytes, began: float) -> int:
+        """Return a destination, with the name by which its source was led to an address outside."""
+        return self._end(to, "" if to in self._names.workloads else self._told.name(asker, address, began))
+
+    def _end(self, at: Address, name: str = "") -> int:
+        if (found := self._ends.get((at, name))) is None:
+            end = ToldEnd(at, self._names.workloads.get(at), name)
+            found = self._ends[at, name] = self._writer.end(end)
+        return found
+
+    def _add(self, source: bytes, destination: int, kind: int, tally: Tally, proxied: bool) -> None:
+        place = (self._end(address(source)), destination, kind)
+        if proxied:
+            self._proxied[place] = self._proxied[place] + tally if place in self._proxied else tally
+        else:
+            self._writer.add(*place, tally)
 
 
 def local_socket(one: Mark, names: Names) -> LocalSocket | None:
@@ -170,63 +225,12 @@ def local_socket(one: Mark, names: Names) -> LocalSocket | None:
     return None if place is None else LocalSocket(place, protocol, destination, port, source, number, serves=True)
 
 
-def _judged(raw: _Raw, names: Names, program: str = "") -> FlowKey | None:
-    prefix, protocol, source, destination, port = raw
-    if (said := _said(prefix)) is None:
-        return None
-    real = names.proxied.get((protocol, address(destination), port))
-    to, at = real or (address(destination), port)
-    return FlowKey(
-        source=address(source),
-        destination=to,
-        protocol=protocol,
-        port=at,
-        end=said.way,
-        verdict=VERDICTS[said.said],
-        rule=names.rules.get(said.of, RuleId(said.of)),
-        source_workload=names.workloads.get(address(source)),
-        destination_workload=names.workloads.get(to),
-        via=Via.PROXY if real else Via.DIRECT,
-        service=service(address(destination), port) if real else "",
-        process=program,
-    )
-
-
 @lru_cache(maxsize=1 << 12)
 def _said(prefix: bytes) -> Prefix | None:
     try:
         return read(prefix.decode("ascii"))
     except ValueError:
         return None
-
-
-def _carried(told: _Carried, names: Names) -> FlowKey | None:
-    protocol, source, destination, port, opened_to, opened_port = told
-    translated = (opened_to, opened_port) != (destination, port)
-    if is_loopback(source):
-        return None
-    real = names.proxied.get((protocol, address(destination), port))
-    to, at = real or (address(destination), port)
-    here = names.workloads.get(to)
-    return FlowKey(
-        source=address(source),
-        destination=to,
-        protocol=protocol,
-        port=at,
-        end=Direction.INGRESS if here else Direction.EGRESS,
-        verdict=Verdict.CARRIED,
-        source_workload=names.workloads.get(address(source)),
-        destination_workload=here,
-        via=Via.PROXY if real else Via.TRANSLATED if translated else Via.DIRECT,
-        service=service(address(opened_to), opened_port) if real or translated else "",
-    )
-
-
-def _add(key: FlowKey, tally: Tally, found: list[Flow], proxied: dict[FlowKey, Tally]) -> None:
-    if key.via is Via.PROXY:
-        proxied[key] = proxied[key] + tally if key in proxied else tally
-    else:
-        found.append(Flow(key, tally))
 
 
 def service(at: Address, port: int) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from stockade.core.model.flow import FlowBatch, FlowLoss
+from stockade.core.model.flow import FlowLoss
+from stockade.core.model.flow_table import FlowBatch
 
 FOLDER, HEARD = "flows", "heard"
 MOST = 64 << 20

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from stockade.adapters.netflow import Collector
 from stockade.controller.exporters.pairing import Connection, Pairing
-from stockade.core.model.flow import BY_EXPORTER, EXPORTER, Flow, FlowBatch, FlowKey, FlowLoss, Tally, Verdict
+from stockade.core.model.flow import BY_EXPORTER, EXPORTER, Flow, FlowKey, FlowLoss, Tally, Verdict
+from stockade.core.model.flow_table import FlowBatch, told
 from stockade.core.model.ids import Address, HostId, RuleId
 from stockade.core.model.packet import Direction
 from stockade.wire.exporters import ExporterView
@@ -156,7 +157,7 @@ def _batch(
     host: HostId, stream: str, number: int, now: float, flows: tuple[Flow, ...], lost: tuple[FlowLoss, ...]
 ) -> FlowBatch:
     since = min((each.tally.first for each in flows), default=now)
-    return FlowBatch(host, stream, number, since, now, now, flows, lost)
+    return FlowBatch(host, stream, number, since, now, now, told(flows), lost)
 
 
 def _flows(connections: Iterable[Connection], now: float) -> tuple[Flow, ...]:

@@ -17,7 +17,7 @@ import structlog
 from stockade.adapters.netflow import Ear
 from stockade.controller.exporters.exporters import Exporters, Network
 from stockade.controller.flows import FlowIntake
-from stockade.core.model.flow import FlowBatch
+from stockade.core.model.flow_table import FlowBatch
 from stockade.core.model.snapshot import Snapshot
 from stockade.seams.clock import Clock
 from stockade.seams.flow_store import FlowsRefused, FlowStoreFailed

@@ -115,24 +115,6 @@ class FlowLoss(msgspec.Struct, frozen=True, order=True, gc=False):
     count: int
 
 
-class FlowBatch(msgspec.Struct, frozen=True):
-    """What one point saw for a while; (host, stream, number) names it for ever: stored twice, it counts once.
-
-    ``stream`` changes when a point cannot know its last number; ``number`` grows by one within it. ``lost`` is what was
-    lost since the batch before. All flows lie within ``since`` and ``until`` by the point's clock, which is ``at`` when
-    it is sent, so that the receiver can tell how far that clock is from its own.
-    """
-
-    host: HostId
-    stream: str
-    number: int
-    since: float
-    until: float
-    at: float
-    flows: tuple[Flow, ...] = ()
-    lost: tuple[FlowLoss, ...] = ()
-
-
 class FlowEnd(msgspec.Struct, frozen=True, gc=False):
     """One end of a stored flow, as it was known when the flow was stored.
 
