@@ -27,6 +27,8 @@ SCANNED = 7300
 LIFE = 60.0
 """Seconds that a newborn lives where nobody takes it away before."""
 BREATH = 0.002
+TIMESTAMP = 35
+"""SO_TIMESTAMPNS: the kernel says of each packet when it came."""
 _MAGIC = 0x6E6577626F726E31
 _WORDS = struct.Struct("<9Q")
 
@@ -169,6 +171,7 @@ class Watch:
     def _bind(self, place: Place, port: int, family: int, *, allowed: bool = False) -> None:
         found = self._open.enter_context(widened(socket_at(place.netns, family, socket.SOCK_DGRAM)))
         found.setblocking(False)
+        found.setsockopt(socket.SOL_SOCKET, TIMESTAMP, 1)
         found.bind((place.six if family == 6 else place.four, port))
         self._selector.register(found, selectors.EVENT_READ, self._hear if allowed else self._catch)
 
@@ -186,12 +189,12 @@ class Watch:
                 key.data(key.fileobj)
 
     def _hear(self, found: socket.socket) -> None:
-        for words in _said(found):
-            self._first.setdefault(words.id, time.monotonic_ns())
+        for words, at in _said(found):
+            self._first.setdefault(words.id, at)
             self._last[words.id] = words
 
     def _catch(self, found: socket.socket) -> None:
-        for words in _said(found):
+        for words, _ in _said(found):
             self._passed[words.id] = self._passed.get(words.id, 0) + 1
 
     def _scan(self) -> None:
@@ -208,11 +211,22 @@ def _let_go(listening: socket.socket) -> None:
         listening.accept()[0].close()
 
 
-def _said(found: socket.socket) -> Iterator[Words]:
+def _said(found: socket.socket) -> Iterator[tuple[Words, int]]:
+    """Yield what was said, and when the kernel took it in: whoever reads it may have to wait for a processor."""
     while True:
         try:
-            data = found.recv(2048)
+            data, told, _, _ = found.recvmsg(2048, 64)
         except OSError:
             return
         if len(data) == _WORDS.size and (words := Words(*_WORDS.unpack(data))).magic == _MAGIC:
-            yield words
+            yield words, _moment(told)
+
+
+def _moment(told: Sequence[tuple[int, int, bytes]]) -> int:
+    """Return a packet's own moment in nanoseconds of CLOCK_MONOTONIC; that of now where the kernel did not say it."""
+    now = time.monotonic_ns()
+    for level, kind, content in told:
+        if (level, kind) == (socket.SOL_SOCKET, TIMESTAMP):
+            seconds, nanoseconds = map(int, struct.unpack("@ll", content))
+            return now - (time.time_ns() - seconds * 1_000_000_000 - nanoseconds)
+    return now

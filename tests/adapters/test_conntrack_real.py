@@ -48,6 +48,20 @@ with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as s:
 with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as s:
     s.sendto(bytes([128, 0, 0, 0, 0x11, 2, 0, 1]), ("fd00::2", 0))
 """
+SPEAK = """
+import socket, sys
+at, back = sys.argv[1:]
+with socket.create_server((at, 0), family=socket.AF_INET6 if ":" in at else socket.AF_INET) as server:
+    client = socket.create_connection(server.getsockname()[:2])
+    peer, _ = server.accept()
+print(peer.getsockname()[1], flush=True)
+input()
+speaker, hearer = (peer, client) if back == "back" else (client, peer)
+speaker.sendall(b"x")
+hearer.recv(1)
+print("spoken", flush=True)
+input()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +134,30 @@ def test_a_mark_is_set_bit_by_bit_and_found_by_the_kernel(room: Room, tracking: 
     assert tracking.mark(one, 0x0001)
     assert next(iter(tracking.connections(0x0001, 0x0001))).mark == 0x0501
     assert tracking.mark(two, 0)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.2", "fd00::2"])
+@pytest.mark.parametrize("first", ["forth", "back"])
+def test_a_connection_that_was_met_in_the_middle_is_told_from_one_that_was_seen_to_begin(
+    room: Room, tracking: Conntrack, address: str, first: str
+) -> None:
+    command = ["nsenter", f"--net={room.netns}", sys.executable, "-c", SPEAK, address, first]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as speaking:
+        assert speaking.stdin
+        assert speaking.stdout
+        port = int(speaking.stdout.readline())
+        (begun,) = tracking.connections()
+        assert (begun.midway, begun.destination_port, list(tracking.midway())) == (False, port, [])
+        tracking.end(begun)
+        speaking.stdin.write("\n")
+        speaking.stdin.flush()
+        assert speaking.stdout.readline() == "spoken\n"
+        (met,) = tracking.midway()
+        assert met.midway
+        assert port == (met.source_port if first == "back" else met.destination_port)
+        assert [each.midway for each in tracking.connections()] == [True]
+        tracking.end(met)
+        speaking.stdin.write("\n")
 
 
 def test_an_entry_is_ended_once_and_never_in_place_of_its_successor(room: Room, tracking: Conntrack) -> None:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,11 @@ from debian import Machine, disk
 
 from faults import DENIED, GROUND, HELD, apply, judging, lost, owned, passed, there, told
 from stockade import __version__
+from stockade.adapters.netfilter.conntrack import Conntrack
 from stockade.cli.client import Client
 from stockade.cli.demo_stage import Stage
 from stockade.cli.exits import Exit
+from stockade.core.model.net import Protocol
 from stockade.testing.lab import Lab, bridged, enter
 from stockade.testing.lab.telling import telling
 from stockade.testing.steady import Count, Kind, Steady
@@ -81,11 +83,18 @@ class Site:
             await asyncio.sleep(pause)
             counts = await self.steady.told()
             assert not passed(counts)
-            assert not lost(counts)
+            assert not lost(counts), self.tracked()
             moved |= {each.flow for each in counts if each.done}
             if moved >= {each.flow for each in counts}:
                 return
             assert time.monotonic() < deadline, "a flow stands still"
+
+    def tracked(self) -> list[str]:
+        """Return what the host tracks of connections that are held."""
+        with closing(Conntrack(self.on.lab.netns(self.on.lab.host_name))) as tracking:
+            found = [each for each in tracking.connections() if each.protocol == Protocol.TCP]
+        ports = {flow.port for flow in HELD if flow.kind is Kind.HOLD}
+        return [repr(each) for each in found if ports & {each.source_port, each.destination_port}]
 
     async def open(self) -> None:
         """Everything passes, what policy would deny as well."""

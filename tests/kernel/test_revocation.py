@@ -1,11 +1,14 @@
 """Each way in which a live connection's verdict becomes deny ends it with its next packet; what is allowed lives on."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 
 import pytest
 from enforced import Enforced, on_ground
 from msgspec.structs import replace
 
+from stockade.adapters.netfilter.conntrack import Conntrack
+from stockade.core.compile.nft.marks import MARKS
 from stockade.core.model.ids import Prefix, RuleId
 from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.policy import (
@@ -28,6 +31,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(60)]
 PORT = 9000
 ON = (Ports(Protocol.TCP, PORT, PORT), Ports(Protocol.UDP, PORT, PORT))
 FULL = EnforcementMode("shop", Equal("app", "shop"), Mode.FULL, 10)
+TRACKING = "table inet others { chain look { type filter hook forward priority 0; ct state established counter; }; }\n"
 GROUND = Topology(
     bridges=(lab_bridge("br0", "10.1.0.0/24", "fd00:1::/64"), lab_bridge("br1", "10.2.0.0/24", "fd00:2::/64")),
     nodes=(
@@ -86,6 +90,10 @@ def ways(family: int) -> list[Probe]:
     return [Probe(*pair, protocol, PORT, family) for pair in pairs for protocol in (Protocol.TCP, Protocol.UDP)]
 
 
+def tcp_ways(family: int) -> list[Probe]:
+    return [each for each in ways(family) if each.protocol is Protocol.TCP]
+
+
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_denied_now_ends_and_the_rest_lives_on(change: str, family: int) -> None:
@@ -121,6 +129,43 @@ def test_connections_from_before_any_table_live_on_where_policy_allows_them(fami
         assert all(each.alive for each in tcp), heard  # UDP does not tell its direction: docs/limits.md
         (denied,) = (each for each in heard if each.flow.probe.source == "db")
         assert not denied.delivered
+
+    enforced(scenario)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_connections_that_others_tracking_met_in_the_middle_live_on_where_policy_allows_them(
+    family: int,
+) -> None:
+    """Tracking begins with the first rule that asks for it, anybody's; ours too begins before our hooks lead there."""
+
+    async def scenario(it: Enforced) -> None:
+        flows = await it.lab.open([*tcp_ways(family), Probe("db", "web", Protocol.TCP, PORT, family)])
+        await it.lab.nft(TRACKING)
+        for back in (True, False):  # the server talks first
+            assert all(each.alive for each in await it.lab.send(flows, back=back))
+        await it.apply(replace(POLICY, modes=()))
+        assert all(each.alive for each in await it.lab.send(flows))
+        await it.apply(POLICY)
+        *allowed, denied = await it.lab.send(flows, patience=0.3)
+        assert all(each.alive for each in allowed), allowed
+        assert not denied.delivered
+
+    enforced(scenario)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_connection_that_others_tracking_saw_begin_has_a_direction(family: int) -> None:
+    async def scenario(it: Enforced) -> None:
+        await it.lab.nft(TRACKING)
+        begun = [*tcp_ways(family), Probe("db", "web", Protocol.TCP, PORT, family)]
+        flows = await it.lab.open(begun)
+        await it.apply(replace(POLICY, modes=()))
+        assert all(each.alive for each in await it.lab.send(flows, back=True))
+        with closing(Conntrack(it.lab.netns(it.lab.host_name))) as tracking:
+            met = [each for each in tracking.connections() if each.midway]
+            marked = list(tracking.connections(MARKS.older, MARKS.older))
+        assert (met, marked) == ([], [])
 
     enforced(scenario)
 

@@ -35,7 +35,7 @@ def listeners(podman: Podman) -> list[int]:
 
 
 def test_what_happened_while_nobody_told(podman, follow):
-    """The events stop, and then end: what changed meanwhile is told after, and nothing else."""
+    """The events stop, and then end: what changed meanwhile is told, by their file or after, and nothing else."""
 
     async def test() -> None:
         for name in ("stays", "goes", "stops"):
@@ -48,14 +48,39 @@ def test_what_happened_while_nobody_told(podman, follow):
             await aside(podman.podman, "stop", "-t", "0", "stops")
             await aside(podman.run, "comes")
             os.kill(pid, signal.SIGKILL)
+            await told.until(lambda t: any(isinstance(event, Lost) for event in t.told))
             await told.until(lambda t: set(t.named()) == {"stays", "stops", "comes"})
             await told.until(lambda t: t["stops"].state is WorkloadState.STOPPED and t["comes"].endpoints)
             lost = next(n for n, event in enumerate(told.told) if isinstance(event, Lost))
             assert "stopped telling its events" in told.told[lost].reason
-            assert any(isinstance(event, Listed) for event in told.told[lost:])
+            await told.until(lambda t: any(isinstance(event, Listed) for event in t.told[lost:]))
             assert not told.lost
             await aside(podman.run, "later")
             await told.until(lambda t: t["later"].endpoints)
+
+    asyncio.run(test())
+
+
+def test_who_does_not_wait_for_the_events_is_told_by_their_file(podman, follow):
+    """The program that tells of events stands still; each is told all the same, and once when it goes on."""
+
+    async def test() -> None:
+        async with follow(podman) as told:
+            await aside(podman.run, "first")
+            await told.until(lambda t: t["first"].endpoints)
+            (pid,) = listeners(podman)
+            os.kill(pid, signal.SIGSTOP)
+            await aside(podman.run, "web", "--label", "app=shop")
+            await told.until(lambda t: t["web"].endpoints)
+            states = [event.sighting.state for event in told.about("web")]
+            assert states[:2] == [WorkloadState.CREATED, WorkloadState.RUNNING]
+            assert told.about("web")[0].sighting.facts.labels == (("app", "shop"),)
+            await aside(podman.remove, "web")
+            await told.until(lambda t: "web" not in t.named())
+            os.kill(pid, signal.SIGCONT)
+            await aside(podman.run, "last")
+            await told.until(lambda t: t["last"].endpoints)
+            assert set(told.named()) == {"first", "last"}
 
     asyncio.run(test())
 

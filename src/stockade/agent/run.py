@@ -258,10 +258,10 @@ class Agent:
             return True
 
     def _observe(self) -> Happening:
-        self._ahead.doubt()
         self._generation = None
         generation = self._kernel.generation()
         ruleset = self._kernel.observe()
+        self._ahead.doubt(ruleset)
         self._generation = generation
         return Observed(ruleset)
 

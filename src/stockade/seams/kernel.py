@@ -10,7 +10,10 @@ from stockade.core.model.ids import Address
 
 
 class Connection(msgspec.Struct, frozen=True):
-    """One tracked connection, both tuples as the kernel keeps them. ``icmp`` is ``type * 256 + code`` (0 otherwise)."""
+    """One tracked connection, both tuples as the kernel keeps them. ``icmp`` is ``type * 256 + code`` (0 otherwise).
+
+    ``midway``: the kernel did not see it begin, so which end is its source is a guess.
+    """
 
     protocol: int
     source: Address
@@ -24,6 +27,7 @@ class Connection(msgspec.Struct, frozen=True):
     icmp: int = 0
     mark: int = 0
     id: int = 0
+    midway: bool = False
 
 
 class Fill(msgspec.Struct, frozen=True):
@@ -43,6 +47,10 @@ class Tracking(Protocol):
 
     def connections(self, mark: int = 0, mask: int = 0) -> Iterable[Connection]:
         """Walk the tracked connections whose ``mark & mask == mark``."""
+        ...
+
+    def midway(self) -> Iterable[Connection]:
+        """Walk the tracked connections that the kernel did not see begin."""
         ...
 
     def mark(self, connection: Connection, mark: int) -> bool:

@@ -91,6 +91,11 @@ class FakeKernel:
         self._alive()
         return [each for each in list(self._tracked.values()) if each.mark & mask == mark]
 
+    def midway(self) -> Iterable[Connection]:
+        """Walk the tracked connections that the kernel did not see begin."""
+        self._alive()
+        return [each for each in list(self._tracked.values()) if each.midway]
+
     def mark(self, connection: Connection, mark: int) -> bool:
         """Set a connection's mark."""
         self._alive()

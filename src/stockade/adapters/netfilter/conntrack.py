@@ -7,6 +7,7 @@ over, but ``forget`` deletes them too. Blocking, each call within ``PATIENCE`` s
 import errno
 import ipaddress
 import os
+import re
 import socket
 import struct
 import threading
@@ -34,7 +35,7 @@ from stockade.seams.kernel import Connection, Fill
 
 SUBSYSTEM = 1
 NEW, GET, DELETE, STATS_CPU, STATS = 0, 1, 2, 4, 5
-TUPLE_ORIG, TUPLE_REPLY, MARK, ID, ZONE, MARK_MASK, FILTER = 1, 2, 8, 12, 18, 21, 25
+TUPLE_ORIG, TUPLE_REPLY, PROTOINFO, MARK, ID, ZONE, MARK_MASK, FILTER = 1, 2, 4, 8, 12, 18, 21, 25
 TUPLE_IP, TUPLE_PROTO = 1, 2
 V4_SRC, V4_DST, V6_SRC, V6_DST = 1, 2, 3, 4
 PROTO_NUM, SRC_PORT, DST_PORT, ICMP_ID, ICMP_TYPE, ICMP_CODE, ICMPV6_ID, ICMPV6_TYPE, ICMPV6_CODE = range(1, 10)
@@ -43,6 +44,13 @@ FILTER_SRC, FILTER_DST = 1, 2
 """CTA_FILTER_F_CTA_IP_SRC and _DST: by which of a tuple's fields the kernel filters."""
 STATS_ENTRIES, STATS_LIMIT = 1, 2
 CPU_DROP, CPU_EARLY_DROP = 10, 11
+PROTOINFO_TCP, FLAGS_ORIG, FLAGS_REPLY = 1, 4, 5
+WINDOW_SCALE, BE_LIBERAL = 0x01, 0x08
+"""Of a TCP connection that it meets in the middle the kernel cannot know the windows' scales, and is liberal with both
+ends from the beginning (``tcp_new``). It is so, too, with what a flowtable has carried, but then knows the scales."""
+MIDWAY = bytes(each for each in range(256) if each & (BE_LIBERAL | WINDOW_SCALE) == BE_LIBERAL)
+MAY_BE_MIDWAY = re.compile(re.escape(ATTRIBUTE.pack(6, FLAGS_ORIG)) + b"[" + re.escape(MIDWAY) + b"]", re.DOTALL)
+"""Found in every datagram with such a connection, and seldom in others: a walk is read at the speed of a search."""
 ICMP, ICMPV6 = 1, 58
 WALK = 1500
 """A walk in which the kernel looks for an address goes through every bucket: that takes as long as to read about so
@@ -68,6 +76,12 @@ class Conntrack:
         wanted = attribute(MARK, struct.pack(">I", mark)) + attribute(MARK_MASK, struct.pack(">I", mask))
         for data in self._dump(wanted if mark or mask else b""):
             yield from decode(data)
+
+    def midway(self) -> Iterator[Connection]:
+        """Walk the TCP connections that the kernel met in the middle; most others are passed over unread."""
+        for data in self._dump(b""):
+            if MAY_BE_MIDWAY.search(data):
+                yield from (each for each in decode(data) if each.midway)
 
     def mark(self, connection: Connection, mark: int) -> bool:
         """Set a connection's mark; False where it is gone. Only bits that differ from ``connection.mark`` are set."""
@@ -189,7 +203,7 @@ def decode(data: bytes) -> Iterator[Connection]:
         family = content[16]
         (length,) = _LENGTH.unpack_from(content, 20)
         layout = TUPLES.get((family, length))
-        mark, number, zone = _told(content, 20 + 2 * length)
+        mark, number, zone, midway = _told(content, 20 + 2 * length)
         if layout is None or zone:
             continue
         fields = layout.unpack_from(content, 20)
@@ -216,15 +230,17 @@ def decode(data: bytes) -> Iterator[Connection]:
             icmp,
             mark,
             number,
+            midway,
         )
 
 
 _LENGTH = struct.Struct("=H")
 
 
-def _told(content: bytes, at: int) -> tuple[int, int, int]:
-    """Return mark, id and zone, which follow the tuples."""
+def _told(content: bytes, at: int) -> tuple[int, int, int, bool]:
+    """Return mark, id, zone, and whether it was met in the middle; they follow the tuples."""
     mark = identity = zone = 0
+    midway = False
     end = len(content)
     while at + 4 <= end:
         length, kind = ATTRIBUTE.unpack_from(content, at)
@@ -235,8 +251,17 @@ def _told(content: bytes, at: int) -> tuple[int, int, int]:
             identity = int.from_bytes(content[at + 4 : at + 8], "big")
         elif kind == ZONE:
             zone = int.from_bytes(content[at + 4 : at + 6], "big")
+        elif kind == PROTOINFO:
+            midway = _midway(content[at + 4 : at + length])
         at += max(4, length + 3 & ~3)
-    return mark, identity, zone
+    return mark, identity, zone, midway
+
+
+@lru_cache(maxsize=1 << 12)
+def _midway(told: bytes) -> bool:
+    """Tell whether the kernel did not see a connection begin; of what is not TCP it does not say."""
+    tcp = attributes(attributes(told).get(PROTOINFO_TCP, b""))
+    return all(tcp.get(each, b"\0")[0] in MIDWAY for each in (FLAGS_ORIG, FLAGS_REPLY))
 
 
 def ends(content: bytes) -> tuple[bytes, ...]:

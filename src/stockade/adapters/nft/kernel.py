@@ -63,6 +63,10 @@ class NftKernel:
         """Walk the tracked connections whose ``mark & mask == mark``."""
         return self._tracking.connections(mark, mask)
 
+    def midway(self) -> Iterable[Connection]:
+        """Walk the tracked connections that the kernel did not see begin."""
+        return self._tracking.midway()
+
     def mark(self, connection: Connection, mark: int) -> bool:
         """Set a connection's mark; False where it is gone."""
         return self._tracking.mark(connection, mark)

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -76,6 +77,13 @@ class Answer(msgspec.Struct, frozen=True):
     complaint: str = ""
 
 
+class Talk(NamedTuple):
+    """A ``podman`` that goes on talking: its process, and its lines."""
+
+    pid: int
+    lines: AsyncIterator[bytes]
+
+
 class Asking:
     """One user's ``podman``."""
 
@@ -105,11 +113,11 @@ class Asking:
         return bytes(found)
 
     @contextlib.asynccontextmanager
-    async def lines(self, *words: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def lines(self, *words: str) -> AsyncIterator[Talk]:
         """Start a ``podman`` that does not end; yield its lines as they come."""
         process = await self._start(*words)
         try:
-            yield self._lines(process, words[0])
+            yield Talk(process.pid, self._lines(process, words[0]))
         finally:
             await _end(process)
 

@@ -8,6 +8,7 @@ cut); so everything is listed again now and then.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from stockade.adapters.podman import sight
 from stockade.adapters.podman.asking import Answer, Asking, Late, PodmanLost, PodmanSettings
 from stockade.adapters.podman.owning import owned
 from stockade.adapters.podman.wire import Container, Event, Listing, PodListing
+from stockade.adapters.podman.written import written
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import WorkloadState
 from stockade.seams.clock import Clock
@@ -29,6 +31,7 @@ from stockade.seams.runtime import Seen
 BEGUN = frozenset({"init", "start", "restart"})
 CHANGED = frozenset({"create", "rename", "update", "restore", "connect", "disconnect"})
 ENDED = frozenset({"died", "remove"})
+REMEMBERED = 1024
 NOWHERE = Place("")
 """Of a network namespace that is gone, not there yet, or not this user's."""
 
@@ -96,16 +99,20 @@ class Store:
         self._found: dict[str, tuple[int, Place]] = {}
         """By container: the pid of its first process, and where its network namespace is met."""
         self._decode = msgspec.json.Decoder(Event)
+        self._heeded: dict[tuple[str, str, float], bool] = {}
+        """Events that came by one of two ways."""
         self._listed_at = 0.0
         self._group = asyncio.TaskGroup()
 
     async def run(self) -> NoReturn:
         """List, then follow."""
         since = datetime.fromtimestamp(self._clock.now() - self._settings.overlap, UTC).isoformat()
-        async with self._asking.lines("events", "--stream", "--format", "json", "--since", since) as lines:
+        async with self._asking.lines("events", "--stream", "--format", "json", "--since", since) as talk:
             try:
                 async with self._group as group:
-                    group.create_task(self._read(lines))
+                    group.create_task(self._read(talk.lines))
+                    if not self._site.uid:
+                        group.create_task(self._read_early(talk.pid))
                     await self._list()
                     for _ in range(self._settings.questions):
                         group.create_task(self._ask_marked())
@@ -123,7 +130,23 @@ class Store:
                     event = self._decode.decode(line)
                 except msgspec.MsgspecError as problem:
                     raise PodmanLost(f"{self._asking.account.owner} told an event that is none: {problem}") from problem
-                self._heed(event)
+                self._heed_once(event)
+
+    async def _read_early(self, pid: int) -> None:
+        """Heed what is written as soon as it is. What is not understood there is left to who reads it properly."""
+        async for line in written(pid):
+            with contextlib.suppress(msgspec.MsgspecError):
+                self._heed_once(self._decode.decode(line))
+
+    def _heed_once(self, event: Event) -> None:
+        """Heed an event when it comes the first time, by whichever way; by the other it comes once more, or never."""
+        key = (event.id, event.action, event.at)
+        if self._heeded.pop(key, False):
+            return
+        self._heeded[key] = True
+        if len(self._heeded) > REMEMBERED:
+            self._heeded.pop(next(iter(self._heeded)))
+        self._heed(event)
 
     def _heed(self, event: Event) -> None:
         if event.kind == "pod" and event.action == "create":

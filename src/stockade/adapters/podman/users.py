@@ -6,21 +6,16 @@ keeps it elsewhere is found when everything is listed again.
 
 import asyncio
 import contextlib
-import ctypes
-import os
-import struct
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from stockade.adapters.podman.asking import Account, PodmanSettings
+from stockade.adapters.podman.stirring import Stirring
 
 PROCESSES = Path("/proc")
 OURSELVES = PROCESSES / "self"
 RUNTIME_FOLDERS = Path("/run/user")
 MONITOR = "conmon"
-IN_CREATE, IN_MOVED_TO, IN_ONLYDIR = 0x100, 0x80, 0x0100_0000
-_HEAD = struct.Struct("iIII")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def accounts(processes: Path = PROCESSES, here: Path = OURSELVES) -> tuple[Account, ...]:
@@ -73,13 +68,14 @@ class Users:
             while True:
                 await asyncio.to_thread(self._watch, stirring)
                 yield await asyncio.to_thread(accounts, self._processes, self._here)
+                stirring.settle()
                 if await stirring.within(self._settings.resync):
                     for seconds in self._settings.settling:
                         await asyncio.sleep(seconds)
                         await asyncio.to_thread(self._watch, stirring)
                         yield await asyncio.to_thread(accounts, self._processes, self._here)
 
-    def _watch(self, stirring: "Stirring") -> None:
+    def _watch(self, stirring: Stirring) -> None:
         """Watch for a folder of a new user's, of Podman's in it, of a container's in that."""
         for folder in _stirred(self._folders):
             stirring.watch(folder)
@@ -92,41 +88,3 @@ def _stirred(runtime_folders: Path) -> Iterator[Path]:
             yield user
             yield user / "containers"
             yield from (user / "containers").glob("*-containers")
-
-
-class Stirring:
-    """Folders in which something may be made (``inotify(7)``)."""
-
-    def __init__(self) -> None:
-        self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._stirred = asyncio.Event()
-
-    def __enter__(self) -> "Stirring":
-        if self._fd >= 0:
-            asyncio.get_running_loop().add_reader(self._fd, self._read)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._fd >= 0:
-            asyncio.get_running_loop().remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = -1
-
-    def watch(self, folder: Path) -> None:
-        """Watch a folder; one that is not there, or watched already, does no harm."""
-        if self._fd >= 0:
-            _libc.inotify_add_watch(self._fd, os.fsencode(folder), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR)
-
-    async def within(self, seconds: float) -> bool:
-        """Wait until something is made, or for so long; tell which."""
-        self._stirred.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stirred.wait()
-        return self._stirred.is_set()
-
-    def _read(self) -> None:
-        """What was made does not matter."""
-        with contextlib.suppress(BlockingIOError):
-            while len(os.read(self._fd, 65536)) >= _HEAD.size:
-                self._stirred.set()

@@ -207,7 +207,7 @@ class Ground:
         observed = self.kernel.observe()
         for table in observed.tables:
             self.kernel.commit(f"delete table {table.family} stockade\n")
-        self.ahead.doubt()
+        self.ahead.doubt(Ruleset())
         self.intent = None
 
     async def foreign(self) -> str:
