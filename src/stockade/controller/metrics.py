@@ -12,6 +12,7 @@ from stockade.controller.completeness import audited
 from stockade.controller.loop import Controller
 from stockade.core.completeness import Completeness, Off
 from stockade.core.model.census import DELAY_BOUNDS
+from stockade.core.model.finding import Finding
 from stockade.wire import Counters
 
 
@@ -75,17 +76,20 @@ class _Reader(Collector):
 
     def _findings(self) -> Iterator[Metric]:
         board = self._controller.findings
-        open_ = GaugeMetricFamily("stockade_findings", "Open findings", labels=["host", "check", "severity"])
+        by = ["host", "check", "severity"]
+        open_ = GaugeMetricFamily("stockade_findings", "Open findings that nobody accepts", labels=by)
+        accepted = GaugeMetricFamily("stockade_findings_accepted", "Open findings that somebody accepts", labels=by)
         unknown = GaugeMetricFamily("stockade_checks_unassessed", "Checks that could not judge", labels=["host"])
         for host in sorted(board.by_host):
             said = board.by_host[host]
-            counted = Counter((each.check, each.severity.value) for each in said.findings)
-            for (check, severity), count in sorted(counted.items()):
-                open_.add_metric([host, check, severity], count)
+            every, left = _counted(said.findings), _counted(board.unaccepted(said))
+            for family, counted in ((open_, left), (accepted, every - left)):
+                for (check, severity), count in sorted(counted.items()):
+                    family.add_metric([host, check, severity], count)
             unknown.add_metric([host], len(said.unassessed))
         took = GaugeMetricFamily("stockade_anomaly_look_seconds", "What the last look at flows for anomalies took")
         took.add_metric([], self._controller.alarms.took)
-        yield from (open_, unknown, took)
+        yield from (open_, accepted, unknown, took)
 
     def _births(self) -> Iterator[Metric]:
         count = CounterMetricFamily("stockade_births", "Births recorded since the start", labels=["runtime"])
@@ -117,6 +121,10 @@ class _Reader(Collector):
                 dark.add_metric([host, why.value], sum((each.host, each.why) == (host, why) for each in found.dark))
             refused.add_metric([host], sum(each == host for each, _ in found.not_assessed))
         yield from (dark, refused, _delays(found))
+
+
+def _counted(found: Iterable[Finding]) -> Counter[tuple[str, str]]:
+    return Counter((str(each.check), each.severity.value) for each in found)
 
 
 def _delays(found: Completeness) -> HistogramMetricFamily:

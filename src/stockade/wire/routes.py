@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 
 from stockade.wire.api import (
+    AcceptedReply,
+    AcceptRequest,
     ApplyRequest,
     AssignmentReply,
     AuditReply,
@@ -29,6 +31,7 @@ from stockade.wire.api import (
     PlanRequest,
     PolicyReply,
     ReachReply,
+    ReopenRequest,
     ReportReply,
     ReportRequest,
     Role,
@@ -229,10 +232,12 @@ ROUTES: tuple[Route, ...] = (
     _get(
         "findings",
         "/v1/findings",
-        "What is wrong on which host, and what could not be assessed",
+        "What is wrong on which host, what could not be assessed, and what is accepted",
         FindingsReply,
         _query("host", str, "Only this host's"),
     ),
+    _post("accept-finding", "/v1/findings/accept", "Accept a finding that is open", AcceptRequest, AcceptedReply),
+    _post("reopen-finding", "/v1/findings/reopen", "Accept a finding no more", ReopenRequest, AcceptedReply),
     msgspec.structs.replace(
         _get(
             "flows",
