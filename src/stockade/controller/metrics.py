@@ -9,6 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from stockade.controller.completeness import audited
+from stockade.controller.exporters.counted import families
+from stockade.controller.exporters.exporters import Exporters
 from stockade.controller.loop import Controller
 from stockade.core.completeness import Completeness, Off
 from stockade.core.model.census import DELAY_BOUNDS
@@ -16,16 +18,17 @@ from stockade.core.model.finding import Finding
 from stockade.wire import Counters
 
 
-def exposition(controller: Controller) -> bytes:
-    """Return every metric as text."""
+def exposition(controller: Controller, exporters: Exporters | None = None) -> bytes:
+    """Return every metric as text; those of devices where any are heard."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Reader(controller))
+    registry.register(_Reader(controller, exporters))
     return generate_latest(registry)
 
 
 class _Reader(Collector):
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, exporters: Exporters | None) -> None:
         self._controller = controller
+        self._exporters = exporters
 
     def collect(self) -> Iterable[Metric]:
         """Yield what is true now."""
@@ -35,6 +38,8 @@ class _Reader(Collector):
         yield from self._births()
         yield from self._completeness()
         yield from self._findings()
+        if self._exporters is not None:
+            yield from families(self._exporters)
 
     def _policy(self) -> Iterator[Metric]:
         snapshot = self._controller.snapshot
