@@ -58,6 +58,7 @@ from stockade.wire.api import (
     WorkloadsReply,
     WorkloadView,
 )
+from stockade.wire.flows import FlowsReply
 
 
 @pytest.fixture
@@ -405,6 +406,16 @@ def test_a_finding_of_traffic_shows_what_shows_it(server: Server, cli: CommandLi
     assert "stockade flows --from docker:host-a:web-1 --to 198.51.100.7 --on tcp/443 --since" in ran.out
     assert "scan, fan-out  traffic" in ran.out
     assert ran.out.count("no flows are kept") == 1
+
+
+def test_flows_are_asked_for_by_program_end_way_and_service(server: Server, cli: CommandLine) -> None:
+    server.answers["flows"] = FlowsReply(flows=())
+    hostile = "x' OR 1=1; --"
+    ran = cli("flows", "--process", hostile, "--end", "source", "--via", "translated,proxy", "--service", "none")
+    assert ran.code == 0
+    given = server.of("flows")[1]
+    asked = {"process": hostile, "end": "source", "via": "translated,proxy", "service": "none"}
+    assert given.items() >= asked.items()
 
 
 GIVEN = AcceptedFinding(

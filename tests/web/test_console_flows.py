@@ -137,7 +137,17 @@ def test_summed_up_and_back_to_what_was(person: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    "by", ["protocol,port", "source.workload", "destination.address", "rule,verdict", "day", "host"]
+    "by",
+    [
+        "protocol,port",
+        "source.workload",
+        "destination.address",
+        "rule,verdict",
+        "day",
+        "host",
+        "process,end",
+        "via,service",
+    ],
 )
 def test_each_group_leads_to_its_own_flows(person: Person, by: str) -> None:
     page = person.page(f"/flows?since=3d&by={by}")
@@ -146,6 +156,22 @@ def test_each_group_leads_to_its_own_flows(person: Person, by: str) -> None:
     assert inside
     for each in inside:
         assert rows(person.page(each)), each
+
+
+def test_the_numbers_of_a_program_are_those_of_the_flows_behind_them(person: Person) -> None:
+    """A group's connections are the sum of its flows', also where no program is known."""
+    page = person.page("/flows?since=3d&by=process,end,verdict")
+    shown = rows(page, "Flows, summed up")
+    assert any(row.startswith("curl (batch.service) source would be denied 6") for row in shown)
+    table = page.split('aria-label="Flows, summed up"')[1].split("</table>")[0].split("<tbody>")[1]
+    inside = links(table, "")
+    assert len(inside) == len(shown), "each has a link"
+    nameless = [each for each in inside if "process=none" in each]
+    assert len(nameless) == len(inside) - 1
+    for each in inside:
+        singly = person.page(f"{each}&limit=500")
+        assert rows(singly)
+        assert ("curl" in " ".join(rows(singly))) == (each not in nameless)
 
 
 def test_groups_of_what_is_absent_lead_nowhere(person: Person) -> None:

@@ -118,6 +118,10 @@ _FLOWS = (
     _query("verdict", str, "With commas: allowed, denied, would-be-denied, carried"),
     _query("rule", str, "The deciding rule, as policy/rule, or default, held, forged, midstream, invalid"),
     _query("host", str, "Only what this host saw"),
+    _query("process", str, "A program at the judging end; after =, all that is told there; none: nothing is"),
+    _query("end", str, "At which end it was judged: source, destination"),
+    _query("via", str, "How it came there, with commas: direct, translated, proxy"),
+    _query("service", str, "What it was opened to, as address:port; none: to its destination"),
     _query("since", float, "Only flows since then"),
     _query("until", float, "Only flows before then"),
 )
