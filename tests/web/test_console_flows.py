@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -172,6 +173,17 @@ def test_the_numbers_of_a_program_are_those_of_the_flows_behind_them(person: Per
         singly = person.page(f"{each}&limit=500")
         assert rows(singly)
         assert ("curl" in " ".join(rows(singly))) == (each not in nameless)
+
+
+def test_a_program_on_the_map_leads_to_its_flows(person: Person) -> None:
+    drawn = json.loads(person.page("/map/data?by=workload&seen=1"))
+    ids = {each["text"]: each["id"] for each in drawn["nodes"]}
+    source = next(id_ for text, id_ in ids.items() if "batch-91" in text)
+    key = next(f"{each['source']}~{each['destination']}" for each in drawn["edges"] if each["source"] == source)
+    beside = person.page(f"/map/beside?by=workload&edge={quote(key)}")
+    (inside,) = links(beside, "curl (batch.service)")
+    assert "process=curl" in inside
+    assert len(rows(person.page(inside))) == 1
 
 
 def test_groups_of_what_is_absent_lead_nowhere(person: Person) -> None:
