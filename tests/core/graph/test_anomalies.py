@@ -74,6 +74,23 @@ def test_a_port_scan_is_found_with_what_it_met(seed: int) -> None:
     assert finding(scan).check == "scan"
 
 
+def test_whoever_met_much_else_is_a_scanner_still() -> None:
+    """What is answered elsewhere excuses nothing; what is answered there does."""
+    it = world()
+    source, to = it.estate.pick("wiki", "web"), it.estate.pick("bank", "db")
+    scan = list(port_scan(it.random, source, to, it.since))
+    elsewhere = [
+        row
+        for number, each in enumerate(it.estate.everyone())
+        for port in (7001, 7002)
+        for row in seen(source, each, port, it.since + number, 2)
+        if each.workload != to.workload
+    ]
+    assert len(of(AnomalyKind.SCAN, [*scan, *elsewhere], it)) == 1
+    there = [row for port in range(7000, 7060) for row in seen(source, to, port, it.since + 9, 2)]
+    assert of(AnomalyKind.SCAN, [*scan, *there], it) == []
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_sweep_is_found(seed: int) -> None:
     it = world(seed)
