@@ -9,11 +9,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from controlled import HOST, StandingClock, furnished, opened
+from controlled import ADA, HOST, StandingClock, furnished, opened
 from tests.adapters.flow_worlds import ALWAYS
 
 from ordinary import HOUR, Estate, port_scan, seen, walk
 from stockade.adapters.clickhouse.apart import FlowStoreApart
+from stockade.controller.accepting import accept
 from stockade.controller.anomalies import AnomalyWatch, pause
 from stockade.controller.finding_views import every_finding
 from stockade.controller.findings import CLEARED, EVERYWHERE, RAISED
@@ -26,7 +27,7 @@ from stockade.core.graph.anomaly import AnomalyKind
 from stockade.core.model.flow import FlowEnd, StoredFlow
 from stockade.core.model.ids import Address, WorkloadId
 from stockade.seams.flow_store import FlowStore, StoredBatch
-from stockade.wire.api import Caller, HostFinding, Role
+from stockade.wire.api import AcceptRequest, Caller, HostFinding, Role
 from stockade.wire.suggestions import SuggestRequest
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(280), pytest.mark.long]
@@ -266,6 +267,11 @@ def test_a_suggestion_does_not_learn_from_an_anomaly(tmp_path: Path, store: Flow
             ]
             assert "not seen in" in wary.left_out[0].detail
             assert not wary.left_out[0].open
+            new = next(each for each in every_finding(controller).findings if each.check == "first-seen-edge")
+            await accept(controller, AcceptRequest(id=new.id, why="it is meant"), ADA)
+            assert not any(each.host == EVERYWHERE for each in every_finding(controller).findings)
+            after = suggested(store, controller.snapshot, request, clock.wall, watch.suspicious(at(0), clock.wall))
+            assert after == wary, "who accepts a finding has allowed nothing"
             opened_to_db = [each.text for each in trusting.rules if "db" in each.text]
             assert opened_to_db == ["role in (api, web) → role = db  postgres"]
             assert [each.text for each in wary.rules if "db" in each.text] == ["role = api → role = db  postgres"]
