@@ -32,7 +32,7 @@ HOSTS = (HostId("host-a"), HostId("host-b"))
 KEYS = ("app", "env", "role", "name", "net work", "it's")
 VALUES = ("web", "db", "", "prod", "a'b", "é\\")
 RULES = tuple(map(RuleId, ("shop/web-to-db", "default", "held", "", 'it\'s/"{r}"')))
-PROCESSES = ("", "nginx (nginx.service)", "post'gres")
+PROCESSES = ("", "nginx (nginx.service)", "post'gres", "curl, nginx (nginx.service)")
 UNITS = {Of.MINUTE: 60, Of.HOUR: 3600, Of.DAY: 86_400}
 TOLD = ("", "api.example.com", "web")
 NETWORKS = ("", "office", "inter'net")
@@ -119,6 +119,8 @@ def matches(flow: StoredFlow, where: FlowFilter) -> bool:
         and key.end in (where.ends or (key.end,))
         and key.via in (where.vias or (key.via,))
         and key.process in (where.processes or (key.process,))
+        and (not where.programs or any(each in where.programs for each in key.process.split(", ")))
+        and key.service in (where.opened_to or (key.service,))
     )
 
 
@@ -245,6 +247,8 @@ def some_filter(dice: random.Random, batches: Sequence[StoredBatch]) -> FlowFilt
         ends=maybe(some.key.end),
         vias=maybe(some.key.via),
         processes=maybe(some.key.process),
+        programs=maybe(dice.choice(some.key.process.split(", "))),
+        opened_to=maybe(some.key.service),
     )
 
 

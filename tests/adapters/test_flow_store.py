@@ -228,7 +228,14 @@ def test_hostile_words_are_words(store: ClickHouseFlowStore, text: str) -> None:
         workloads=(WorkloadId(text),),
         networks=(text,),
     )
-    where = FlowFilter(source=which, rules=(RuleId(text),), hosts=(HostId(text),), processes=(text,))
+    where = FlowFilter(
+        source=which,
+        rules=(RuleId(text),),
+        hosts=(HostId(text),),
+        processes=(text,),
+        programs=(text,),
+        opened_to=(text,),
+    )
     assert store.flows(where, 5).flows == (whole(flow),)
     by = (
         Dimension(Of.SOURCE_LABEL, text),

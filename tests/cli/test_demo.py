@@ -111,6 +111,7 @@ def test_its_console_is_for_a_browser_of_this_machine_and_its_traffic_goes_on(
         since = str(time.time())
         assert within(PATIENCE, lambda: verdicts(environment, state, since, "tcp/6000-6023") == {"denied"})
         assert within(PATIENCE, lambda: verdicts(environment, state, since, "tcp/8080") == {"allowed"})
+        assert within(PATIENCE, lambda: "scan" in checks(environment, state)), checks(environment, state)
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == 0, out.read_text()[-2000:]
     finally:
@@ -128,6 +129,15 @@ def verdicts(environment: dict[str, str], state: str, since: str, on: str) -> se
         capture_output=True, text=True, timeout=60, check=False, env={**environment, "STOCKADE_STATE": state},
     )  # fmt: skip
     return {each["values"][0] for each in json.loads(done.stdout)["groups"]} if done.returncode == 0 else set()
+
+
+def checks(environment: dict[str, str], state: str) -> set[str]:
+    """What is found of traffic."""
+    done = subprocess.run(
+        [sys.executable, "-m", "stockade", "findings", "-o", "json"],
+        capture_output=True, text=True, timeout=60, check=False, env={**environment, "STOCKADE_STATE": state},
+    )  # fmt: skip
+    return {each["check"] for each in json.loads(done.stdout)["findings"] if each["host"] == "*"}
 
 
 INHERITING = """

@@ -10,7 +10,7 @@ import yaml
 from route_table_server import CommandLine, Server
 
 from stockade.core.model.finding import Severity
-from stockade.core.model.ids import Address, CheckId, HostId, Revision, RuleId, Version, WorkloadId
+from stockade.core.model.ids import Address, CheckId, FindingId, HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.inventory import WorkloadKind, WorkloadState
 from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import Births, Expectation, Mode, Where
@@ -19,6 +19,9 @@ from stockade.core.model.snapshot import Contest
 from stockade.core.plan.values import Explanation, Plan, Reach, Reachable, TestResult
 from stockade.wire.anomalies import Evidence, EvidenceFlow
 from stockade.wire.api import (
+    AcceptedFinding,
+    AcceptedReply,
+    AcceptRequest,
     ApplyRequest,
     AuditEntry,
     AuditReply,
@@ -44,6 +47,7 @@ from stockade.wire.api import (
     PlanReply,
     PlanRequest,
     ReachReply,
+    ReopenRequest,
     RollbackRequest,
     RulesReply,
     RuleText,
@@ -54,6 +58,7 @@ from stockade.wire.api import (
     WorkloadsReply,
     WorkloadView,
 )
+from stockade.wire.flows import FlowsReply
 
 
 @pytest.fixture
@@ -401,6 +406,59 @@ def test_a_finding_of_traffic_shows_what_shows_it(server: Server, cli: CommandLi
     assert "stockade flows --from docker:host-a:web-1 --to 198.51.100.7 --on tcp/443 --since" in ran.out
     assert "scan, fan-out  traffic" in ran.out
     assert ran.out.count("no flows are kept") == 1
+
+
+def test_flows_are_asked_for_by_program_end_way_and_service(server: Server, cli: CommandLine) -> None:
+    server.answers["flows"] = FlowsReply(flows=())
+    hostile = "x' OR 1=1; --"
+    ran = cli("flows", "--process", hostile, "--end", "source", "--via", "translated,proxy", "--service", "none")
+    assert ran.code == 0
+    given = server.of("flows")[1]
+    asked = {"process": hostile, "end": "source", "via": "translated,proxy", "service": "none"}
+    assert given.items() >= asked.items()
+
+
+GIVEN = AcceptedFinding(
+    FindingId("0123456789ab"), HostId("host-a"), FINDING.check, FINDING.object, FINDING.severity, "ada", 1.7e9,
+    "the VPN's", 1.8e9, FINDING,
+)  # fmt: skip
+
+
+def test_what_is_accepted_is_counted_and_listed_and_is_no_reason_to_look(server: Server, cli: CommandLine) -> None:
+    server.answers["findings"] = FindingsReply(accepted=(GIVEN, msgspec.structs.replace(GIVEN, finding=None)))
+    ran = cli("findings")
+    assert ran.code == 0
+    assert "1 accepted: stockade findings --accepted" in ran.out
+    listed = cli("findings", "--accepted").out
+    assert "accepted by ada on 2023-11-14 22:13:20 UTC, until 2027-01-15 08:00:00 UTC: the VPN's" in listed
+    assert listed.count("not found just now") == 1
+
+
+def test_a_finding_is_accepted_and_reopened(server: Server, cli: CommandLine) -> None:
+    server.answers["accept-finding"] = server.answers["reopen-finding"] = AcceptedReply(accepted=GIVEN)
+    ran = cli("findings", "--accept", GIVEN.id, "--why", "the VPN's", "--until", "2027-01-15T08:00")
+    assert ran.code == 0
+    assert f"stockade findings --reopen {GIVEN.id}" in ran.out
+    assert server.of("accept-finding")[0] == AcceptRequest(id=GIVEN.id, why="the VPN's", until=1.8e9)
+    assert cli("findings", "--reopen", GIVEN.id, "--why", "gone").code == 0
+    assert server.of("reopen-finding")[0] == ReopenRequest(id=GIVEN.id, why="gone")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--why", "x"),
+        ("--until", "30d"),
+        ("--accept", "a", "--reopen", "b"),
+        ("--reopen", "a", "--until", "30d"),
+        ("--accept", "a", "--why", "x", "--until", "soon"),
+    ],
+)
+def test_what_says_nothing_of_a_finding_is_refused(server: Server, cli: CommandLine, words: tuple[str, ...]) -> None:
+    ran = cli("findings", *words)
+    assert ran.code == 1
+    assert ran.out == ""
+    assert server.asked == []
 
 
 def test_status_counts_findings_and_is_no_longer_all_well(server: Server, cli: CommandLine) -> None:

@@ -9,12 +9,13 @@ from random import Random
 from typing import Any
 
 import pytest
-from controlled import HOST, StandingClock, furnished, opened
+from controlled import ADA, HOST, StandingClock, furnished, opened
 from tests.adapters.flow_worlds import ALWAYS
 
 from ordinary import HOUR, Estate, port_scan, seen, walk
 from stockade.adapters.clickhouse.apart import FlowStoreApart
-from stockade.controller.anomalies import AnomalyWatch
+from stockade.controller.accepting import accept
+from stockade.controller.anomalies import AnomalyWatch, pause
 from stockade.controller.finding_views import every_finding
 from stockade.controller.findings import CLEARED, EVERYWHERE, RAISED
 from stockade.controller.flows import FlowIntake
@@ -27,7 +28,7 @@ from stockade.core.model.flow import FlowEnd, StoredFlow
 from stockade.core.model.flow_table import kept
 from stockade.core.model.ids import Address, WorkloadId
 from stockade.seams.flow_store import FlowStore, StoredBatch
-from stockade.wire.api import Caller, HostFinding, Role
+from stockade.wire.api import AcceptRequest, Caller, HostFinding, Role
 from stockade.wire.suggestions import SuggestRequest
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(280), pytest.mark.long]
@@ -153,7 +154,13 @@ def test_a_restart_finds_the_same_and_raises_nothing_twice(tmp_path: Path, store
         for row in seen(source, to, 8443, at(DAYS) + second + random.uniform(-0.2, 0.2), 1)
     ]
     earlier = list(port_scan(random, estate.pick("mail", "web"), to, at(DAYS - 2) + 60))
-    recording.put([*estate.hour(FIRST + DAYS), *beats, *earlier])
+    infected, home = estate.pick("mail", "web"), estate.pick("shop", "cache")
+    resolved = [
+        row
+        for second in range(0, 600, 5)
+        for row in seen(infected, home, 8444, at(DAYS - 2) + second + random.uniform(-0.2, 0.2), 1)
+    ]
+    recording.put([*estate.hour(FIRST + DAYS), *beats, *earlier, *resolved])
     seen_by: list[tuple[dict[str, HostFinding], list[tuple[str, str]], int]] = []
 
     async def scenario() -> None:
@@ -165,7 +172,8 @@ def test_a_restart_finds_the_same_and_raises_nothing_twice(tmp_path: Path, store
             await watch.catch_up()
             await watch.look()
             past = watch.suspicious(at(0), at(DAYS - 1))
-            assert [each.kind for each in past] == [AnomalyKind.SCAN], "what was found before the start is known again"
+            kinds = {each.kind for each in past}
+            assert kinds >= {AnomalyKind.SCAN, AnomalyKind.BEACON}, "what was found before the start is known again"
             seen_by.append((of_traffic(installation), logged(installation), len(past)))
 
     run(scenario())
@@ -175,6 +183,23 @@ def test_a_restart_finds_the_same_and_raises_nothing_twice(tmp_path: Path, store
     assert f"beacon: {source.workload}" in found, "read singly: a minute holds twelve of its connections"
     assert {action for action, _ in history} == {RAISED}
     assert "scan" not in " ".join(found), "it ended hours ago"
+
+
+@pytest.mark.parametrize(
+    ("took", "learnt", "seconds"),
+    [
+        (0.0, False, 10),
+        (0.1, False, 10),
+        (0.3, False, 30),
+        (2.0, False, 60),
+        (10.0, False, 90),
+        (0.0, True, 0),
+        (1, True, 9),
+    ],
+)
+def test_what_takes_little_is_done_sooner_again(took: float, learnt: bool, seconds: float) -> None:
+    """A hundredth of the time, down to each minute; never more than a tenth."""
+    assert pause(took, learnt=learnt) == pytest.approx(seconds)
 
 
 def test_what_cannot_be_looked_for_is_not_assessed(tmp_path: Path, store: FlowStore) -> None:
@@ -243,6 +268,11 @@ def test_a_suggestion_does_not_learn_from_an_anomaly(tmp_path: Path, store: Flow
             ]
             assert "not seen in" in wary.left_out[0].detail
             assert not wary.left_out[0].open
+            new = next(each for each in every_finding(controller).findings if each.check == "first-seen-edge")
+            await accept(controller, AcceptRequest(id=new.id, why="it is meant"), ADA)
+            assert not any(each.host == EVERYWHERE for each in every_finding(controller).findings)
+            after = suggested(store, controller.snapshot, request, clock.wall, watch.suspicious(at(0), clock.wall))
+            assert after == wary, "who accepts a finding has allowed nothing"
             opened_to_db = [each.text for each in trusting.rules if "db" in each.text]
             assert opened_to_db == ["role in (api, web) → role = db  postgres"]
             assert [each.text for each in wary.rules if "db" in each.text] == ["role = api → role = db  postgres"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from controlled import opened, run
 
+from stockade.controller.exporters.exporters import Exporters
 from stockade.controller.http.openapi import ERRORS
 from stockade.controller.metrics import exposition
 from stockade.wire.api import Role
@@ -42,7 +43,7 @@ def test_every_error_status_is_on_the_page() -> None:
 def test_every_metric_is_on_the_page(tmp_path: Path) -> None:
     async def scenario() -> str:
         async with opened(tmp_path) as installation:
-            return exposition(installation.controller).decode()
+            return exposition(installation.controller, Exporters(())).decode()
 
     exposed = {
         name + ("_total" if kind == "counter" and not name.endswith("_total") else "")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stockade.adapters.netflow import Ear, Exported
 from stockade.controller.clock import SystemClock
+from stockade.controller.exporters.counted import families
 from stockade.controller.exporters.exporters import LISTENER, LONGEST, MOST_EXPORTERS, Exporters
 from stockade.controller.exporters.hearing import UNSTORED, Devices, Hearing
 from stockade.controller.exporters.pairing import Connection, Ends, Pairing
@@ -188,6 +189,30 @@ def test_gaps_in_a_device_s_numbers_are_losses_told_once() -> None:
     assert batches(exporters) == []
     (view,) = exporters.views()
     assert (view.lost, view.unread, view.records, view.datagrams, view.versions) == (7, 1, 2, 3, ("NetFlow 5",))
+
+
+def test_metrics_have_a_series_for_each_device_and_one_for_all_others() -> None:
+    exporters = Exporters(ALLOWED)
+    exporters.hear(v5((CLIENT, 0), sequence=10), DEVICE, NOW)
+    exporters.hear(v5((CLIENT, 0), sequence=18), DEVICE, NOW)
+    exporters.hear(b"\x00\x09garbage", DEVICE, NOW)
+    exporters.hear(v5((CLIENT, 0)), "203.0.113.2", NOW)
+    exporters.hear(v5((CLIENT, 0)), "203.0.113.3", NOW)
+    batches(exporters)
+    samples = {
+        (sample.name, sample.labels.get("exporter")): sample.value
+        for family in families(exporters)
+        for sample in family.samples
+    }
+    assert samples == {
+        ("stockade_exporter_datagrams_total", DEVICE): 3,
+        ("stockade_exporter_records_total", DEVICE): 2,
+        ("stockade_exporter_flows_total", DEVICE): 1,
+        ("stockade_exporter_unread_total", DEVICE): 1,
+        ("stockade_exporter_heard_seconds", DEVICE): NOW,
+        ("stockade_exporter_lost", DEVICE): 7,
+        ("stockade_exporter_refused_total", None): 2,
+    }, "strangers make no series, however many they are"
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.4, -86_400.0, 40_000.0])

@@ -3,14 +3,19 @@
 import pytest
 
 from stockade.controller.flow_queries import (
+    among,
     dimensions,
     end_filter,
     flow_filter,
     flow_view,
+    judging_ends,
+    meant,
     measure,
     passes,
+    said,
     services,
     verdicts,
+    vias,
 )
 from stockade.controller.refused import Refused
 from stockade.core.fold import fold
@@ -22,15 +27,44 @@ from stockade.core.model.packet import Direction
 from stockade.core.model.policy import PolicySet
 from stockade.core.model.selector import Equal
 from stockade.core.policy import complete
-from stockade.seams.flow_store import Dimension, EndFilter, Measure, Of, ServiceRange
+from stockade.seams.flow_store import Dimension, EndFilter, FlowFilter, Measure, Of, ServiceRange
 
 HERE = fold([PolicyActivated(Version(1), complete(PolicySet()))])
 KEY = FlowKey(
     Address("10.0.0.1"), Address("198.51.100.7"), 6, 443, Direction.EGRESS, Verdict.DENIED, RuleId("shop/none"),
-    via=Via.TRANSLATED, service="192.0.2.1:8443",
+    via=Via.TRANSLATED, service="192.0.2.1:8443", process="curl (cron.service), wget",
 )  # fmt: skip
 WEB = FlowEnd(KEY.source, WorkloadId("docker:h:1"), (("app", "shop"), ("name", "web-1"), ("role", "web")))
 FLOW = StoredFlow(HostId("host-a"), WEB, FlowEnd(KEY.destination, network="office"), KEY, Tally(1.0, 2.0, 3, 4, 5, 6))
+
+
+EVIL = "x') OR 1=1 -- \\ {p0:String} \x00 ' \""
+
+
+@pytest.mark.parametrize("value", ["", "none", "=", "=none", "nginx (web.service)", "a, b", EVIL])
+def test_any_program_can_be_asked_for_by_what_means_it(value: str) -> None:
+    assert meant(said(value)) == value
+    assert among(value) in (value, said(value))
+    assert flow_filter(HERE, process=said(value), service=said(value)) == FlowFilter(
+        processes=(value,), opened_to=(value,)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("source", (Direction.EGRESS,)),
+        ("ingress", (Direction.INGRESS,)),
+        ("source, destination,egress", (Direction.EGRESS, Direction.INGRESS)),
+        ("", ()),
+    ],
+)
+def test_ends_and_ways_have_words(text: str, ends: tuple[Direction, ...]) -> None:
+    assert judging_ends(text) == ends
+    assert vias("proxy, direct") == (Via.PROXY, Via.DIRECT)
+    for judge in (judging_ends, vias):
+        with pytest.raises(Refused, match="is no"):
+            judge("elsewhere")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +136,19 @@ def test_words_are_from_closed_lists() -> None:
         ({"rule": "shop/none"}, True),
         ({"rule": "default"}, False),
         ({"host": "host-b"}, False),
+        ({"end": "source"}, True),
+        ({"end": "destination"}, False),
+        ({"via": "direct,translated"}, True),
+        ({"via": "proxy"}, False),
+        ({"service": "192.0.2.1:8443"}, True),
+        ({"service": "=192.0.2.1:8443"}, True),
+        ({"service": "none"}, False),
+        ({"process": "curl (cron.service)"}, True),
+        ({"process": "wget"}, True),
+        ({"process": "curl"}, False),
+        ({"process": "=wget"}, False),
+        ({"process": "=curl (cron.service), wget"}, True),
+        ({"process": "none"}, False),
     ],
 )
 def test_one_flow_passes_what_asks_for_it(asked: dict[str, str], found: bool) -> None:

@@ -22,13 +22,15 @@ from stockade.controller.http import call
 from stockade.controller.http.openapi import document
 from stockade.controller.http.peers import Access
 from stockade.core.model.event import WorkloadGone
+from stockade.core.model.finding import Finding, Severity
 from stockade.core.model.flow import Flow, FlowKey, Tally, Verdict
 from stockade.core.model.flow_table import FlowBatch, told
-from stockade.core.model.ids import Address, RuleId, Version, WorkloadId
+from stockade.core.model.ids import Address, CheckId, RuleId, Version, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
-from stockade.wire import BirthRecord, Counters, Outcome, Recorded, RuleCount
+from stockade.wire import BirthRecord, Counters, Findings, Outcome, Recorded, RuleCount
 from stockade.wire.api import (
+    AcceptRequest,
     ApplyRequest,
     ConfirmRequest,
     ConsoleLinkRequest,
@@ -38,6 +40,7 @@ from stockade.wire.api import (
     ModeRequest,
     OffRequest,
     PlanRequest,
+    ReopenRequest,
     RollbackRequest,
     WatchLine,
 )
@@ -46,6 +49,7 @@ from stockade.wire.routes import ROUTES, route
 from stockade.wire.suggestions import SuggestRequest
 
 OWNER = Access(os.geteuid())
+ODD = Finding(CheckId("routing-rules"), "IPv4 100", Severity.LOW, "table 5", "remove it", 5.0)
 
 
 @pytest.fixture
@@ -142,7 +146,11 @@ def _tour(server: Served) -> Iterator[tuple[str, httpx.Response]]:
     yield "workload", server.get("/v1/workloads/web-1")
     yield "completeness", server.get("/v1/completeness")
     yield "doctor", server.get("/v1/doctor")
+    server.say(Findings(HOST, (ODD,)))
     yield "findings", server.get("/v1/findings")
+    odd = server.get("/v1/findings").json()["findings"][0]["id"]
+    yield "accept-finding", server.send("POST", "/v1/findings/accept", AcceptRequest(id=odd, why="the VPN's"))
+    yield "reopen-finding", server.send("POST", "/v1/findings/reopen", ReopenRequest(id=odd))
     yield "console-link", server.send("POST", "/v1/console/link", ConsoleLinkRequest())
     yield "off", server.send("POST", "/v1/off", OffRequest(wait=0))
 

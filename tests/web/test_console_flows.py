@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -137,7 +138,17 @@ def test_summed_up_and_back_to_what_was(person: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    "by", ["protocol,port", "source.workload", "destination.address", "rule,verdict", "day", "host"]
+    "by",
+    [
+        "protocol,port",
+        "source.workload",
+        "destination.address",
+        "rule,verdict",
+        "day",
+        "host",
+        "process,end",
+        "via,service",
+    ],
 )
 def test_each_group_leads_to_its_own_flows(person: Person, by: str) -> None:
     page = person.page(f"/flows?since=3d&by={by}")
@@ -146,6 +157,33 @@ def test_each_group_leads_to_its_own_flows(person: Person, by: str) -> None:
     assert inside
     for each in inside:
         assert rows(person.page(each)), each
+
+
+def test_the_numbers_of_a_program_are_those_of_the_flows_behind_them(person: Person) -> None:
+    """A group's connections are the sum of its flows', also where no program is known."""
+    page = person.page("/flows?since=3d&by=process,end,verdict")
+    shown = rows(page, "Flows, summed up")
+    assert any(row.startswith("curl (batch.service) source would be denied 6") for row in shown)
+    table = page.split('aria-label="Flows, summed up"')[1].split("</table>")[0].split("<tbody>")[1]
+    inside = links(table, "")
+    assert len(inside) == len(shown), "each has a link"
+    nameless = [each for each in inside if "process=none" in each]
+    assert len(nameless) == len(inside) - 1
+    for each in inside:
+        singly = person.page(f"{each}&limit=500")
+        assert rows(singly)
+        assert ("curl" in " ".join(rows(singly))) == (each not in nameless)
+
+
+def test_a_program_on_the_map_leads_to_its_flows(person: Person) -> None:
+    drawn = json.loads(person.page("/map/data?by=workload&seen=1"))
+    ids = {each["text"]: each["id"] for each in drawn["nodes"]}
+    source = next(id_ for text, id_ in ids.items() if "batch-91" in text)
+    key = next(f"{each['source']}~{each['destination']}" for each in drawn["edges"] if each["source"] == source)
+    beside = person.page(f"/map/beside?by=workload&edge={quote(key)}")
+    (inside,) = links(beside, "curl (batch.service)")
+    assert "process=curl" in inside
+    assert len(rows(person.page(inside))) == 1
 
 
 def test_groups_of_what_is_absent_lead_nowhere(person: Person) -> None:

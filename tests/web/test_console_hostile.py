@@ -9,17 +9,18 @@ from tests.web.consoled import Consoled, Person, consoled
 from tests.web.marked import EVIL, elements, faults
 from tests.web.test_console_guard import PATHS
 
+from stockade.controller.accepting import accept
 from stockade.controller.findings import EVERYWHERE
 from stockade.core.graph.anomalies import finding
 from stockade.core.graph.anomaly import Anomaly, AnomalyKind
 from stockade.core.graph.values import Seen, Traffic
 from stockade.core.model.event import Event, LabelsSet, WorkloadSeen
-from stockade.core.model.finding import Finding, Severity, Unassessed
+from stockade.core.model.finding import Finding, Severity, Unassessed, finding_id
 from stockade.core.model.flow import FlowEnd
 from stockade.core.model.ids import Address, CheckId, WorkloadId
 from stockade.core.model.inventory import Facts, Sighting, WorkloadKind, WorkloadState
 from stockade.wire import BirthRecord, Findings, Outcome
-from stockade.wire.api import ApplyRequest, Caller, File, Role
+from stockade.wire.api import AcceptRequest, ApplyRequest, Caller, File, Role
 
 pytestmark = pytest.mark.long
 
@@ -51,6 +52,10 @@ async def _planted(console: Consoled) -> None:
     anomaly = Anomaly(AnomalyKind.SCAN, EVIL, EVIL, 1.0, 2.0, ((EVIL, 1.0),), (shown,))
     controller.alarms.take([anomaly], 2.0)
     await controller.take(Findings(EVERYWHERE, (finding(anomaly),)))
+    other = Finding(CheckId(EVIL), EVIL + EVIL, Severity.HIGH, EVIL, EVIL, 1.0)
+    await controller.take(Findings(HOST, (found, other), (Unassessed(CheckId(EVIL), EVIL, EVIL),)))
+    accepted = finding_id(HOST, other.check, other.object)
+    await accept(controller, AcceptRequest(id=accepted, why=EVIL), MALLORY)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +96,7 @@ def test_what_is_stored_is_text(planted: Person, path: str) -> None:
 
 TEXTS = ("to", "rule", "by", "at", "since", "until", "verdict", "order", "after", "form", "follow", "name", "within",
          "enforce", "tighten", "select", "show", "host", "only", "workload", "slowest", "leaked", "severity", "q",
-         "source", "destination", "on", "token", "x", "edge", "node", "view", "rows")  # fmt: skip
+         "source", "accept", "destination", "on", "token", "x", "edge", "node", "view", "rows")  # fmt: skip
 NUMBERS = ("from", "last", "before", "span")
 """Refused before anything else is looked at, where they are none."""
 

@@ -26,8 +26,9 @@ ORDINARY = (
 SCRAPED, SCRAPE = ("web-1", "api-1", "db-1"), 15
 """Who is asked for metrics, each once in so many beats."""
 WALK_EVERY = 90
-"""Beats from one walk of the attacker's to the next."""
-SCAN = range(6000, 6024)
+"""Beats from one walk of the attacker's to the next. One that is refused takes longer: it waits for an answer."""
+SCAN, AT_ONCE = range(6000, 6024), 8
+"""The ports that a walk tries, and how many of them a beat: all are within what one look at the flows sees."""
 
 
 async def goes_on(lab: Lab) -> None:
@@ -52,16 +53,16 @@ def ordinary(random: Random, beat: int) -> Iterator[Probe]:
 def walk(beat: int) -> Iterator[Probe]:
     """Yield a step of the attacker's, who holds the web server: the database, a scan, shells, and a stranger's turn."""
     match beat % WALK_EVERY:
-        case 20:
+        case 3:
             yield Probe("web-1", "db-1", TCP, 5432)
-        case step if 30 <= step < 38:
-            yield from (Probe("web-1", "db-1", TCP, port) for port in SCAN[(step - 30) * 3 : (step - 29) * 3])
-        case 45:
+        case step if 5 <= step < 8:
+            yield from (Probe("web-1", "db-1", TCP, port) for port in SCAN[(step - 5) * AT_ONCE :][:AT_ONCE])
+        case 20:
             yield Probe("web-1", "db-1", TCP, 22)
             yield Probe("web-1", "api-1", TCP, 22)
-        case 55:
+        case 30:
             yield Probe("web-1", "payments", TCP, 443)
-        case 65:
+        case 40:
             yield Probe("intruder", "db-1", TCP, 5432)
             yield Probe("payments", "db-1", TCP, 5432)
         case _:

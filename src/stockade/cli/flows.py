@@ -46,6 +46,14 @@ On = Annotated[str | None, Parameter(help="Ports as policy writes them (tcp/443)
 Verdicts = Annotated[str | None, Parameter(help="allowed, denied, would-be-denied, carried; with commas.")]
 Decider = Annotated[str | None, Parameter(help="The deciding rule: policy/rule, or default, held, forged, …")]
 Host = Annotated[str | None, Parameter(help="Only what this host saw.")]
+Process = Annotated[
+    str | None, Parameter(help="A program at the judging end; =TEXT: exactly what is shown; none: not known.")
+]
+End = Annotated[str | None, Parameter(help="At which end it was judged: source or destination.")]
+ViaWay = Annotated[str | None, Parameter(name="--via", help="How it came: direct, translated, proxy; with commas.")]
+OpenedTo = Annotated[
+    str | None, Parameter(name="--service", help="What it was opened to, as address:port; none: to its destination.")
+]
 Since = Annotated[Moment, Parameter(help=f"From then on: 30m, 2h, 7d ago, or 2026-03-01T12:00 in UTC ({LATELY}).")]
 Until = Annotated[Moment, Parameter(name=["--until", "--at"], help="Up to then: as it was at that time.")]
 By = Annotated[
@@ -64,6 +72,10 @@ def flows(
     verdict: Verdicts = None,
     rule: Decider = None,
     host: Host = None,
+    process: Process = None,
+    end: End = None,
+    via: ViaWay = None,
+    service: OpenedTo = None,
     since: Since = None,
     until: Until = None,
     by: By = None,
@@ -82,6 +94,7 @@ def flows(
     """
     settings, client = connect(common)
     which: dict[str, Any] = {"from": source, "to": to, "on": on, "verdict": verdict, "rule": rule, "host": host}
+    which |= {"process": process, "end": end, "via": via, "service": service}
     if store:
         deliver(settings, client.call("flow-store", FlowStoreReply), store_view)
         return Exit.DONE

@@ -77,8 +77,9 @@ def _findings(reply: StatusReply) -> Line:
     counted = ", ".join(f"{count} {severity.value}" for severity, count in reply.findings)
     unknown = f", {reply.unassessed} not assessed" if reply.unassessed else ""
     found = Span(counted, "red") if counted else Span("none")
-    more = ":  stockade findings" if counted or unknown else ""
-    return line("Findings   ", found, f"{unknown}{more}")
+    accepted = f", {reply.accepted} accepted" if reply.accepted else ""
+    more = ":  stockade findings" if counted or unknown or accepted else ""
+    return line("Findings   ", found, f"{unknown}{accepted}{more}")
 
 
 def _version(reply: StatusReply) -> Line:

@@ -194,8 +194,9 @@ class Board:
             self.told.append(
                 Told(now, "finding", f"{each.severity.value} {each.check} {each.object}: {each.seen}", True)
             )
+        accepted = {(str(each.host), str(each.check), each.object) for each in findings.accepted}
         for key in sorted((self.findings or {}).keys() - found.keys()):
-            self.told.append(Told(now, "cleared", f"{key[1]} {key[2]}"))
+            self.told.append(Told(now, "accepted" if key in accepted else "cleared", f"{key[1]} {key[2]}"))
         self.findings = found
 
     # What is shown

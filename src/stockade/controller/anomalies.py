@@ -7,7 +7,7 @@ again. All of it runs beside the event loop, reads a bounded number of sums, and
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import structlog
 from msgspec.structs import replace
@@ -22,15 +22,17 @@ from stockade.core.graph.learning import Learning
 from stockade.core.graph.merge import telling
 from stockade.core.graph.scans import target, target_of
 from stockade.core.model.finding import Severity, Unassessed
+from stockade.core.model.flow import StoredFlow
+from stockade.core.model.ids import WorkloadId
 from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
 from stockade.seams.flow_store import FlowStore, Resolution
 from stockade.wire import Findings
 
-EVERY = 60.0
-"""Seconds between looks at least,"""
-SHARE = 0.1
-"""and the share of the time that looking may take."""
+SOONEST, EVERY = 10.0, 60.0
+"""Seconds between looks: the less a look takes, the sooner is the next; each minute, where that can be,"""
+SHARE, LIGHTLY = 0.1, 0.01
+"""and the share of the time that looking may take, and that more than one look in a minute may take."""
 SINGLES = 256
 """The most pairs of ends whose flows one look reads singly."""
 MOST = 200
@@ -52,7 +54,7 @@ class AnomalyWatch:
         self._taken = -1
 
     async def run(self) -> None:
-        """Look every minute, or less often where a look takes long."""
+        """Look every minute, sooner where a look takes little, and less often where it takes long."""
         clock = self._controller.clock
         while not self._controller.closing.is_set():
             began, learnt = clock.monotonic(), False
@@ -62,7 +64,7 @@ class AnomalyWatch:
                 log.warning("anomalies not looked for", error=problem.message, kept=problem.kept)
                 await self._say((), _unassessed(_everything(f"flows cannot be read: {problem.message}")))
             took = clock.monotonic() - began
-            await asyncio.sleep(max(0.0 if learnt else EVERY, took / SHARE - took))
+            await asyncio.sleep(pause(took, learnt=learnt))
 
     async def round(self) -> bool:
         """Learn one hour more, and say so; else look where there is something to be seen. A store that sleeps may."""
@@ -94,7 +96,7 @@ class AnomalyWatch:
         told = telling(self._controller.snapshot)
         flows = summed(self._store, since, since + self.learning.window)
         if not self._alarms.looked and flows:
-            found = anomalies(flows, self.learning.baseline(), told)
+            found, _ = self._compared(flows, since, since + self.learning.window, told)
             self._alarms.take(found.anomalies, since + self.learning.window)
         self.learning.hear(number, flows or (), told)
         return True
@@ -127,19 +129,28 @@ class AnomalyWatch:
 
     def _found(self, snapshot: Snapshot, now: float) -> Found:
         """Blocks."""
-        told, baseline = telling(snapshot), self.learning.baseline()
-        since = now - self.learning.window
+        told, since = telling(snapshot), now - self.learning.window
         flows = summed(self._store, since, now)
         if flows is None:
             return Found((), _everything(f"more than {KINDS} kinds of flows were recorded in an hour"))
+        found, missed = self._compared(flows, since, now, told)
+        return replace(found, not_looked_for=tuple(self._untold(found, missed)))
+
+    def _compared(
+        self, flows: tuple[StoredFlow, ...], since: float, until: float, told: Container[WorkloadId]
+    ) -> tuple[Found, int]:
+        """Compare a time with what is ordinary: singly, where it matters when connections began. Blocks.
+
+        Return also of how many pairs of ends not all was read so.
+        """
+        baseline = self.learning.baseline()
         candidates, complete = uncounted(flows, baseline, told), True
         if some := candidates[:SINGLES]:
             wanted = {target(each) for each in some}
-            single, complete = singly(self._store, some, since, now)
+            single, complete = singly(self._store, some, since, until)
             flows = (*(each for each in flows if target_of(each) not in wanted), *single)
-        found = anomalies(flows, baseline, told)
         missed = max(0, len(candidates) - SINGLES) if complete else len(candidates)
-        return replace(found, not_looked_for=tuple(self._untold(found, missed)))
+        return anomalies(flows, baseline, told), missed
 
     def _untold(self, found: Found, missed: int) -> Iterator[NotLookedFor]:
         """Yield what was not looked for, in words that say until when."""
@@ -173,6 +184,12 @@ class AnomalyWatch:
     def _steady(self, found: Anomaly) -> bool:
         ways = {way(each, self.learning.by) for each in found.traffic}
         return found.kind is AnomalyKind.FIRST_SEEN and all(self.learning.windows(each) >= STEADY for each in ways)
+
+
+def pause(took: float, *, learnt: bool) -> float:
+    """Return the seconds from the end of a look that took so long to the next; what is left to be learnt waits less."""
+    usual = 0.0 if learnt else min(EVERY, max(SOONEST, took / LIGHTLY))
+    return max(usual, took / SHARE - took)
 
 
 def _everything(why: str) -> tuple[NotLookedFor, ...]:

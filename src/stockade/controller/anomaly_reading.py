@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from stockade.controller.flow_reading import ENDS, VERDICTS
+from stockade.controller.flow_reading import END, ENDS, PLAIN, flow_of
 from stockade.core.graph.baseline import SEGMENT
 from stockade.core.graph.scans import target, target_of
 from stockade.core.graph.values import Traffic
-from stockade.core.model.flow import FlowEnd, FlowKey, StoredFlow
-from stockade.core.model.ids import Address, HostId, Prefix, WorkloadId
+from stockade.core.model.flow import FlowEnd, StoredFlow
+from stockade.core.model.ids import Address, Prefix, WorkloadId
 from stockade.core.model.labels import NAME
 from stockade.seams.flow_store import (
     Dimension,
@@ -27,11 +27,6 @@ KINDS = 100_000
 SINGLE = 20_000
 """The most single flows that are read at once."""
 LABELS = (*SEGMENT, NAME)
-PLAIN = (
-    Of.SOURCE_ADDRESS, Of.SOURCE_WORKLOAD, Of.SOURCE_NETWORK, Of.DESTINATION_ADDRESS, Of.DESTINATION_WORKLOAD,
-    Of.DESTINATION_NETWORK, Of.PROTOCOL, Of.PORT, Of.END, Of.VERDICT, Of.HOST,
-)  # fmt: skip
-PLACES = len(PLAIN)
 BY = (
     *map(Dimension, PLAIN),
     *(Dimension(end, key) for end in (Of.SOURCE_LABEL, Of.DESTINATION_LABEL) for key in LABELS),
@@ -65,22 +60,11 @@ def singly(
 
 
 def _flow(group: FlowGroup, ends: Ends) -> StoredFlow:
-    """Return a sum as a flow: told apart by place, for there are many."""
-    *told, protocol, port, end, verdict, host = group.values[:PLACES]
-    labels = group.values[PLACES:]
-    source = _end((*told[:3], *labels[: len(LABELS)]), ends)
-    destination = _end((*told[3:], *labels[len(LABELS) :]), ends)
-    key = FlowKey(
-        source=source.address,
-        destination=destination.address,
-        protocol=int(protocol or 0),
-        port=int(port or 0),
-        end=ENDS[str(end)],
-        verdict=VERDICTS[str(verdict)],
-        source_workload=source.workload,
-        destination_workload=destination.workload,
-    )
-    return StoredFlow(HostId(str(host)), source, destination, key, group.sums)
+    """Return a sum as a flow."""
+    told, labels = group.values, group.values[len(PLAIN) :]
+    source = _end((*told[:END], *labels[: len(LABELS)]), ends)
+    destination = _end((*told[END:ENDS], *labels[len(LABELS) :]), ends)
+    return flow_of(group, source, destination)
 
 
 def _end(told: tuple[Value, ...], ends: Ends) -> FlowEnd:

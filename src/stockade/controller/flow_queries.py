@@ -1,18 +1,20 @@
 """What users ask of flows → what the store is asked, and its answers → what users are shown."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import TypeVar
 
 from stockade.controller.exporters.exporters import Exporters
 from stockade.controller.refused import Refused, Why
 from stockade.core import policy, select
 from stockade.core.graph.scans import named
 from stockade.core.graph.zoom import port_text
-from stockade.core.model.flow import FlowEnd, StoredFlow, Tally, Verdict
+from stockade.core.model.flow import TOGETHER, FlowEnd, StoredFlow, Tally, Verdict, Via
 from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
 from stockade.core.model.labels import NAME, Label, Labels
 from stockade.core.model.net import Ports, Protocol
+from stockade.core.model.packet import Direction
 from stockade.core.model.selector import Equal
 from stockade.core.model.snapshot import Snapshot
 from stockade.seams.flow_store import (
@@ -43,6 +45,8 @@ from stockade.wire.flows import (
 
 NETWORK = "network:"
 KNOWN, UNKNOWN = "known", "unknown"
+NONE, LITERALLY = "none", "="
+T = TypeVar("T")
 
 # What is asked
 
@@ -116,9 +120,52 @@ def verdicts(text: str) -> tuple[Verdict, ...]:
     return tuple(by_name[word] for word in words)
 
 
+def judging_ends(text: str) -> tuple[Direction, ...]:
+    """Return the ends that a text names: ``source`` is where connections leave, ``destination`` where they come in."""
+    return _named(text, {"source": Direction.EGRESS, "destination": Direction.INGRESS} | _ends(), "end of a flow")
+
+
+def vias(text: str) -> tuple[Via, ...]:
+    """Return the ways that a text names, separated by commas."""
+    return _named(text, {each.value: each for each in Via}, "way to a destination")
+
+
+def _ends() -> dict[str, Direction]:
+    return {each.value: each for each in Direction}
+
+
+def _named(text: str, by_name: Mapping[str, T], what: str) -> tuple[T, ...]:
+    words = [part.strip() for part in text.split(",") if part.strip()]
+    if wrong := [word for word in words if word not in by_name]:
+        raise Refused(Why.INVALID, f'"{wrong[0]}" is no {what}', remedy=f"One of: {', '.join(by_name)}.")
+    return tuple(dict.fromkeys(by_name[word] for word in words))
+
+
+def meant(text: str) -> str:
+    """Return the value that a text means: itself, but for ``none``, which is that there is none.
+
+    What follows ``=`` is meant literally: a program may be called ``none``.
+    """
+    return "" if text == NONE else text.removeprefix(LITERALLY)
+
+
+def said(value: str) -> str:
+    """Return the text that means a value and nothing else."""
+    return f"{LITERALLY}{value}" if value else NONE
+
+
+def among(program: str) -> str:
+    """Return the text that means a program among those that were met at an end."""
+    return said(program) if program == NONE or program.startswith(LITERALLY) else program
+
+
+def _exactly(process: str) -> bool:
+    return process == NONE or process.startswith(LITERALLY)
+
+
 def flow_filter(snapshot: Snapshot, *, source: str = "", destination: str = "", on: str = "", verdict: str = "",
-                rule: str = "", host: str = "", since: float | None = None, until: float | None = None,
-                ) -> FlowFilter:  # fmt: skip
+                rule: str = "", host: str = "", process: str = "", end: str = "", via: str = "", service: str = "",
+                since: float | None = None, until: float | None = None) -> FlowFilter:  # fmt: skip
     """Return the filter that a user means. ``Refused`` where a part of it means nothing."""
     return FlowFilter(
         since=since,
@@ -129,6 +176,11 @@ def flow_filter(snapshot: Snapshot, *, source: str = "", destination: str = "", 
         verdicts=verdicts(verdict),
         rules=(RuleId(rule),) if rule else (),
         hosts=(HostId(host),) if host else (),
+        ends=judging_ends(end),
+        vias=vias(via),
+        processes=(meant(process),) if _exactly(process) else (),
+        programs=(process,) if process and not _exactly(process) else (),
+        opened_to=(meant(service),) if service else (),
     )
 
 
@@ -158,6 +210,11 @@ def passes(flow: StoredFlow, where: FlowFilter) -> bool:
         and (not where.verdicts or key.verdict in where.verdicts)
         and (not where.rules or key.rule in where.rules)
         and (not where.hosts or flow.host in where.hosts)
+        and (not where.ends or key.end in where.ends)
+        and (not where.vias or key.via in where.vias)
+        and (not where.processes or key.process in where.processes)
+        and (not where.programs or not set(where.programs).isdisjoint(key.process.split(TOGETHER)))
+        and (not where.opened_to or key.service in where.opened_to)
     )
 
 

@@ -16,10 +16,15 @@ FINE = 2 * 3600.0
 """Seconds of flows that are read by the minute; more are by the hour."""
 MOST = 300_000
 """Sums read at once: what is more is asked for in parts."""
-BY = (
+PLAIN = (
     Of.SOURCE_ADDRESS, Of.SOURCE_WORKLOAD, Of.SOURCE_NETWORK, Of.DESTINATION_ADDRESS, Of.DESTINATION_WORKLOAD,
-    Of.DESTINATION_NETWORK, Of.PROTOCOL, Of.PORT, Of.END, Of.VERDICT, Of.RULE, Of.HOST, Of.VIA, Of.SERVICE, Of.PROCESS,
+    Of.DESTINATION_NETWORK, Of.PROTOCOL, Of.PORT, Of.END, Of.VERDICT, Of.HOST,
 )  # fmt: skip
+"""What every sum that is read back is by: what comes first of its values. Ends come first among these."""
+END, ENDS = 3, 6
+MORE = (Of.RULE, Of.VIA, Of.SERVICE, Of.PROCESS)
+BY = (*PLAIN, *MORE)
+NO_MORE: tuple[Value, ...] = ("", Via.DIRECT.value, "", "")
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -61,32 +66,41 @@ def recorded(
     return Recorded(tuple(flows), partial)
 
 
-ENDS = {each.value: each for each in Direction}
+DIRECTIONS = {each.value: each for each in Direction}
 VERDICTS = {each.value: each for each in Verdict}
 VIAS = {each.value: each for each in Via}
 
 
+def flow_of(group: FlowGroup, source: FlowEnd, destination: FlowEnd, more: Sequence[Value] = NO_MORE) -> StoredFlow:
+    """Return a sum that is by ``PLAIN`` first as a flow between two ends, with what it says ``MORE``.
+
+    Told apart by place, for there are many.
+    """
+    protocol, port, end, verdict, host = group.values[ENDS : len(PLAIN)]
+    rule, via, service, process = more
+    key = FlowKey(
+        source.address,
+        destination.address,
+        int(protocol or 0),
+        int(port or 0),
+        DIRECTIONS[str(end)],
+        VERDICTS[str(verdict)],
+        RuleId(str(rule or "")),
+        source.workload,
+        destination.workload,
+        VIAS[str(via)],
+        str(service or ""),
+        str(process or ""),
+    )
+    return StoredFlow(HostId(str(host)), source, destination, key, group.sums)
+
+
 def _flows(groups: Iterable[FlowGroup], whose: Whose) -> Iterator[StoredFlow]:
-    """Yield flows from sums by ``BY``: told apart by place, for there are many."""
+    """Yield flows from sums by ``BY``."""
     outside: dict[tuple[Value, Value], FlowEnd] = {}
-    for group in groups:
-        *ends, protocol, port, end, verdict, rule, host, via, service, process, _ = group.values
-        source, destination = _end(ends[:3], whose, outside), _end(ends[3:], whose, outside)
-        key = FlowKey(
-            source.address,
-            destination.address,
-            int(protocol or 0),
-            int(port or 0),
-            ENDS[str(end)],
-            VERDICTS[str(verdict)],
-            RuleId(str(rule or "")),
-            source.workload,
-            destination.workload,
-            VIAS[str(via)],
-            str(service or ""),
-            str(process or ""),
-        )
-        yield StoredFlow(HostId(str(host)), source, destination, key, group.sums)
+    for each in groups:
+        source, destination = _end(each.values[:END], whose, outside), _end(each.values[END:ENDS], whose, outside)
+        yield flow_of(each, source, destination, each.values[len(PLAIN) : len(BY)])
 
 
 def _end(values: Sequence[Value], whose: Whose, outside: dict[tuple[Value, Value], FlowEnd]) -> FlowEnd:

@@ -243,8 +243,8 @@ def _as_of(draft: Snapshot, then: Snapshot, present: Snapshot) -> Snapshot:
 
 
 def _found(board: FindingBoard, snapshot: Snapshot, by: Zoom) -> dict[Node, int]:
-    """Count the findings about the workloads of each node, as they are now."""
-    objects = Counter(each.object for said in tuple(board.by_host.values()) for each in said.findings)
+    """Count the findings about the workloads of each node that nobody accepts, as they are now."""
+    objects = Counter(each.object for said in tuple(board.by_host.values()) for each in board.unaccepted(said))
     if not objects:
         return {}
     meant = (each for each in snapshot.workloads.values() if each.name in objects or each.id in objects)

@@ -60,5 +60,6 @@ async def status(installation: Installation, caller: Caller) -> StatusReply:
         stalled=controller.stalled,
         unstored=controller.unstored,
         findings=severity_counts(found),
+        accepted=controller.findings.accepted_now(),
         unassessed=len(found.unassessed),
     )

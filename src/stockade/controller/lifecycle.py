@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
+from stockade.controller.accepting import lapse
 from stockade.controller.loop import ITSELF, Controller
 from stockade.controller.opened import is_open, opened
 from stockade.controller.parts import Draft
@@ -193,11 +194,12 @@ class Lifecycle:
     # Time
 
     async def tick(self) -> None:
-        """Do what has fallen due: return from an unconfirmed version, let quarantines lapse."""
+        """Do what has fallen due: return from an unconfirmed version, let quarantines and waivers lapse."""
         if self._deadline is not None and self._controller.clock.monotonic() >= self._deadline:
             await self._return()
         if due := _due(self._controller.snapshot, self._controller.clock.now()):
             await self._controller.exclusively(lambda: self._lapse(due))
+        await lapse(self._controller)
 
     async def watch_time(self) -> None:
         """Tick until the controller closes. What could not be stored is tried again."""

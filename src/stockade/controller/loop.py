@@ -14,7 +14,7 @@ import structlog
 from stockade.controller.alarms import Alarms
 from stockade.controller.bell import Bell
 from stockade.controller.births import BirthCounts
-from stockade.controller.findings import REMEMBERED, FindingBoard
+from stockade.controller.findings import REMEMBERED, FindingBoard, reopened
 from stockade.controller.flows import FlowIntake
 from stockade.controller.intake import admit, changes, vanished
 from stockade.controller.parts import Parts
@@ -50,7 +50,7 @@ class Controller:
         self.started = clock.now()
         self.roster = Roster(loaded.realised)
         self.births = BirthCounts()
-        self.findings = FindingBoard()
+        self.findings = FindingBoard(loaded.accepted)
         self.alarms = Alarms()
         self.flows: FlowIntake | None = None
         """Where flows are kept; None where they are not."""
@@ -132,9 +132,12 @@ class Controller:
         self.changed.ring()
 
     async def _find(self, said: Findings) -> None:
-        """Log what was raised and cleared on a host, then show it."""
-        if entries := self.findings.entries(said, ITSELF):
-            await self.commit(Commit(audit=entries))
+        """Log what was raised and cleared on a host, and what is more than was accepted; then show it."""
+        outgrown = self.findings.outgrown(said)
+        more = tuple(reopened(each, "more was found", ITSELF) for each in outgrown)
+        if entries := (*self.findings.entries(said, ITSELF), *more):
+            await self.commit(Commit(audit=entries, reopened=tuple(each.id for each in outgrown)))
+        self.findings.reopen(outgrown)
         self.findings.take(said)
         self.changed.ring()
 

@@ -9,22 +9,26 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from stockade.controller.completeness import audited
+from stockade.controller.exporters.counted import families
+from stockade.controller.exporters.exporters import Exporters
 from stockade.controller.loop import Controller
 from stockade.core.completeness import Completeness, Off
 from stockade.core.model.census import DELAY_BOUNDS
+from stockade.core.model.finding import Finding
 from stockade.wire import Counters
 
 
-def exposition(controller: Controller) -> bytes:
-    """Return every metric as text."""
+def exposition(controller: Controller, exporters: Exporters | None = None) -> bytes:
+    """Return every metric as text; those of devices where any are heard."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Reader(controller))
+    registry.register(_Reader(controller, exporters))
     return generate_latest(registry)
 
 
 class _Reader(Collector):
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, exporters: Exporters | None) -> None:
         self._controller = controller
+        self._exporters = exporters
 
     def collect(self) -> Iterable[Metric]:
         """Yield what is true now."""
@@ -34,6 +38,8 @@ class _Reader(Collector):
         yield from self._births()
         yield from self._completeness()
         yield from self._findings()
+        if self._exporters is not None:
+            yield from families(self._exporters)
 
     def _policy(self) -> Iterator[Metric]:
         snapshot = self._controller.snapshot
@@ -75,17 +81,20 @@ class _Reader(Collector):
 
     def _findings(self) -> Iterator[Metric]:
         board = self._controller.findings
-        open_ = GaugeMetricFamily("stockade_findings", "Open findings", labels=["host", "check", "severity"])
+        by = ["host", "check", "severity"]
+        open_ = GaugeMetricFamily("stockade_findings", "Open findings that nobody accepts", labels=by)
+        accepted = GaugeMetricFamily("stockade_findings_accepted", "Open findings that somebody accepts", labels=by)
         unknown = GaugeMetricFamily("stockade_checks_unassessed", "Checks that could not judge", labels=["host"])
         for host in sorted(board.by_host):
             said = board.by_host[host]
-            counted = Counter((each.check, each.severity.value) for each in said.findings)
-            for (check, severity), count in sorted(counted.items()):
-                open_.add_metric([host, check, severity], count)
+            every, left = _counted(said.findings), _counted(board.unaccepted(said))
+            for family, counted in ((open_, left), (accepted, every - left)):
+                for (check, severity), count in sorted(counted.items()):
+                    family.add_metric([host, check, severity], count)
             unknown.add_metric([host], len(said.unassessed))
         took = GaugeMetricFamily("stockade_anomaly_look_seconds", "What the last look at flows for anomalies took")
         took.add_metric([], self._controller.alarms.took)
-        yield from (open_, unknown, took)
+        yield from (open_, accepted, unknown, took)
 
     def _births(self) -> Iterator[Metric]:
         count = CounterMetricFamily("stockade_births", "Births recorded since the start", labels=["runtime"])
@@ -117,6 +126,10 @@ class _Reader(Collector):
                 dark.add_metric([host, why.value], sum((each.host, each.why) == (host, why) for each in found.dark))
             refused.add_metric([host], sum(each == host for each, _ in found.not_assessed))
         yield from (dark, refused, _delays(found))
+
+
+def _counted(found: Iterable[Finding]) -> Counter[tuple[str, str]]:
+    return Counter((str(each.check), each.severity.value) for each in found)
 
 
 def _delays(found: Completeness) -> HistogramMetricFamily:

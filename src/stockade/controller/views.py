@@ -8,7 +8,7 @@ from stockade.controller.refused import Refused, Why, unknown
 from stockade.controller.roster import Roster
 from stockade.core import select
 from stockade.core.fold.declared import declared_id
-from stockade.core.model.finding import Finding, Severity
+from stockade.core.model.finding import Finding, Severity, finding_id
 from stockade.core.model.ids import CheckId, HostId, Version, WorkloadId
 from stockade.core.model.inventory import Workload
 from stockade.core.model.policy import Births, Mode, Where
@@ -46,7 +46,7 @@ def version_view(stored: StoredVersion, active: Version) -> VersionView:
 
 
 def findings_view(board: FindingBoard, hosts: Iterable[HostId]) -> FindingsReply:
-    """Describe what is wrong on hosts, worst first. A host that has said nothing is not clean."""
+    """Describe what is wrong on hosts, worst first, but for what is accepted. A host that said nothing is not clean."""
     found: list[HostFinding] = []
     unassessed: list[HostUnassessed] = []
     for host in sorted(hosts):
@@ -54,7 +54,7 @@ def findings_view(board: FindingBoard, hosts: Iterable[HostId]) -> FindingsReply
         if said is None:
             unassessed.append(HostUnassessed(host, CheckId(""), "it has not said what it finds", "is its agent up?"))
             continue
-        found += [HostFinding(host, *_fields(each)) for each in said.findings]
+        found += [host_finding(host, each) for each in board.unaccepted(said)]
         unassessed += [HostUnassessed(host, each.check, each.why, each.remedy) for each in said.unassessed]
     order = list(Severity)
     found.sort(key=lambda each: (order.index(each.severity), each.host, each.check, each.object))
@@ -67,8 +67,12 @@ def severity_counts(found: FindingsReply) -> tuple[tuple[Severity, int], ...]:
     return tuple((each, counted[each]) for each in Severity if counted[each])
 
 
-def _fields(each: Finding) -> tuple[CheckId, str, Severity, str, str, float]:
-    return each.check, each.object, each.severity, each.seen, each.remedy, each.since
+def host_finding(host: HostId, each: Finding) -> HostFinding:
+    """Describe one finding, without its evidence."""
+    return HostFinding(
+        host, each.check, each.object, each.severity, each.seen, each.remedy, each.since,
+        id=finding_id(host, each.check, each.object),
+    )  # fmt: skip
 
 
 def pending_view(waits: Unconfirmed | None) -> Pending | None:

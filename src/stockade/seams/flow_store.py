@@ -112,6 +112,11 @@ class FlowFilter(msgspec.Struct, frozen=True):
     ends: tuple[Direction, ...] = ()
     vias: tuple[Via, ...] = ()
     processes: tuple[str, ...] = ()
+    """All that is told of programs at the judging end, as text; an empty one: none is known."""
+    programs: tuple[str, ...] = ()
+    """One of those that were met there."""
+    opened_to: tuple[str, ...] = ()
+    """What connections were opened to where that is not their destination; an empty one: it is."""
 
 
 class Of(str, enum.Enum):

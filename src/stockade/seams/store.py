@@ -11,7 +11,8 @@ from typing import Protocol
 import msgspec
 
 from stockade.core.model.event import Event
-from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
+from stockade.core.model.finding import Waiver
+from stockade.core.model.ids import FindingId, HostId, Revision, Version, WorkloadId
 from stockade.core.model.policy import PolicySet
 from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
@@ -108,7 +109,8 @@ class Commit(msgspec.Struct, frozen=True):
     """Everything that one step stores.
 
     ``generation`` is the last report taken of a host. ``unconfirmed`` sets what waits for confirmation, ``confirmed``
-    clears it.
+    clears it. ``accepted`` are findings that somebody accepts, in place of what was said of them before; ``reopened``
+    are those that nobody does any more.
     """
 
     events: tuple[Event, ...] = ()
@@ -119,6 +121,8 @@ class Commit(msgspec.Struct, frozen=True):
     audit: tuple[Entry, ...] = ()
     births: tuple[Birth, ...] = ()
     realised: tuple[Realised, ...] = ()
+    accepted: tuple[Waiver, ...] = ()
+    reopened: tuple[FindingId, ...] = ()
 
     @property
     def retold(self) -> bool:
@@ -134,6 +138,7 @@ class Loaded(msgspec.Struct, frozen=True):
     generations: Mapping[HostId, int]
     realised: tuple[Realised, ...]
     unconfirmed: Unconfirmed | None = None
+    accepted: tuple[Waiver, ...] = ()
 
 
 class Store(Protocol):

@@ -14,7 +14,7 @@ from stockade.core.model.census import Interface, Listening, Neighbour, NotAsses
 from stockade.core.model.census import Route as Way
 from stockade.core.model.event import Event
 from stockade.core.model.finding import Severity
-from stockade.core.model.ids import Address, CheckId, HostId, Revision, RuleId, Version, WorkloadId
+from stockade.core.model.ids import Address, CheckId, FindingId, HostId, Revision, RuleId, Version, WorkloadId
 from stockade.core.model.inventory import Endpoint, WorkloadKind, WorkloadState
 from stockade.core.model.labels import Label, LabelSource
 from stockade.core.model.policy import Births, Mode, Where
@@ -127,7 +127,9 @@ class StatusReply(Message, frozen=True, kw_only=True):
     unstored: str = ""
     """Why the last change could not be stored, and so did not happen. Empty: it could."""
     findings: tuple[tuple[Severity, int], ...] = ()
-    """How many findings there are of each severity."""
+    """How many findings there are of each severity that nobody accepts,"""
+    accepted: int = 0
+    """and how many that somebody does."""
     unassessed: int = 0
     """How many checks could not judge."""
 
@@ -479,6 +481,8 @@ class HostFinding(msgspec.Struct, frozen=True):
     since: float
     evidence: Evidence | None = None
     """What shows it, where it is of traffic; ``host`` is then ``*``."""
+    id: FindingId = FindingId("")
+    """What it is accepted by."""
 
 
 class HostUnassessed(msgspec.Struct, frozen=True):
@@ -490,11 +494,51 @@ class HostUnassessed(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
+class AcceptedFinding(msgspec.Struct, frozen=True):
+    """A finding that somebody accepts: who, since when, why, until when (None: for good).
+
+    ``finding``: how it is found now; None: it is not found just now, and is accepted should it come again.
+    """
+
+    id: FindingId
+    host: HostId
+    check: CheckId
+    object: str
+    severity: Severity
+    by: str
+    at: float
+    why: str
+    until: float | None = None
+    finding: HostFinding | None = None
+
+
 class FindingsReply(Message, frozen=True, kw_only=True):
-    """Everything that is wrong now, worst first, and what could not be assessed."""
+    """Everything that is wrong now and not accepted, worst first; what could not be assessed; what is accepted."""
 
     findings: tuple[HostFinding, ...] = ()
     unassessed: tuple[HostUnassessed, ...] = ()
+    accepted: tuple[AcceptedFinding, ...] = ()
+
+
+class AcceptRequest(Message, frozen=True, kw_only=True):
+    """Accept an open finding. ``why`` is for whoever reads it; ``until``: seconds since the epoch, None: for good."""
+
+    id: FindingId
+    why: str
+    until: float | None = None
+
+
+class ReopenRequest(Message, frozen=True, kw_only=True):
+    """Accept a finding no more."""
+
+    id: FindingId
+    why: str = ""
+
+
+class AcceptedReply(Message, frozen=True, kw_only=True):
+    """An acceptance as it was made, or as it was when it ended."""
+
+    accepted: AcceptedFinding
 
 
 class Judged(str, enum.Enum):

@@ -23,3 +23,5 @@ class ExporterView(msgspec.Struct, frozen=True):
     unread: int = 0
     sampling: int = 1
     behind: float = 0.0
+    flows: int = 0
+    """What was made of its records."""

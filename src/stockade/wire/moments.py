@@ -29,6 +29,17 @@ def moment(text: str, now: float) -> float:
     return span if span >= AN_AGE else now - span
 
 
+def later(text: str, now: float) -> float:
+    """Return a written moment to come: in how long, or a time of day in UTC."""
+    text = text.strip()
+    if "-" in text:
+        return _calendar(text)
+    if days := DAYS.fullmatch(text):
+        return now + int(days[1]) * 86400
+    span = seconds(text)
+    return span if span >= AN_AGE else now + span
+
+
 def _calendar(text: str) -> float:
     try:
         at = datetime.fromisoformat(text.strip())

@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 
 from stockade.wire.api import (
+    AcceptedReply,
+    AcceptRequest,
     ApplyRequest,
     AssignmentReply,
     AuditReply,
@@ -29,6 +31,7 @@ from stockade.wire.api import (
     PlanRequest,
     PolicyReply,
     ReachReply,
+    ReopenRequest,
     ReportReply,
     ReportRequest,
     Role,
@@ -115,6 +118,10 @@ _FLOWS = (
     _query("verdict", str, "With commas: allowed, denied, would-be-denied, carried"),
     _query("rule", str, "The deciding rule, as policy/rule, or default, held, forged, midstream, invalid"),
     _query("host", str, "Only what this host saw"),
+    _query("process", str, "A program at the judging end; after =, all that is told there; none: nothing is"),
+    _query("end", str, "At which end it was judged: source, destination"),
+    _query("via", str, "How it came there, with commas: direct, translated, proxy"),
+    _query("service", str, "What it was opened to, as address:port; none: to its destination"),
     _query("since", float, "Only flows since then"),
     _query("until", float, "Only flows before then"),
 )
@@ -229,10 +236,12 @@ ROUTES: tuple[Route, ...] = (
     _get(
         "findings",
         "/v1/findings",
-        "What is wrong on which host, and what could not be assessed",
+        "What is wrong on which host, what could not be assessed, and what is accepted",
         FindingsReply,
         _query("host", str, "Only this host's"),
     ),
+    _post("accept-finding", "/v1/findings/accept", "Accept a finding that is open", AcceptRequest, AcceptedReply),
+    _post("reopen-finding", "/v1/findings/reopen", "Accept a finding no more", ReopenRequest, AcceptedReply),
     msgspec.structs.replace(
         _get(
             "flows",

@@ -10,7 +10,7 @@ from stockade.core.graph.anomalies import COMPARED, anomalies, finding
 from stockade.core.graph.anomaly import Anomaly, AnomalyKind
 from stockade.core.graph.baseline import Baseline, learn
 from stockade.core.graph.scans import named
-from stockade.core.model.flow import StoredFlow
+from stockade.core.model.flow import FlowEnd, StoredFlow
 
 pytestmark = pytest.mark.long
 
@@ -72,6 +72,23 @@ def test_a_port_scan_is_found_with_what_it_met(seed: int) -> None:
     assert dict(scan.numbers)["targets that answered"] == 1
     assert len(scan.traffic) == 40
     assert finding(scan).check == "scan"
+
+
+def test_whoever_met_much_else_is_a_scanner_still() -> None:
+    """What is answered elsewhere excuses nothing; what is answered there does."""
+    it = world()
+    source, to = it.estate.pick("wiki", "web"), it.estate.pick("bank", "db")
+    scan = list(port_scan(it.random, source, to, it.since))
+    elsewhere = [
+        row
+        for number, each in enumerate(it.estate.everyone())
+        for port in (7001, 7002)
+        for row in seen(source, each, port, it.since + number, 2)
+        if each.workload != to.workload
+    ]
+    assert len(of(AnomalyKind.SCAN, [*scan, *elsewhere], it)) == 1
+    there = [row for port in range(7000, 7060) for row in seen(source, to, port, it.since + 9, 2)]
+    assert of(AnomalyKind.SCAN, [*scan, *there], it) == []
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -156,3 +173,30 @@ def test_without_a_baseline_that_is_said() -> None:
     kinds = {each.kind for each in anomalies(it.ordinary, short).not_looked_for}
     assert kinds == {AnomalyKind.FIRST_SEEN, AnomalyKind.MOVEMENT}
     assert learn([]) is None
+
+
+def test_what_a_finding_is_about_has_no_numbers_that_move() -> None:
+    """Somebody may accept it: more of the same adds nothing to what was accepted, another destination does."""
+    it = world()
+    source, to, other = it.estate.pick("wiki", "web"), it.estate.pick("bank", "db"), it.estate.pick("mail", "api")
+
+    def in_vain(*destinations: FlowEnd) -> set[str]:
+        rows = [row for each in destinations for row in port_scan(it.random, source, each, it.since)]
+        (scan,) = of(AnomalyKind.SCAN, rows, it)
+        answered = {each for each in finding(scan).about if " → " in each}
+        assert len(answered) == dict(scan.numbers)["targets that answered"]
+        return set(finding(scan).about) - answered
+
+    once = in_vain(to)
+    assert to.workload in once
+    assert in_vain(to) == once, "other ports of the same, in vain, are the same"
+    assert in_vain(to, other) > once
+
+
+def test_a_beacon_is_about_its_destination_however_often() -> None:
+    it = world()
+    source = it.estate.pick("mail", "api")
+    rows = list(beacon(it.random, source, it.since))
+    (all_of_it,), (half,) = of(AnomalyKind.BEACON, rows, it), of(AnomalyKind.BEACON, rows[: len(rows) // 2], it)
+    assert finding(all_of_it).seen != finding(half).seen
+    assert finding(all_of_it).about == finding(half).about == (f"{source.workload} → 185.220.101.9 tcp/443",)

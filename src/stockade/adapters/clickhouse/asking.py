@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from stockade.adapters.clickhouse.ranges import ENDLESS, Segment
 from stockade.adapters.clickhouse.schema import COUNTS, TABLES
+from stockade.core.model.flow import TOGETHER
 from stockade.core.model.labels import NAME
 from stockade.core.model.selector import And, Equal, Everything, Has, In, Not, Or, Selector
 from stockade.seams.flow_store import (
@@ -233,6 +234,8 @@ def _kind(where: FlowFilter, bound: Bound) -> list[str]:
         *_one_of("end", [each.value for each in where.ends], bound),
         *_one_of("via", [each.value for each in where.vias], bound),
         *_one_of("process", where.processes, bound),
+        *_programs(where.programs, bound),
+        *_one_of("service", where.opened_to, bound),
     ]
     return [f"kind IN (SELECT id FROM kinds WHERE {' AND '.join(conditions)})"] if conditions else []
 
@@ -254,6 +257,13 @@ def _within(segment: Segment) -> list[str]:
 
 def _one_of(column: str, values: Sequence[str], bound: Bound) -> list[str]:
     return [f"{column} IN {bound(list(values), 'Array(String)')}"] if values else []
+
+
+def _programs(programs: Sequence[str], bound: Bound) -> list[str]:
+    if not programs:
+        return []
+    together, wanted = bound(TOGETHER, "String"), bound(list(programs), "Array(String)")
+    return [f"hasAny(splitByString({together}, toString(process)), {wanted})"]
 
 
 def _services(services: Sequence[ServiceRange], bound: Bound) -> list[str]:

@@ -12,8 +12,19 @@ from stockade.adapters.sql.codec import read, read_snapshot, write, write_snapsh
 from stockade.adapters.sql.engine import open_engine
 from stockade.adapters.sql.faults import damaged, told
 from stockade.adapters.sql.migrate import migrate
-from stockade.adapters.sql.tables import AGENTS, AUDIT, BIRTHS, CHECKPOINTS, EVENTS, KEPT, UNCONFIRMED, VERSIONS
+from stockade.adapters.sql.tables import (
+    ACCEPTED,
+    AGENTS,
+    AUDIT,
+    BIRTHS,
+    CHECKPOINTS,
+    EVENTS,
+    KEPT,
+    UNCONFIRMED,
+    VERSIONS,
+)
 from stockade.core.model.event import Event
+from stockade.core.model.finding import Waiver
 from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
 from stockade.core.model.policy import PolicySet
 from stockade.core.model.snapshot import Snapshot
@@ -77,6 +88,7 @@ class SqlStore:
                 generations={HostId(row.host): row.generation for row in connection.execute(select(AGENTS))},
                 realised=_realised(connection),
                 unconfirmed=_unconfirmed(connection),
+                accepted=_accepted(connection),
             )
 
     def commit(self, commit: Commit, *, after: Revision, at: float) -> Revision:
@@ -88,6 +100,7 @@ class SqlStore:
             if commit.version is not None:
                 connection.execute(insert(VERSIONS).values(_version_row(commit.version)))
             _confirmation(connection, commit)
+            _accept(connection, commit)
             _add_audit(connection, commit.audit, at)
             _add_births(connection, commit.births, at)
             _note_agents(connection, commit)
@@ -208,6 +221,11 @@ def _unconfirmed(connection: Connection) -> Unconfirmed | None:
     return None if row is None else Unconfirmed(Version(row.version), Version(row.returns_to), row.deadline)
 
 
+def _accepted(connection: Connection) -> tuple[Waiver, ...]:
+    rows = connection.execute(select(ACCEPTED).order_by(ACCEPTED.c.id))
+    return tuple(read(row.payload, Waiver, f"waiver of {row.id}") for row in rows)
+
+
 def _version(row: Row[Any]) -> StoredVersion:
     name = f"version {row.number}"
     return StoredVersion(
@@ -277,6 +295,15 @@ def _confirmation(connection: Connection, commit: Commit) -> None:
     if (waits := commit.unconfirmed) is not None:
         row = {"version": waits.version, "returns_to": waits.returns_to, "deadline": waits.deadline}
         connection.execute(insert(UNCONFIRMED).values(row))
+
+
+def _accept(connection: Connection, commit: Commit) -> None:
+    gone = {*commit.reopened, *(each.id for each in commit.accepted)}
+    for id_ in sorted(gone):
+        connection.execute(delete(ACCEPTED).where(ACCEPTED.c.id == id_))
+    if commit.accepted:
+        rows = [{"id": each.id, "payload": write(each)} for each in commit.accepted]
+        connection.execute(insert(ACCEPTED), rows)
 
 
 def _add_audit(connection: Connection, entries: Sequence[Entry], at: float) -> None:

@@ -75,6 +75,13 @@ UNCONFIRMED = Table(
     Column("deadline", Float, nullable=False),
 )
 
+ACCEPTED = Table(
+    "accepted_findings",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("payload", Text, nullable=False),
+)
+
 KEPT = Table(
     "kept",
     METADATA,

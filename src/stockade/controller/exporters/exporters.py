@@ -39,7 +39,7 @@ class _Exporter:
         self.address = address
         self.collector, self.pairing = Collector(), Pairing()
         self.heard = self.behind = 0.0
-        self.datagrams = self.records = 0
+        self.datagrams = self.records = self.flows = 0
         self.versions: set[str] = set()
         self.stream, self.number = uuid.uuid4().hex, 0
         self.told: Counter[str] = Counter()
@@ -76,6 +76,7 @@ class _Exporter:
             sum(lost.values()),
             self.collector.sampling(self.address),
             self.behind if abs(self.behind) > SAME_CLOCK else 0.0,
+            self.flows,
         )
 
 
@@ -126,6 +127,7 @@ class Exporters:
         for address in sorted(self._known):
             device = self._known[address]
             flows = _flows(device.pairing.take(everything=everything or device.pairing.full), now)
+            device.flows += len(flows)
             host, lost = HostId(f"{EXPORTER}{address}"), device.losses()
             for at in range(0, max(len(flows), bool(lost)), TOGETHER):
                 some = flows[at : at + TOGETHER]

@@ -80,7 +80,10 @@ def _admitted(request: Request, route: Route, access: Access) -> Caller:
 
 async def _answer(route: Route, installation: Installation, call: Call) -> Response:
     if route.name == "metrics":
-        return Response(exposition(installation.controller), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(
+            exposition(installation.controller, installation.exporters),
+            media_type="text/plain; version=0.0.4; charset=utf-8",
+        )
     if route.name == "openapi":
         return _json(document())
     if route.name == "workloads" and call.flag("watch"):

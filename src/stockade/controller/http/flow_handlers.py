@@ -36,6 +36,10 @@ def asked_flows(installation: Installation, call: Call) -> FlowFilter:
         verdict=call.text("verdict"),
         rule=call.text("rule"),
         host=call.text("host"),
+        process=call.text("process"),
+        end=call.text("end"),
+        via=call.text("via"),
+        service=call.text("service"),
         since=call.seconds("since") or None,
         until=call.seconds("until") or None,
     )

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Mapping
 
+from stockade.controller.accepting import accept, reopen
 from stockade.controller.births import by_runtime, dead_for
 from stockade.controller.completeness import completeness_reply, workload_detail
-from stockade.controller.finding_views import every_finding
+from stockade.controller.finding_views import accepted_view, every_finding
 from stockade.controller.http.call import Call
 from stockade.controller.http.flow_handlers import FLOW_HANDLERS, Handler, replay_of
 from stockade.controller.installation import Installation, status
@@ -25,6 +26,8 @@ from stockade.controller.views import (
 from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.wire.api import (
+    AcceptedReply,
+    AcceptRequest,
     ApplyRequest,
     AssignmentReply,
     AuditEntry,
@@ -48,6 +51,7 @@ from stockade.wire.api import (
     PlanRequest,
     PolicyReply,
     ReachReply,
+    ReopenRequest,
     ReportReply,
     ReportRequest,
     RollbackRequest,
@@ -232,6 +236,16 @@ async def _findings(installation: Installation, call: Call) -> FindingsReply:
     return every_finding(controller, host or None)
 
 
+async def _accept_finding(installation: Installation, call: Call) -> AcceptedReply:
+    made = await accept(installation.controller, call.request(AcceptRequest), call.caller)
+    return AcceptedReply(accepted=accepted_view(installation.controller, made))
+
+
+async def _reopen_finding(installation: Installation, call: Call) -> AcceptedReply:
+    known = await reopen(installation.controller, call.request(ReopenRequest), call.caller)
+    return AcceptedReply(accepted=accepted_view(installation.controller, known))
+
+
 async def _doctor(installation: Installation, _: Call) -> DoctorReply:
     return DoctorReply(checks=tuple(await asyncio.to_thread(installation.controller.parts.doctor)))
 
@@ -292,6 +306,8 @@ HANDLERS: Mapping[str, Handler] = {
     "births": _births,
     "audit": _audit,
     "findings": _findings,
+    "accept-finding": _accept_finding,
+    "reopen-finding": _reopen_finding,
     "doctor": _doctor,
     "console-link": _console_link,
     "events": _events,

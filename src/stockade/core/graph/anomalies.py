@@ -13,7 +13,7 @@ from statistics import median
 import msgspec
 
 from stockade.core.graph.anomaly import Anomaly, AnomalyKind, NotLookedFor
-from stockade.core.graph.baseline import Baseline, Way, breadth, habit, segment, slices, way
+from stockade.core.graph.baseline import SEGMENT, Baseline, Way, breadth, habit, segment, slices, way
 from stockade.core.graph.merge import merged
 from stockade.core.graph.scans import ScanLimits, Target, called, failed, named, scans, target, target_of
 from stockade.core.graph.values import Traffic
@@ -312,4 +312,29 @@ REMEDIES = {
 def finding(anomaly: Anomaly) -> Finding:
     """Return an anomaly as a finding."""
     check, severity = CHECKS[anomaly.kind]
-    return Finding(check, anomaly.subject, severity, anomaly.text, REMEDIES[anomaly.kind], anomaly.since)
+    remedy, about = REMEDIES[anomaly.kind], tuple(sorted(set(map(_ABOUT[anomaly.kind], anomaly.traffic))))
+    return Finding(check, anomaly.subject, severity, anomaly.text, remedy, anomaly.since, about)
+
+
+def _kind(each: Traffic) -> str:
+    """Return from which segment to which, on what: who comes and goes within them adds nothing."""
+    one, other, protocol, port = way(each, SEGMENT)
+    return f"{one} → {other} {port_text(protocol, port)}"
+
+
+def _ends(each: Traffic) -> str:
+    return f"{called(each.source)} → {called(each.destination)} {port_text(each.protocol, each.port)}"
+
+
+def _tried(each: Traffic) -> str:
+    """Return whom a scan met, and on what it was answered: what it tries in vain is another each time."""
+    return f"{called(each.destination)}" if failed(each) else _ends(each)
+
+
+_ABOUT = {
+    AnomalyKind.FIRST_SEEN: _kind,
+    AnomalyKind.SCAN: _tried,
+    AnomalyKind.FAN_OUT: _kind,
+    AnomalyKind.BEACON: _ends,
+    AnomalyKind.MOVEMENT: _ends,
+}

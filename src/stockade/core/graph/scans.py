@@ -22,7 +22,10 @@ Target = tuple[str, str, int, int]
 
 
 class ScanLimits(msgspec.Struct, frozen=True):
-    """How many failed targets make a scan, which share of all that were tried, how few connections are a probe."""
+    """How many failed ports of a destination, or destinations on a port, make a scan; how few connections are a probe.
+
+    ``failing``: which share of those that were tried there must fail; whatever else its source does is no excuse.
+    """
 
     ports: int = 15
     destinations: int = 15
@@ -82,11 +85,9 @@ def named(end: FlowEnd) -> str:
 
 def _scan(source: str, tried: list[Traffic], limits: ScanLimits) -> Anomaly | None:
     failing = [each for each in tried if failed(each)]
-    ports = _most(failing, lambda each: called(each.destination), lambda each: (each.protocol, each.port))
-    places = _most(failing, lambda each: (each.protocol, each.port), lambda each: called(each.destination))
+    ports = _most(tried, _destination, _service, limits.failing)
+    places = _most(tried, _service, _destination, limits.failing)
     if ports < limits.ports and places < limits.destinations:
-        return None
-    if len(failing) < limits.failing * len(tried):
         return None
     since = min(each.seen.first for each in failing)
     until = max(each.seen.last for each in failing)
@@ -118,8 +119,22 @@ def _list(found: list[Traffic]) -> str:
     return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")
 
 
-def _most(found: list[Traffic], by: Callable[[Traffic], object], of: Callable[[Traffic], object]) -> int:
-    groups: dict[object, set[object]] = {}
-    for each in found:
-        groups.setdefault(by(each), set()).add(of(each))
-    return max(map(len, groups.values()), default=0)
+def _most(
+    tried: list[Traffic], by: Callable[[Traffic], object], of: Callable[[Traffic], object], failing: float
+) -> int:
+    """Return the most that failed of what was tried in one place, where enough of that failed."""
+    every: dict[object, set[object]] = {}
+    bad: dict[object, set[object]] = {}
+    for each in tried:
+        every.setdefault(by(each), set()).add(of(each))
+        if failed(each):
+            bad.setdefault(by(each), set()).add(of(each))
+    return max((len(some) for place, some in bad.items() if len(some) >= failing * len(every[place])), default=0)
+
+
+def _destination(traffic: Traffic) -> str:
+    return called(traffic.destination)
+
+
+def _service(traffic: Traffic) -> tuple[int, int]:
+    return traffic.protocol, traffic.port

@@ -33,3 +33,6 @@ Version = NewType("Version", int)
 
 CheckId = NewType("CheckId", str)
 """What judged something, e.g. ``tc-filters``; each has its section in ``docs/findings.md``."""
+
+FindingId = NewType("FindingId", str)
+"""Short for a host, a check and an object: the same for as long as these are, and again when they come again."""

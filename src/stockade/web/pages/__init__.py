@@ -57,4 +57,6 @@ WRITTEN: tuple[tuple[str, Write], ...] = (
     (policies.PATH + "/confirm", policies.confirm),
     (policies.PATH + "/{version}/rollback", policies.rollback),
     (workloads.LABELS, workloads.set_labels),
+    (findings.ACCEPT, findings.accept),
+    (findings.REOPEN, findings.reopen),
 )

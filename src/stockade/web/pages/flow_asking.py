@@ -5,7 +5,16 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from stockade.controller.flow_queries import dimensions, end_filter, measure, services, verdicts
+from stockade.controller.flow_queries import (
+    dimensions,
+    end_filter,
+    judging_ends,
+    measure,
+    said,
+    services,
+    verdicts,
+    vias,
+)
 from stockade.controller.refused import Refused
 from stockade.core import select
 from stockade.core.graph.zoom import port_text
@@ -20,7 +29,7 @@ from stockade.wire.moments import moment
 
 PATH = "/flows"
 SUGGEST = "/policies/suggest"
-WHICH = ("from", "to", "on", "verdict", "rule", "host")
+WHICH = ("from", "to", "on", "verdict", "rule", "host", "process", "end", "via", "service")
 SHOWN = ("since", "at", "by", "order", "limit", "follow")
 LATELY = "1h"
 NOW = "now"
@@ -90,6 +99,8 @@ def read_asking(asking: Asking, snapshot: Snapshot, now: float) -> FlowAsking:
         "to": lambda text: end_filter(text, snapshot),
         "on": lambda text: services(text, snapshot),
         "verdict": verdicts,
+        "end": judging_ends,
+        "via": vias,
         "by": dimensions,
         "order": measure,
     }
@@ -141,7 +152,9 @@ def _moment(name: str, given: Mapping[str, str], now: float, mistakes: dict[str,
 # From what was summed up to what was
 
 UNITS = {"minute": 60, "hour": 3600, "day": 86_400}
-NAMED = ("verdict", "rule", "host")
+NAMED = ("verdict", "rule", "host", "end", "via")
+SAID = ("process", "service")
+"""What may be absent, and be called anything."""
 ENDS = {"source": "from", "destination": "to"}
 Value = str | int | None
 
@@ -169,8 +182,11 @@ def _narrower(name: str, value: Value, named: Mapping[str, Value], before: str) 
     if name in UNITS:
         return {"since": calendar(int(value)), "at": calendar(int(value) + UNITS[name])}
     if name in ("protocol", "port"):
-        said = port_text(int(named.get("protocol") or 0), int(named.get("port") or 0))
-        return {"on": said} if {"protocol", "port"} <= set(named) and not said.startswith("protocol ") else None
+        on = port_text(int(named.get("protocol") or 0), int(named.get("port") or 0))
+        return {"on": on} if {"protocol", "port"} <= set(named) and not on.startswith("protocol ") else None
+    if name in SAID:
+        text = said(str(value))
+        return {name: text} if text == text.strip() else None  # what is around a field's text is left out
     return {name: str(value).replace(" ", "-") if name == "verdict" else value} if name in NAMED and value else None
 
 
@@ -182,8 +198,8 @@ def _of_end(field: str, what: str, value: str, before: str) -> dict[str, object]
         return {field: f"network:{value}"}
     if what == NAME and value.startswith(TOLD):
         return {field: value}
-    said = select.text(Equal(what.removeprefix("label."), value))
+    more = select.text(Equal(what.removeprefix("label."), value))
     try:
-        return {field: select.text(select.parse(f"({before}) and {said}" if before else said))}
+        return {field: select.text(select.parse(f"({before}) and {more}" if before else more))}
     except select.SelectorError:
         return {field: before} if before else None

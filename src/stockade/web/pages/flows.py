@@ -35,6 +35,7 @@ BY = (
     ("Verdicts", "verdict"),
     ("Rules", "rule,verdict"),
     ("Processes", "process,end"),
+    ("Ways", "via,service"),
     ("Hosts", "host,verdict"),
 )
 """What flows are summed up by at a touch; anything else that the API takes can be written."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from stockade.controller.flow_queries import among
 from stockade.controller.refused import Refused, Why
 from stockade.core import policy as written
 from stockade.core import select
@@ -267,6 +268,7 @@ async def _edge(desk: Desk, asking: Asking, wish: Wish, key: str) -> dict[str, A
     if one is None or other is None:
         raise Refused(Why.UNKNOWN, "this edge is not on the map as it is now", remedy="Close this, and look again.")
     edge = edge or GraphEdge(source, destination)
+    between = {"from": one.end, "to": other.end, "since": reply.since, "until": reply.until}
     return {
         "problem": None,
         "kind": "edge",
@@ -274,7 +276,8 @@ async def _edge(desk: Desk, asking: Asking, wish: Wish, key: str) -> dict[str, A
         "edge": edge,
         "one": one,
         "other": other,
-        "flows": link("/flows", **{"from": one.end, "to": other.end, "since": reply.since, "until": reply.until}),
+        "program": lambda at, name: link("/flows", **between, process=among(name), end=at.value),
+        "flows": link("/flows", **between),
         "ways": _ways(edge, one, other),
         "drafted": bool(wish.given.get("draft")),
         "commands": _commands(wish, *(("--from", one.end, "--to", other.end) if one.end and other.end else ())),
