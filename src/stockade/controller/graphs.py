@@ -132,15 +132,17 @@ def graph(graphs: Graphs, controller: Controller, asked: Asked, draft: Snapshot 
         seen = Recorded(())
     else:
         filters = _filters(asked, present)
-        seen = recorded(controller.flows.store, worked.snapshot, since, until, *filters, whose=worked.whose)
+        store = controller.flows.store
+        seen = recorded(store, worked.snapshot, since, until, *filters, whose=worked.whose, timed=False)
+    began, ended = seen.since or since, seen.until or until
     with worked.lock:
         traffic = _wanted(merged(seen.flows, worked.told), asked)
         made = _pictured(traffic, by, worked, asked, draft and _as_of(draft, worked.snapshot, present))
-    showing = Showing(worked.book.wheres, draft, since, until, _found(controller.findings, worked.snapshot, by))
+    showing = Showing(worked.book.wheres, draft, began, ended, _found(controller.findings, worked.snapshot, by))
     return GraphReply(
         by=by,
-        since=since,
-        until=until,
+        since=began,
+        until=ended,
         of=now if earlier.snapshot is present else until,
         version=worked.snapshot.version,
         nodes=tuple(showing.node(node, count) for node, count in made.nodes),
