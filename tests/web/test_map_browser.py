@@ -303,3 +303,26 @@ def test_names_of_others_are_drawn_and_do_nothing(seen: Consoled, visit: Browser
     expect(page.locator("#map-said")).to_contain_text("onerror")
     assert page.evaluate("window.evil") is None
     assert page.locator("#map-page img, #map-page script").count() == 0
+
+
+def test_what_is_drawn_first_stands_where_it_stays(seen: Consoled, visit: BrowserContext) -> None:
+    page = drawn(entered(visit, seen), seen)
+    assert page.locator("#map-canvas .map-sketch").count() == 0
+    far = page.evaluate(
+        """() => {
+          const { graph, renderer } = stockadeMapView
+          const stage = document.getElementById('map-canvas')
+          const at = stockadeSketch.view(graph, stage.clientWidth, stage.clientHeight)
+          return graph.mapNodes((_, each) => {
+            const [x, y] = at(each)
+            const there = renderer().graphToViewport(each)
+            return Math.hypot(x - there.x, y - there.y)
+          })
+        }"""
+    )
+    assert len(far) > 3
+    assert max(far) < 1
+    first, last = page.evaluate(
+        "['map-shown', 'map-drawn'].map((each) => performance.getEntriesByName(each)[0].startTime)"
+    )
+    assert first < last

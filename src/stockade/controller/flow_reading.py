@@ -28,10 +28,15 @@ NO_MORE: tuple[Value, ...] = ("", Via.DIRECT.value, "", "")
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """Flows, oldest first. ``partial_before``: older than this not all is kept."""
+    """Flows, oldest first. ``partial_before``: older than this not all is kept.
+
+    ``since`` and ``until`` are what was read: as asked, or wider where only minutes or hours are kept.
+    """
 
     flows: tuple[StoredFlow, ...]
     partial_before: float | None = None
+    since: float | None = None
+    until: float | None = None
 
 
 def recorded(
@@ -41,19 +46,23 @@ def recorded(
     until: float,
     *ends: FlowFilter,
     whose: Whose | None = None,
+    timed: bool = True,
 ) -> Recorded:
     """Return all flows of a time that one of the filters asks for, or all; labels are the snapshot's. Blocks.
 
-    ``whose``: what that snapshot knows of addresses, where it was looked up already.
+    ``whose``: what that snapshot knows of addresses, where it was looked up already. Not ``timed``: each kind of flow
+    once for the whole time, for who asks how much and not when.
 
     ``Refused`` where they are too many.
     """
-    step = Dimension(Of.MINUTE if until - since <= FINE else Of.HOUR)
-    by = (*(Dimension(each) for each in BY), step)
+    steps = (Dimension(Of.MINUTE if until - since <= FINE else Of.HOUR),) if timed else ()
+    by = (*(Dimension(each) for each in BY), *steps)
     found, partial = dict[tuple[Value, ...], FlowGroup](), None
+    begun, ended = since, until
     for where in ends or (FlowFilter(),):
-        timed = msgspec.structs.replace(where, since=since, until=until)
-        told = store.groups(FlowQuery(timed, by, Measure.FIRST, descending=False, limit=MOST))
+        within = msgspec.structs.replace(where, since=since, until=until)
+        told = store.groups(FlowQuery(within, by, Measure.FIRST, descending=False, limit=MOST))
+        begun, ended = min(begun, told.since or begun), max(ended, told.until or ended)
         if told.total > MOST:
             raise Refused(
                 Why.TOO_LARGE,
@@ -63,7 +72,7 @@ def recorded(
         found |= {each.values: each for each in told.groups}
         partial = max(filter(None, (partial, told.partial_before)), default=None)
     flows = sorted(_flows(found.values(), whose or Whose(snapshot)), key=lambda each: each.tally.first)
-    return Recorded(tuple(flows), partial)
+    return Recorded(tuple(flows), partial, begun, ended)
 
 
 DIRECTIONS = {each.value: each for each in Direction}

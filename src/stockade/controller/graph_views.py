@@ -31,12 +31,17 @@ LISTED = 20
 
 
 class Showing:
-    """Shows nodes and edges of one snapshot, and of a draft where there is one, over one span of time."""
+    """Shows nodes and edges over one span of time; ``wheres``: where the rules of the policy stand that judges."""
 
     def __init__(
-        self, snapshot: Snapshot, draft: Snapshot | None, since: float, until: float, findings: Mapping[Node, int]
+        self,
+        wheres: Mapping[RuleId, Where],
+        draft: Snapshot | None,
+        since: float,
+        until: float,
+        findings: Mapping[Node, int],
     ) -> None:
-        self._snapshot, self._draft = snapshot, draft
+        self._wheres, self._draft = wheres, draft
         self._span = {"since": since, "until": until}
         self._findings = findings
         self.shown = cache(self._node)
@@ -103,10 +108,6 @@ class Showing:
             return None
         rules = tuple(RuleRef(each, wheres.get(each)) for each in it.rules[:LISTED])
         return PermittedView(it.on.text() if it.pairs else "", it.pairs, it.of, rules, len(it.rules))
-
-    @cached_property
-    def _wheres(self) -> Mapping[RuleId, Where]:
-        return rulebook(self._snapshot.policy, self._snapshot.lapsed).wheres
 
     @cached_property
     def _draft_wheres(self) -> Mapping[RuleId, Where]:

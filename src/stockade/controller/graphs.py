@@ -16,6 +16,7 @@ from stockade.controller.loop import Controller
 from stockade.controller.refused import Refused, Why
 from stockade.controller.whose import Whose
 from stockade.core import select
+from stockade.core.compile.rulebook import Rulebook, rulebook
 from stockade.core.graph.judge import Judge
 from stockade.core.graph.merge import Telling, merged
 from stockade.core.graph.picture import Ask, Bounds, Picture, crowd, picture
@@ -53,12 +54,20 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Worked:
-    """What is worked out of one snapshot, each of it once, when it is needed. Who uses the judge holds the lock."""
+    """What is worked out of one snapshot, each of it once, when it is needed. Who uses the judge holds the lock.
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    ``book`` is the rulebook of another snapshot with the same policy.
+    """
+
+    def __init__(self, snapshot: Snapshot, book: Rulebook | None = None) -> None:
         self.snapshot = snapshot
         self.lock = threading.RLock()
+        self.book = book or rulebook(snapshot.policy, snapshot.lapsed)
         self._crowds: dict[Zoom, Mapping[Node, int]] = {}
+
+    def says_the_same(self, snapshot: Snapshot) -> bool:
+        """Tell whether another snapshot has the same rulebook."""
+        return self.snapshot.policy is snapshot.policy and self.snapshot.lapsed == snapshot.lapsed
 
     def crowd(self, by: Zoom) -> Mapping[Node, int]:
         """The nodes of the inventory with how many workloads each stands for."""
@@ -74,12 +83,12 @@ class Worked:
     @cached_property
     def told(self) -> Telling:
         """The workloads at whose ends some point tells."""
-        return Telling(self.snapshot)
+        return Telling(self.snapshot, self.book)
 
     @cached_property
     def judge(self) -> Judge:
         """What policy says."""
-        return Judge(self.snapshot)
+        return Judge(self.snapshot, book=self.book)
 
     @cached_property
     def dimensions(self) -> tuple[str, ...]:
@@ -103,7 +112,10 @@ class Graphs:
     def of(self, snapshot: Snapshot) -> Worked:
         """Return what is worked out of a snapshot."""
         with self._lock:
-            found = next((each for each in self._kept if each.snapshot is snapshot), None) or Worked(snapshot)
+            found = next((each for each in self._kept if each.snapshot is snapshot), None)
+            if found is None:
+                alike = next((each.book for each in self._kept if each.says_the_same(snapshot)), None)
+                found = Worked(snapshot, alike)
             self._kept = [found, *(each for each in self._kept if each is not found)][:KEPT]
             return found
 
@@ -120,15 +132,17 @@ def graph(graphs: Graphs, controller: Controller, asked: Asked, draft: Snapshot 
         seen = Recorded(())
     else:
         filters = _filters(asked, present)
-        seen = recorded(controller.flows.store, worked.snapshot, since, until, *filters, whose=worked.whose)
+        store = controller.flows.store
+        seen = recorded(store, worked.snapshot, since, until, *filters, whose=worked.whose, timed=False)
+    began, ended = seen.since or since, seen.until or until
     with worked.lock:
         traffic = _wanted(merged(seen.flows, worked.told), asked)
         made = _pictured(traffic, by, worked, asked, draft and _as_of(draft, worked.snapshot, present))
-    showing = Showing(worked.snapshot, draft, since, until, _found(controller.findings, worked.snapshot, by))
+    showing = Showing(worked.book.wheres, draft, began, ended, _found(controller.findings, worked.snapshot, by))
     return GraphReply(
         by=by,
-        since=since,
-        until=until,
+        since=began,
+        until=ended,
         of=now if earlier.snapshot is present else until,
         version=worked.snapshot.version,
         nodes=tuple(showing.node(node, count) for node, count in made.nodes),

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import cached_property
 
 import msgspec
 
@@ -16,6 +17,8 @@ from stockade.core.model.snapshot import Snapshot
 
 HOST_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,126}")
 """What a host may tell to be a name: nothing that steers or means more."""
+ENDS = 300_000
+"""Ends that are remembered: strangers have more addresses than there is room for."""
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Networks = list[tuple[_Network, tuple[_Network, ...], str]]
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -30,7 +33,7 @@ class Whose:
 
     def __init__(self, snapshot: Snapshot, before: "Whose | None" = None) -> None:
         self.snapshot = snapshot
-        self._met: dict[Address, WorkloadId] = before._met if before else _met_everywhere(snapshot.workloads)
+        self._before = before.met if before else None
         same = before is not None and before.snapshot.policy is snapshot.policy
         self._networks: _Networks = before._networks if before and same else _networks(snapshot.policy.network_sets)
         self._ends: dict[tuple[Address, WorkloadId | None], FlowEnd] = {}
@@ -45,8 +48,15 @@ class Whose:
     def end(self, address: Address, told: WorkloadId | None = None) -> FlowEnd:
         """Return who is at an address; ``told``: who it is by the word of the host that it is on."""
         if (found := self._ends.get((address, told))) is None:
-            found = self._ends[address, told] = self._end(address, told or self._met.get(address))
+            if len(self._ends) >= ENDS:
+                self._ends.clear()
+            found = self._ends[address, told] = self._end(address, told or self.met.get(address))
         return found
+
+    @cached_property
+    def met(self) -> Mapping[Address, WorkloadId]:
+        """Whose the addresses are that mean the same on every host."""
+        return _met_everywhere(self.snapshot.workloads) if self._before is None else self._before
 
     def _end(self, address: Address, id_: WorkloadId | None) -> FlowEnd:
         workload = self.snapshot.workloads.get(id_) if id_ is not None else None

@@ -9,6 +9,9 @@ DAYS = re.compile(r"(\d{1,6})d", re.ASCII)
 AN_AGE = 1e9
 """A bare number from here on counts seconds since the epoch, as the API does; a smaller one is so long ago."""
 
+FARTHEST = 4e9
+"""Seconds since the epoch: the year 2096."""
+
 
 def seconds(text: str) -> float:
     """Return a written span in seconds; ``ValueError`` where it is none."""
@@ -19,7 +22,17 @@ def seconds(text: str) -> float:
 
 
 def moment(text: str, now: float) -> float:
-    """Return a written moment, in seconds since the epoch: how long before ``now``, or a time of day in UTC."""
+    """Return a written moment, in seconds since the epoch: how long before ``now``, or a time of day in UTC.
+
+    ``ValueError`` where it is none, or none that every clock and calendar here can say.
+    """
+    at = _moment(text, now)
+    if not 0 <= at < FARTHEST:
+        raise ValueError(f'"{text[:40]}" is no moment that a clock here can say')
+    return at
+
+
+def _moment(text: str, now: float) -> float:
     if days := DAYS.fullmatch(text.strip()):
         return now - int(days[1]) * 86400
     try:

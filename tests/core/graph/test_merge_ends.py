@@ -112,3 +112,37 @@ def test_programs_that_one_flow_names_together_are_each_named_once() -> None:
 
     (found,) = merged([named("curl, wget"), named("curl"), named("")])
     assert found.processes == ((Direction.EGRESS, "curl"), (Direction.EGRESS, "wget"))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("steady", [True, False])
+def test_the_sum_over_a_time_says_what_its_minutes_say(seed: int, steady: bool) -> None:
+    random = Random(seed)
+    among = places(random)
+    flows = told(random, list(connections(random, among, 300, steady)), True)
+    telling = {each.end.workload for each in among if each.point is not None}
+    apart = [part for each in flows for part in in_parts(random, each)]
+    whole: dict[tuple[object, ...], StoredFlow] = {}
+    for each in apart:
+        key = (each.host, each.source, each.destination, each.key)
+        before = whole.get(key)
+        whole[key] = msgspec.structs.replace(each, tally=before.tally + each.tally) if before else each
+    assert len(whole) < len(apart)
+    assert merged(whole.values(), telling) == merged(apart, telling)
+
+
+def in_parts(random: Random, flow: StoredFlow) -> list[StoredFlow]:
+    """Tell of a flow's connections one by one, in times of their own, and of what they carried with the last."""
+    tally = flow.tally
+    times = sorted(tally.first + random.randrange(1000) for _ in range(max(tally.connections, tally.ended, 1)))
+    last = len(times) - 1
+    return [
+        msgspec.structs.replace(
+            flow,
+            tally=Tally(
+                time, time + 1, int(at < tally.connections), tally.packets if at == last else 0,
+                tally.bytes_out if at == last else 0, tally.bytes_in if at == last else 0, int(at < tally.ended), 0.0,
+            ),
+        )
+        for at, time in enumerate(times)
+    ]  # fmt: skip

@@ -5,14 +5,16 @@ that it had, at the ends at which a point told of it. An address outside the inv
 snapshot. Not judged here, as in a plan: what is essential, save that somebody talks to itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from stockade.core.compile.births import births
 from stockade.core.compile.population import program_for
+from stockade.core.compile.rulebook import Rulebook
 from stockade.core.graph.services import protocol_of
-from stockade.core.graph.values import Traffic
+from stockade.core.graph.values import Node, Traffic
+from stockade.core.graph.zoom import Zoom, workload_nodes
 from stockade.core.model.flow import FlowEnd
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.inventory import Attachment, Sighting, Workload, WorkloadKind
@@ -40,18 +42,27 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 ESSENTIAL = Decision(allowed=True)
 HELD = RuleId("held")
 """What holds an end that nobody has labelled, where its host holds births."""
+RUNS, ZOOMS = 100_000, 3
+"""Pairs of parties of which what they may say is remembered, and zooms of which the members are."""
+Kind = tuple[int, bool] | None
+"""An identity by its number, and whether a point judges it; None: whom nobody has labelled."""
 
 
 class Judge:
-    """Asks one snapshot again and again. ``keys`` are dimensions to tell apart beyond the policy's own."""
+    """Asks one snapshot again and again. ``keys`` are dimensions to tell apart beyond the policy's own.
 
-    def __init__(self, snapshot: Snapshot, keys: frozenset[str] = frozenset()) -> None:
+    What it remembers is bounded. ``book``: the rulebook of that snapshot, where it was made already.
+    """
+
+    def __init__(self, snapshot: Snapshot, keys: frozenset[str] = frozenset(), book: Rulebook | None = None) -> None:
         self.snapshot = snapshot
-        self.world = World(snapshot, keys)
+        self.world = World(snapshot, keys, book)
         self._used = self.world.used_prefixes()
         self._parties: dict[object, Party] = {}
         self._holding: dict[HostId, bool] = {}
         self._runs: dict[tuple[int, int], tuple[Run, ...]] = {}
+        self._members: dict[Zoom, Mapping[Node, Mapping[Kind, int]]] = {}
+        self._samples: dict[Kind, Workload] = {}
         self._declared = {
             address: each
             for _, each in sorted(snapshot.workloads.items())
@@ -89,9 +100,38 @@ class Judge:
     def runs(self, one: Party, other: Party) -> tuple[Run, ...]:
         """Return what two parties may say to each other, asked once."""
         key = (id(one), id(other))
-        if key not in self._runs:
-            self._runs[key] = runs(self.world.book, one, other)
-        return self._runs[key]
+        if (found := self._runs.get(key)) is None:
+            if len(self._runs) >= RUNS:
+                self._runs.clear()
+            found = self._runs[key] = runs(self.world.book, one, other)
+        return found
+
+    def members(self, by: Zoom) -> Mapping[Node, Mapping[Kind, int]]:
+        """Return how many workloads of which kind each node of a zoom has; no party is made for that."""
+        if by not in self._members:
+            while len(self._members) >= ZOOMS:
+                del self._members[next(iter(self._members))]
+            self._members[by] = self._counted(by)
+        return self._members[by]
+
+    def party_of_kind(self, kind: Kind) -> Party:
+        """Return the party of a kind that ``members`` told of."""
+        return self.party_of(self._samples[kind])
+
+    def _counted(self, by: Zoom) -> Mapping[Node, Mapping[Kind, int]]:
+        apart = (each for each in self.snapshot.workloads.values() if each.seen.owner is None)
+        found: dict[Node, dict[Kind, int]] = {}
+        for node, each in workload_nodes(apart, by):
+            kind = self._kind(each)
+            self._samples.setdefault(kind, each)
+            kinds = found.setdefault(node, {})
+            kinds[kind] = kinds.get(kind, 0) + 1
+        return found
+
+    def _kind(self, holder: Workload) -> Kind:
+        if not holder.known:
+            return None
+        return self.world.population.of[holder.id], judged(self.snapshot.hosts, holder)
 
     def party(self, end: FlowEnd, *, told: bool = False) -> Party:
         """Return the party that an end is. ``told``: a point told of it, which says whether one judges who is gone."""
@@ -104,13 +144,11 @@ class Judge:
         """Return the party of a workload, the same one for all that policy cannot tell apart."""
         owner = workload.seen.owner
         holder = self.snapshot.workloads.get(owner, workload) if owner else workload
-        if not holder.known:
+        kind, population = self._kind(holder), self.world.population
+        if kind is None:
             return self._kept(UNKNOWN, lambda: Party(UNKNOWN, (holder,)))
-        population, here = self.world.population, judged(self.snapshot.hosts, holder)
-        return self._kept(
-            ("workloads", population.of[holder.id], here),
-            lambda: Party(self.world.identity(holder), (holder,), population.program(holder.id) if here else None),
-        )
+        program = population.program if kind[1] else lambda _: None
+        return self._kept(kind, lambda: Party(self.world.identity(holder), (holder,), program(holder.id)))
 
     def party_at(self, address: Address) -> Party:
         """Return the party of an address that was nobody's: whom a document declares there, or its networks."""

@@ -40,8 +40,8 @@ def telling(snapshot: Snapshot) -> frozenset[WorkloadId]:
 class Telling(Container[WorkloadId]):
     """The same, of whom each is looked at when it is asked about: for a few flows among many workloads."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot, self._book = snapshot, rulebook(snapshot.policy, snapshot.lapsed)
+    def __init__(self, snapshot: Snapshot, book: Rulebook | None = None) -> None:
+        self._snapshot, self._book = snapshot, book or rulebook(snapshot.policy, snapshot.lapsed)
         self._known: dict[object, bool] = {}
 
     def __contains__(self, id_: object) -> bool:

@@ -4,6 +4,7 @@ Bounded on purpose. Of edges those come first that somebody must look at: denied
 What policy permits is asked for pairs of identities; beyond a bound it is left out, which is not the same as nothing.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 
@@ -12,8 +13,9 @@ import msgspec
 from stockade.core.graph.judge import Judge
 from stockade.core.graph.services import Services
 from stockade.core.graph.strands import Strand, pending, plain
-from stockade.core.graph.values import PROCESS, Edge, Node, NodeKind, Permitted, Traffic
+from stockade.core.graph.values import PROCESS, WORKLOAD, Edge, Node, NodeKind, Permitted, Traffic
 from stockade.core.graph.zoom import Pair, Zoom, grouped, observed, workload_nodes
+from stockade.core.model.labels import NAME
 from stockade.core.model.snapshot import Snapshot
 
 
@@ -66,8 +68,14 @@ def crowd(snapshot: Snapshot, by: Zoom) -> Mapping[Node, int]:
     """Return the nodes of the inventory with how many workloads each stands for; processes are no matter of it."""
     found: dict[Node, int] = {}
     by = tuple(each for each in by if each != PROCESS)
-    for node, _ in workload_nodes(snapshot.workloads.values(), by):
-        found[node] = found.get(node, 0) + 1
+    if WORKLOAD in by or NAME in by:
+        for node, _ in workload_nodes(snapshot.workloads.values(), by):
+            found[node] = found.get(node, 0) + 1
+        return found
+    alike = {id(each.labels): each for each in snapshot.workloads.values()}
+    counts = Counter(id(each.labels) for each in snapshot.workloads.values())
+    for node, each in workload_nodes(alike.values(), by):
+        found[node] = found.get(node, 0) + counts[id(each.labels)]
     return found
 
 
@@ -83,7 +91,7 @@ def picture(
     silent = () if PROCESS in by else tuple(each for each in everybody if ask.only is None or each in ask.only)
     nodes, edges, left = _fitted(edges, silent, bounds.shapes)
     shown = {(each.source, each.destination): found[each.source, each.destination] for each in edges}
-    stranding = _Stranding(by, ask, bounds, nodes, shown)
+    stranding = _Stranding(by, ask, bounds, shown)
     made = [stranding.edge(each) for each in sorted(edges, key=_place)]
     if ask.unseen and PROCESS not in by:
         made += stranding.unseen(nodes, bounds.shapes - len(nodes) - len(made))
@@ -132,15 +140,13 @@ class _Stranding:
         by: Zoom,
         ask: Ask,
         bounds: Bounds,
-        nodes: set[Node],
         traffic: Mapping[Pair, Sequence[Traffic]],
     ) -> None:
         self.unassessed = 0
         self._traffic, self._draft = traffic, ask.draft
-        only = {plain(each) for each in nodes}
         told = [each for every in traffic.values() for each in every]
         self._strands = [
-            _Bounded(Strand(judge.snapshot, by, told, only, judge), bounds.pairs) if judge else None
+            _Bounded(Strand(judge.snapshot, by, told, judge), bounds.pairs) if judge else None
             for judge in (ask.now, ask.draft)
         ]
 

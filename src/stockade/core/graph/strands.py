@@ -4,12 +4,12 @@ What is permitted between two nodes is asked for every pair of identities of whi
 and one in the other, as they are in the snapshot. A network's node is the addresses of it that were met.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from stockade.core.graph.judge import Judge
 from stockade.core.graph.services import Services
 from stockade.core.graph.values import PROCESS, Edge, Node, NodeKind, Pending, Permitted, Traffic
-from stockade.core.graph.zoom import Pair, Zoom, grouped, node_of, observed, workload_nodes
+from stockade.core.graph.zoom import Pair, Zoom, grouped, node_of, observed
 from stockade.core.model.flow import FlowEnd
 from stockade.core.model.ids import Address, RuleId
 from stockade.core.model.inventory import Workload
@@ -18,6 +18,9 @@ from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.parties import Party
 from stockade.core.plan.permitted import permitted
 from stockade.core.plan.portset import NOTHING
+
+Parties = list[tuple[Party, int]]
+"""Each with how many ends of its own."""
 
 
 def stranded(
@@ -30,9 +33,8 @@ def stranded(
     """
     services = Services(snapshot.policy)
     found = grouped(traffic, by, services)
-    only = None if unobserved else {plain(node) for ends in found for node in ends}
-    now = Strand(snapshot, by, traffic, only)
-    then = Strand(draft, by, traffic, only) if draft is not None else None
+    now = Strand(snapshot, by, traffic)
+    then = Strand(draft, by, traffic) if draft is not None else None
     made = [_edge(ends, found[ends], services, now, then) for ends in found]
     if unobserved:
         made += [each for each in _silent(found, now, then) if _open(each)]
@@ -78,38 +80,36 @@ def pending(found: Iterable[Traffic], judge: Judge) -> Pending:
 class Strand:
     """What one snapshot permits between the nodes of a zoom. ``process`` is no matter of policy, and left out.
 
-    ``only``: the nodes that will be asked about; None: any. ``judge``: one of the same snapshot, to go on with.
+    ``judge``: one of the same snapshot, to go on with. Parties are made of the nodes that are asked about alone.
     """
 
     def __init__(
-        self,
-        snapshot: Snapshot,
-        by: Zoom,
-        traffic: Iterable[Traffic] = (),
-        only: Container[Node] | None = None,
-        judge: Judge | None = None,
+        self, snapshot: Snapshot, by: Zoom, traffic: Iterable[Traffic] = (), judge: Judge | None = None
     ) -> None:
         self.judge = judge or Judge(snapshot)
-        by = tuple(each for each in by if each != PROCESS)
-        self.nodes: dict[Node, dict[int, tuple[Party, int]]] = {}
-        apart = (each for _, each in sorted(snapshot.workloads.items()) if each.seen.owner is None)
-        for node, each in workload_nodes(apart, by):
-            if only is None or node in only:
-                self._add(node, self.judge.party_of(each))
+        self._inside = self.judge.members(tuple(each for each in by if each != PROCESS))
+        self._outside: dict[Node, list[tuple[Party, int]]] = {}
+        self._known: dict[Node, Parties] = {}
         outside = {end for each in traffic for end in (each.source, each.destination) if end.workload is None}
         for end in sorted(outside, key=lambda each: (each.address, each.network)):
-            self._add(node_of(end, ()), self.judge.party(end))
+            self._outside.setdefault(node_of(end, ()), []).append((self.judge.party(end), 1))
+        self._outside = {node: _summed(found) for node, found in self._outside.items()}
+
+    @property
+    def nodes(self) -> Iterable[Node]:
+        """The nodes that it knows."""
+        return self._inside.keys() | self._outside.keys()
 
     def pairs(self, source: Node, destination: Node) -> int:
         """Return how many pairs of identities ``between`` asks about."""
-        return len(self.nodes.get(plain(source), ())) * len(self.nodes.get(plain(destination), ()))
+        return self._count(plain(source)) * self._count(plain(destination))
 
     def between(self, source: Node, destination: Node) -> Permitted:
         """Return what is permitted between two nodes."""
-        ones, others = (self.nodes.get(plain(node), {}) for node in (source, destination))
+        ones, others = (self._parties(plain(node)) for node in (source, destination))
         on, pairs, of, rules = NOTHING, 0, 0, set[RuleId]()
-        for one, count in ones.values():
-            for other, more in others.values():
+        for one, count in ones:
+            for other, more in others:
                 number = count * more - (count if one is other and source == destination else 0)
                 found = self.judge.runs(one, other) if number else ()
                 ports = permitted(found)
@@ -119,9 +119,23 @@ class Strand:
                 rules |= {run.rule for run in found if run.allowed and run.rule}
         return Permitted(on, pairs, of, tuple(sorted(rules)))
 
-    def _add(self, node: Node, party: Party) -> None:
-        members = self.nodes.setdefault(node, {})
-        members[id(party)] = (party, members.get(id(party), (party, 0))[1] + 1)
+    def _count(self, node: Node) -> int:
+        return len(self._outside[node]) if node in self._outside else len(self._inside.get(node, {}))
+
+    def _parties(self, node: Node) -> Parties:
+        if node not in self._known:
+            kinds = self._inside.get(node, {}).items()
+            inside = [(self.judge.party_of_kind(kind), count) for kind, count in kinds]
+            self._known[node] = self._outside.get(node) or inside
+        return self._known[node]
+
+
+def _summed(found: Parties) -> Parties:
+    """Return each party once."""
+    counts: dict[int, tuple[Party, int]] = {}
+    for party, count in found:
+        counts[id(party)] = (party, counts.get(id(party), (party, 0))[1] + count)
+    return list(counts.values())
 
 
 def plain(node: Node) -> Node:

@@ -65,11 +65,11 @@ class Division(msgspec.Struct, frozen=True):
 
 
 class World:
-    """A snapshot as parties. ``keys`` are dimensions to tell apart beyond the policy's own."""
+    """A snapshot as parties. ``keys``: dimensions to tell apart beyond the policy's own; ``book``: its rulebook."""
 
-    def __init__(self, snapshot: Snapshot, keys: frozenset[str] = frozenset()) -> None:
+    def __init__(self, snapshot: Snapshot, keys: frozenset[str] = frozenset(), book: Rulebook | None = None) -> None:
         self.snapshot = snapshot
-        self.book = rulebook(snapshot.policy, snapshot.lapsed)
+        self.book = book or rulebook(snapshot.policy, snapshot.lapsed)
         self.population = Population(self.book, snapshot.workloads.values(), snapshot.hosts, keys)
         self._division: Division | None = None
 

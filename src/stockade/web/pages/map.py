@@ -3,7 +3,6 @@
 The page works without scripts: every step of it is an address. With them, a picture is drawn of the same reply.
 """
 
-from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +14,8 @@ from stockade.controller.refused import Refused, Why
 from stockade.core import policy as written
 from stockade.core import select
 from stockade.core.graph.directed import Directed
-from stockade.core.graph.values import INTERNET, Node, NodeKind
+from stockade.core.graph.values import INTERNET, Node, NodeKind, Pending
+from stockade.core.model.flow import Verdict
 from stockade.core.model.policy import End, Networks, Selected, ServiceRef
 from stockade.core.model.selector import And
 from stockade.core.suggest.turning import Turned, closing, opening
@@ -27,7 +27,7 @@ from stockade.web.pages import draft
 from stockade.web.pages.asking import Asking
 from stockade.web.words import link
 from stockade.wire.api import BirthsReply, File, PolicyReply, ReachReply, WorkloadDetail, WorkloadsReply
-from stockade.wire.graph import GraphEdge, GraphNode, GraphReply, GraphRequest
+from stockade.wire.graph import GraphEdge, GraphNode, GraphReply, GraphRequest, ObservedView, PermittedView
 from stockade.wire.moments import moment
 
 PATH = "/map"
@@ -36,8 +36,6 @@ BESIDE = "/map/beside"
 DRAFT = "/map/draft"
 SPANS = ((900, "15 min"), (3600, "1 hour"), (21_600, "6 hours"), (86_400, "1 day"), (604_800, "7 days"))
 HOUR = 3600
-FARTHEST = 4e9
-"""Seconds since the epoch: the year 2096."""
 LADDER = ("app", "role")
 SMALL = 2_000
 """Workloads up to which a page waits for what policy permits; with more it comes after what was seen."""
@@ -79,15 +77,10 @@ def _wish(desk: Desk, asking: Asking) -> Wish:
 
 def _moment(text: str, now: float) -> float | None:
     """Return a moment as users write it, in seconds since the epoch."""
-    if not text:
-        return None
     try:
-        at = moment(text, now)
+        return moment(text, now) if text else None
     except ValueError as problem:
         raise Refused(Why.MALFORMED, str(problem)) from None
-    if not 0 <= at < FARTHEST:
-        raise Refused(Why.MALFORMED, f'"{text[:40]}" is no moment that a clock here can say')
-    return at
 
 
 def _dimensions(desk: Desk) -> tuple[str, ...]:
@@ -134,7 +127,7 @@ async def page(desk: Desk, asking: Asking) -> View:
         "wish": wish,
         "reply": reply,
         "problem": problem,
-        "data": b64encode(_drawable(reply)).decode() if reply else "",
+        "data": _attribute(_drawable(reply)) if reply else "",
         "nodes": {each.id: each for each in reply.nodes} if reply else {},
         "edges": sorted(reply.edges, key=_urgency)[: None if asking.text("rows") else ROWS] if reply else (),
         "alone": _alone(reply) if reply else (),
@@ -232,12 +225,69 @@ def _drawable(reply: GraphReply) -> bytes:
     )
 
 
-def _drawn(edge: GraphEdge) -> GraphEdge:
-    it = edge.observed
-    if it is not None:
-        it = msgspec.structs.replace(it, ports=it.ports[:PORTS], said=(), processes=())
-    permitted, needed = (each and msgspec.structs.replace(each, rules=()) for each in (edge.permitted, edge.needed))
-    return msgspec.structs.replace(edge, observed=it, permitted=permitted, needed=needed, sample=None, flows="")
+def _attribute(data: bytes) -> str:
+    """Return JSON as the value of an attribute between single quotes: it has double ones itself, and many."""
+    text = data.decode().replace("&", "&amp;").replace("'", "&#39;")
+    return text.replace("<", "&lt;").replace(">", "&gt;")
+
+
+class _Count(msgspec.Struct, frozen=True):
+    connections: int
+    denied: int
+    would_deny: int
+    bytes_out: int
+    bytes_in: int
+
+
+class _Port(msgspec.Struct, frozen=True):
+    on: str
+    service: str
+
+
+class _Observed(msgspec.Struct, frozen=True):
+    verdict: Verdict
+    seen: _Count
+    ports: tuple[_Port, ...]
+    ports_count: int
+
+
+class _Strand(msgspec.Struct, frozen=True):
+    on: str
+    pairs: int
+    of: int
+
+
+class _Drawn(msgspec.Struct, frozen=True):
+    """What the picture and its table need of an edge: there are many."""
+
+    source: str
+    destination: str
+    observed: _Observed | None
+    permitted: _Strand | None
+    needed: _Strand | None
+    pending: Pending | None
+
+
+def _drawn(edge: GraphEdge) -> _Drawn:
+    return _Drawn(
+        edge.source,
+        edge.destination,
+        _observed(edge.observed) if edge.observed else None,
+        _strand(edge.permitted),
+        _strand(edge.needed),
+        edge.pending,
+    )
+
+
+def _strand(it: PermittedView | None) -> _Strand | None:
+    return _Strand(it.on, it.pairs, it.of) if it else None
+
+
+def _observed(it: ObservedView) -> _Observed:
+    seen = it.seen
+    count = _Count(seen.connections, seen.denied, seen.would_deny, seen.bytes_out, seen.bytes_in)
+    ports = tuple(_Port(each.on, each.service) for each in it.ports[:PORTS])
+    return _Observed(it.verdict, count, ports, it.ports_count)
 
 
 # What is selected

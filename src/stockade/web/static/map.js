@@ -15,7 +15,7 @@
   const still = window.matchMedia('(prefers-reduced-motion: reduce)')
   const said = (text) => { document.getElementById('map-said').textContent = text }
 
-  let reply = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(root.dataset.graph), (each) => each.charCodeAt(0))))
+  let reply = JSON.parse(root.dataset.graph)
   let nodes = new Map()
   let edges = new Map()
   let colour = look.colours()
@@ -137,7 +137,7 @@
     const names = document.getElementById('map-names')
     names.replaceChildren(...[...nodes.values()].slice(0, 500).map((each) => Object.assign(document.createElement('option'), { value: each.text })))
     document.getElementById('map-notes').replaceChildren(...reply.notes.map((text) => Object.assign(document.createElement('p'), { className: 'notice', textContent: `? ${text}` })))
-    if (!root.classList.contains('aside')) fill()
+    filling()
     stage.dataset.shapes = nodes.size + edges.size
   }
 
@@ -361,9 +361,17 @@
     table.classList.toggle('sr', !open)
     swap.setAttribute('aria-expanded', String(open))
     swap.textContent = open ? 'Hide the table' : 'Show as a table'
+    if (open) filling()
   }
 
-  // The table's rows, from the same reply.
+  // The table's rows, from the same reply: at once where they are looked at, else when the picture is there.
+  let later = 0
+  function filling() {
+    clearTimeout(later)
+    if (root.classList.contains('shows-table')) fill()
+    else if (stage.dataset.drawn) later = setTimeout(fill, 50)
+  }
+
   function fill() {
     const body = table.querySelector('tbody')
     const before = new Map([...body.querySelectorAll('tr[data-edge]')].map((row) => [row.dataset.edge, row]))
@@ -474,18 +482,31 @@
 
   // --- begin ---
 
+  // After the frame that shows what was drawn; a page that nobody looks at has no frames.
+  const shown = () => new Promise((done) => {
+    if (document.hidden) return done()
+    requestAnimationFrame(() => setTimeout(done))
+  })
+
   recall()
   table.classList.add('sr')
   aside(new URLSearchParams(location.search).get('view') === 'table')
   performance.mark('map-begin')
   const fresh = take(reply)
   performance.mark('map-taken')
-  place(fresh).then(() => {
+  place(fresh).then(async () => {
     performance.mark('map-placed')
+    // The picture is there at once; what makes it answer takes a processor without graphics seconds to prepare.
+    const sketch = window.stockadeSketch.draw(graph, stage, colour, graph.size <= MANY)
+    await shown()
+    stage.dataset.shown = '1'
+    performance.mark('map-shown')
     drawn = draw()
     drawn.once('afterRender', () => {
+      sketch.remove()
       stage.dataset.drawn = '1'
       performance.mark('map-drawn')
+      filling()
     })
     const given = new URLSearchParams(location.search)
     if (given.get('edge') || given.get('node')) { selected = given.get('edge') ? { edge: given.get('edge') } : { node: given.get('node') }; restyle() }
