@@ -9,15 +9,20 @@ from functools import partial
 from pathlib import Path
 
 from bench.figures import Figure, at_least, at_most, program
+from bench.world import world
+from stockade.adapters.clickhouse.apart import FlowStoreApart
 from stockade.adapters.clickhouse.client import connect
 from stockade.adapters.clickhouse.columns import Naming, columns, packed
 from stockade.adapters.clickhouse.putting import insert_flows
 from stockade.adapters.clickhouse.schema import keep, migrate
 from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
-from stockade.core.model.flow import FlowEnd, FlowKey, StoredFlow, Tally, Verdict
-from stockade.core.model.flow_table import kept
+from stockade.controller.clock import SystemClock
+from stockade.controller.flows import FlowIntake
+from stockade.core.model.flow import Flow, FlowEnd, FlowKey, StoredFlow, Tally, Verdict
+from stockade.core.model.flow_table import FlowBatch, kept, told
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
+from stockade.core.model.snapshot import Snapshot
 from stockade.seams.flow_store import FlowFilter, FlowQuery, Retention, StoredBatch, dimension
 
 # -- the store --------------------------------------------------------------------------------------------------------
@@ -25,6 +30,7 @@ from stockade.seams.flow_store import FlowFilter, FlowQuery, Retention, StoredBa
 STORED, STORED_QUICK = 1_000_000, 100_000
 EDGES, EDGES_QUICK = 5_000_000, 100_000
 AT_ONCE = 250_000
+BATCH, HOSTS = 4_000, 32
 WORKLOADS, APPS, RULES = 20_000, 200, 500
 A_SECOND, A_QUERY = 500_000, 1.0
 HOUR = 1_700_002_800
@@ -42,7 +48,8 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     yield from _stored(count, labelled=True)
     yield from _stored(count, labelled=False)
     yield from _stored(count, labelled=True, together=1)
-    yield from _inserted(STORED_QUICK if quick else STORED)
+    yield from _inserted(count)
+    yield from _taken(count // 2)
     yield from _asked(EDGES_QUICK if quick else EDGES)
 
 
@@ -63,6 +70,51 @@ def _stored(count: int, *, labelled: bool, together: int = 2) -> Iterator[Figure
         else:
             yield Figure(f"{name}, one host after the other", count / took, "flows/s", compared_with=how)
         store.close()
+
+
+def _taken(count: int) -> Iterator[Figure]:
+    """Take batches as hosts send them, several hosts at once: from what a host says to its acknowledgement.
+
+    What is timed is all of it: to name every end, to hand the batch to the store's process, and what that does.
+    """
+    snapshot = world(WORKLOADS, WORKLOADS // 10)
+    batches = list(_told(snapshot, count))
+    with tempfile.TemporaryDirectory(prefix="stockade-bench-") as folder:
+        store = FlowStoreApart(Path(folder), retention=RETENTION)
+        intake = FlowIntake(store, SystemClock())
+        first, *others = batches
+        intake.take(first, snapshot)
+        began = time.perf_counter()
+        with ThreadPoolExecutor(HOSTS) as taking:
+            list(taking.map(lambda batch: intake.take(batch, snapshot), others))
+        took = time.perf_counter() - began
+        how = f"{count:,} in batches of {BATCH:,}, each flushed to the disk and acknowledged; {HOSTS} hosts at once"
+        yield Figure("flows taken in by the controller", len(others) * BATCH / took, "flows/s", compared_with=how)
+        store.close()
+
+
+def _told(snapshot: Snapshot, count: int) -> Iterator[FlowBatch]:
+    """Yield flows between a world's workloads as their hosts tell of them: some talk to some, and often."""
+    dice = random.Random(11)
+    workloads = [snapshot.workloads[each] for each in sorted(snapshot.workloads)]
+    for number in range(count // BATCH):
+        own, others = dice.sample(workloads, 100), dice.sample(workloads, 400)
+        flows = []
+        for place in range(BATCH):
+            one, other = dice.choice(own), dice.choice(others)
+            key = FlowKey(
+                source=one.seen.endpoints[0].addresses[0],
+                destination=other.seen.endpoints[0].addresses[0],
+                protocol=6,
+                port=dice.choice((443, 80, 5432, 8080)),
+                end=Direction.EGRESS,
+                verdict=Verdict.ALLOWED,
+                rule=RuleId(f"policy/rule-{place % 50}"),
+                source_workload=one.id,
+            )
+            flows.append(Flow(key, Tally(HOUR + number, HOUR + number + 1, 2, 9, 4_000, 90_000)))
+        now = SystemClock().now()
+        yield FlowBatch(HostId(f"host-{number % HOSTS}"), "bench", number, HOUR, HOUR + 3600, now, told(flows))
 
 
 def _inserted(count: int) -> Iterator[Figure]:

@@ -1,10 +1,13 @@
 """Batches of flows from hosts → the flow store: each end becomes whoever it is now, each time the controller's."""
 
+import asyncio
 import ipaddress
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
+from stockade.controller.together import Together
 from stockade.controller.whose import Whose
 from stockade.core.model.flow_table import FlowBatch, FlowTable
 from stockade.core.model.ids import HostId
@@ -17,6 +20,9 @@ SAME_CLOCK = 0.5
 LOOKED_UP_FOR = 1.0
 """Seconds for which other hosts' addresses are whose they were: looking them all up costs time where there are many."""
 
+TAKERS = 64
+"""Batches that are taken in at once: they are put together, and wait for one another."""
+
 
 class FlowIntake:
     """Takes what hosts recorded. Safe from several threads.
@@ -28,6 +34,8 @@ class FlowIntake:
         self.store = store
         self._clock = clock
         self._lock = threading.Lock()
+        self._together = Together(store.put)
+        self._takers = ThreadPoolExecutor(TAKERS, thread_name_prefix="flows")
         self._listeners: list[Callable[[StoredBatch], None]] = []
         self._whose: Whose | None = None
         self._looked_up: Snapshot | None = None
@@ -36,6 +44,10 @@ class FlowIntake:
         """Flows stored since the start."""
         self.skews: dict[HostId, float] = {}
         """Seconds by which each host's clock is behind this one's, where that is more than nothing."""
+
+    async def taken_in(self, batch: FlowBatch, snapshot: Snapshot) -> None:
+        """Store a batch, once, beside everything else."""
+        await asyncio.get_running_loop().run_in_executor(self._takers, self.take, batch, snapshot)
 
     def take(self, batch: FlowBatch, snapshot: Snapshot) -> None:
         """Store a batch, once. Blocks."""
@@ -48,9 +60,9 @@ class FlowIntake:
         rows = batch.flows.rows.moved(behind) if behind else batch.flows.rows
         flows = FlowTable(ends, batch.flows.kinds, rows)
         stored = StoredBatch(batch.host, batch.stream, batch.number, batch.until + behind, flows, batch.lost)
-        put = self.store.put([stored])
-        if put.flows:
-            self.taken += put.flows
+        if self._together.put(stored) and len(flows):
+            with self._lock:
+                self.taken += len(flows)
             self._tell(stored)
 
     def listen(self, told: Callable[[StoredBatch], None]) -> Callable[[], None]:

@@ -149,7 +149,7 @@ class Controller:
                 kept="The host keeps them, as many as it has room for.",
                 remedy="Start the controller with a flow store.",
             )
-        await asyncio.to_thread(self.flows.take, batch, self.snapshot)
+        await self.flows.taken_in(batch, self.snapshot)
 
     def _failing(self, record: Realised) -> bool:
         """Tell whether this failure is known already: a host that retries is not news each time."""

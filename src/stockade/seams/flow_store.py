@@ -42,11 +42,16 @@ class StoredBatch(msgspec.Struct, frozen=True):
 
 
 class Put(msgspec.Struct, frozen=True):
-    """What a ``put`` did: batches and flows that were new, and batches that were there already."""
+    """What a ``put`` did: batches and flows that were new, and the places of batches that were there already."""
 
     batches: int = 0
     flows: int = 0
-    repeated: int = 0
+    known: tuple[int, ...] = ()
+
+    @property
+    def repeated(self) -> int:
+        """How many batches were there already."""
+        return len(self.known)
 
 
 class Test(str, enum.Enum):

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
 from clickhouse_connect.driver.client import Client
 
 from stockade.adapters.clickhouse.client import ONE_PART
@@ -58,7 +57,7 @@ class Putter:
 
     def put(self, batches: Sequence[StoredBatch]) -> Put:
         """Store batches that are not there yet."""
-        done = Put()
+        new: dict[Name, StoredBatch] = {}
         with told(UNWRITTEN):
             for some in _portions(_each_once(batches)):
                 made = self._made(some)  # while another thread's are being inserted
@@ -66,8 +65,10 @@ class Putter:
                     fresh = self._fresh(some)
                     if fresh:
                         self._put(made if len(fresh) == len(some) else self._made(fresh))
-                done = Put(done.batches + len(fresh), done.flows + sum(len(each.flows) for each in fresh))
-        return msgspec.structs.replace(done, repeated=len(batches) - done.batches)
+                new |= {_name(each): each for each in fresh}
+        flows, count = sum(len(each.flows) for each in new.values()), len(new)
+        known = tuple(place for place, each in enumerate(batches) if new.pop(_name(each), None) is None)
+        return Put(count, flows, known)
 
     def settle(self) -> int:
         """Finish what was cut short; return how many puts that were."""
