@@ -70,11 +70,11 @@ async def until_over(on: Stage) -> None:
         await asyncio.sleep(0.1)
 
 
-async def until_mapped(on: Stage, wanted: Counter[tuple[str, str, int, str]], carried: Bytes) -> None:
-    """Wait until the map has what was sent, and hold it to that."""
+async def until_mapped(on: Stage, wanted: Counter[tuple[str, str, int, str]]) -> None:
+    """Wait until the map has what was sent, and hold it to that: ends say goodbye a while after they were told to."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        found = await asyncio.to_thread(edges, on)
+        carried, found = await witnessed(on), await asyncio.to_thread(edges, on)
         counted: Counter[tuple[str, str, str]] = Counter()
         for (one, other), edge in found.items():
             assert edge.observed is not None
@@ -87,7 +87,7 @@ async def until_mapped(on: Stage, wanted: Counter[tuple[str, str, int, str]], ca
         want = Counter({(one, other, said): count for (one, other, _, said), count in wanted.items()})
         if +counted == want and told == carried:
             return
-        assert time.monotonic() < deadline, {"wanted": (want, carried), "found": (+counted, told)}
+        assert time.monotonic() < deadline, f"\nsent  {want} {carried}\nfound {+counted} {told}"
         await asyncio.sleep(0.5)
 
 
@@ -96,18 +96,18 @@ def test_the_map_says_what_the_packets_were_whoever_dies_meanwhile(monkeypatch: 
         await on.lab.sysctl(on.lab.host_name, AT_ONCE)
         await watch_bytes(on)
         wanted = await traffic(on, 3)
-        await until_mapped(on, wanted, await witnessed(on))
+        await until_mapped(on, wanted)
         wanted += await traffic(on, 2)
         await until_over(on)
         await on.stop()
         await again(on)
-        await until_mapped(on, wanted, await witnessed(on))
+        await until_mapped(on, wanted)
         assert on.server is not None
         on.server.kill()
         await on.server.wait(10)
         await again(on)
         wanted += await traffic(on, 2)
         await until_told(on, wanted)
-        await until_mapped(on, wanted, await witnessed(on))
+        await until_mapped(on, wanted)
 
     on_stage(scenario, monkeypatch)
