@@ -17,7 +17,8 @@ from stockade.controller.flow_reading import recorded
 from stockade.controller.heard import Heard
 from stockade.controller.whose import Whose
 from stockade.core.graph.merge import Telling, merged
-from stockade.core.model.flow import Flow, FlowKey, Tally, Verdict
+from stockade.core.model.flow import FlowKey, StoredFlow, Tally, Verdict
+from stockade.core.model.flow_table import kept
 from stockade.core.model.ids import Address, HostId, RuleId
 from stockade.core.model.packet import Direction
 from stockade.core.model.selector import Equal
@@ -50,7 +51,7 @@ def test_what_is_kept_is_what_is_read(steps: list[tuple[object, ...]]) -> None:
     with opened() as store, pytest.MonkeyPatch.context() as patch:
         patch.setattr(hearing, "ANSWERS", 2)
         whose, telling = Whose(WORLD), Telling(WORLD)
-        kept = Heard(WORLD, telling)
+        hears = Heard(WORLD, telling)
         for number, (what, *of) in enumerate([("put", 0), *steps]):
             if what == "put":
                 store.put([batch(WORLD, number, int(of[0]))])  # type: ignore[call-overload]
@@ -59,15 +60,15 @@ def test_what_is_kept_is_what_is_read(steps: list[tuple[object, ...]]) -> None:
             since, until = BEGAN + 3600 * begin, BEGAN + 3600 * end
             seen = recorded(store, WORLD, since, until, *FILTERS[which], whose=whose)
             for _ in range(2):
-                assert kept.traffic(store, since, until, FILTERS[which], whose).traffic == merged(seen.flows, telling)
-            assert len(kept._kept) <= 2
+                assert hears.traffic(store, since, until, FILTERS[which], whose).traffic == merged(seen.flows, telling)
+            assert len(hears._kept) <= 2
 
 
 def test_the_same_question_is_read_once_until_something_is_stored() -> None:
     with opened() as store:
         store.put([batch(WORLD, 1, 0)])
-        kept, whose = Heard(WORLD, Telling(WORLD)), Whose(WORLD)
-        ask = lambda: kept.traffic(store, BEGAN, BEGAN + 10_800, (FlowFilter(),), whose).traffic  # noqa: E731
+        hears, whose = Heard(WORLD, Telling(WORLD)), Whose(WORLD)
+        ask = lambda: hears.traffic(store, BEGAN, BEGAN + 10_800, (FlowFilter(),), whose).traffic  # noqa: E731
         first = ask()
         assert ask() is first
         store.put([batch(WORLD, 2, 0)])
@@ -97,6 +98,7 @@ def batch(snapshot: Snapshot, number: int, hour: int) -> StoredBatch:
             verdict = dice.choice((Verdict.ALLOWED, Verdict.DENIED, Verdict.WOULD_DENY, Verdict.CARRIED))
             key = FlowKey(*ends, 6, dice.choice((80, 443)), end, verdict, RuleId("default"), one.id, other and other.id)
             carried = verdict is Verdict.CARRIED
-            flow = Flow(key, Tally(first, first + 1, 0 if carried else dice.randrange(1, 5), 4, 9, 9, int(carried)))
-            flows.append(whose.stored(HostId("host-00000"), flow))
-    return StoredBatch(HostId("host-00000"), "stream", number, BEGAN + 10_800, tuple(flows))
+            tally = Tally(first, first + 1, 0 if carried else dice.randrange(1, 5), 4, 9, 9, int(carried))
+            named = (whose.end(ends[0], one.id), whose.end(ends[1], other.id if other else None))
+            flows.append(StoredFlow(HostId("host-00000"), *named, key, tally))
+    return StoredBatch(HostId("host-00000"), "stream", number, BEGAN + 10_800, kept(flows))
