@@ -10,15 +10,15 @@ import msgspec
 from stockade.controller.earlier import Earlier, snapshot_at
 from stockade.controller.findings import FindingBoard
 from stockade.controller.flow_queries import end_filter, meets, verdicts
-from stockade.controller.flow_reading import Recorded, recorded
 from stockade.controller.graph_views import Showing, seen_view
+from stockade.controller.heard import Heard, Told
 from stockade.controller.loop import Controller
 from stockade.controller.refused import Refused, Why
 from stockade.controller.whose import Whose
 from stockade.core import select
 from stockade.core.compile.rulebook import Rulebook, rulebook
 from stockade.core.graph.judge import Judge
-from stockade.core.graph.merge import Telling, merged
+from stockade.core.graph.merge import Telling
 from stockade.core.graph.picture import Ask, Bounds, Picture, crowd, picture
 from stockade.core.graph.values import PROCESS, WORKLOAD, Node, Traffic, total
 from stockade.core.graph.zoom import Zoom, workload_nodes
@@ -86,6 +86,11 @@ class Worked:
         return Telling(self.snapshot, self.book)
 
     @cached_property
+    def heard(self) -> Heard:
+        """What was seen of its workloads."""
+        return Heard(self.snapshot, self.told)
+
+    @cached_property
     def judge(self) -> Judge:
         """What policy says."""
         return Judge(self.snapshot, book=self.book)
@@ -129,20 +134,20 @@ def graph(graphs: Graphs, controller: Controller, asked: Asked, draft: Snapshot 
     notes = [earlier.but] if earlier.but else []
     if controller.flows is None:
         notes.append(NO_FLOWS)
-        seen = Recorded(())
+        seen = Told((), since, until)
     else:
         filters = _filters(asked, present)
-        store = controller.flows.store
-        seen = recorded(store, worked.snapshot, since, until, *filters, whose=worked.whose, timed=False)
-    began, ended = seen.since or since, seen.until or until
+        seen = worked.heard.traffic(controller.flows.store, since, until, filters, worked.whose)
+    traffic = _wanted(seen.traffic, asked)
     with worked.lock:
-        traffic = _wanted(merged(seen.flows, worked.told), asked)
         made = _pictured(traffic, by, worked, asked, draft and _as_of(draft, worked.snapshot, present))
-    showing = Showing(worked.book.wheres, draft, began, ended, _found(controller.findings, worked.snapshot, by))
+    showing = Showing(
+        worked.book.wheres, draft, seen.since, seen.until, _found(controller.findings, worked.snapshot, by)
+    )
     return GraphReply(
         by=by,
-        since=began,
-        until=ended,
+        since=seen.since,
+        until=seen.until,
         of=now if earlier.snapshot is present else until,
         version=worked.snapshot.version,
         nodes=tuple(showing.node(node, count) for node, count in made.nodes),

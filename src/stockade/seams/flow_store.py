@@ -243,6 +243,18 @@ class FlowGroups(msgspec.Struct, frozen=True):
     partial_before: float | None = None
 
 
+class FlowMark(msgspec.Struct, frozen=True):
+    """What ``groups`` would read. Two marks of one text were of the same flows; the same flows may have several texts.
+
+    The moments are as in ``FlowGroups``.
+    """
+
+    text: str
+    since: float
+    until: float
+    partial_before: float | None = None
+
+
 class FlowPage(msgspec.Struct, frozen=True):
     """Flows as they were put, newest first. ``after`` asks for the page behind this one; None: there is none."""
 
@@ -310,6 +322,10 @@ class FlowStore(Protocol):
 
     def groups(self, query: FlowQuery) -> FlowGroups:
         """Return flows summed up."""
+        ...
+
+    def mark(self, where: FlowFilter) -> FlowMark:
+        """Return a mark of the flows from one moment to another: cheaper than to read them."""
         ...
 
     def flows(self, where: FlowFilter, limit: int, after: str | None = None) -> FlowPage:

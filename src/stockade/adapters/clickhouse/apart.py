@@ -19,6 +19,7 @@ from stockade.adapters.clickhouse.speech import CALLS, Answer, Opening, Request,
 from stockade.seams.flow_store import (
     FlowFilter,
     FlowGroups,
+    FlowMark,
     FlowPage,
     FlowQuery,
     FlowsRefused,
@@ -55,6 +56,11 @@ class FlowStoreApart:
     def groups(self, query: FlowQuery) -> FlowGroups:
         """Return flows summed up."""
         found: FlowGroups = self._call("groups", query)
+        return found
+
+    def mark(self, where: FlowFilter) -> FlowMark:
+        """Return a mark of some flows."""
+        found: FlowMark = self._call("mark", where)
         return found
 
     def flows(self, where: FlowFilter, limit: int, after: str | None = None) -> FlowPage:

@@ -9,6 +9,7 @@ import msgspec
 from stockade.seams.flow_store import (
     FlowFilter,
     FlowGroups,
+    FlowMark,
     FlowPage,
     FlowQuery,
     FlowStats,
@@ -21,6 +22,7 @@ from stockade.seams.flow_store import (
 CALLS: dict[str, tuple[Any, Any]] = {
     "put": (tuple[tuple[StoredBatch, ...]], Put),
     "groups": (tuple[FlowQuery], FlowGroups),
+    "mark": (tuple[FlowFilter], FlowMark),
     "flows": (tuple[FlowFilter, int, str | None], FlowPage),
     "losses": (tuple[float, float], tuple[HostLoss, ...]),
     "trim": (tuple[float], tuple[HostLoss, ...]),

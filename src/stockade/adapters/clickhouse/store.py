@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from stockade.adapters.clickhouse.asking import Bound, groups_sql, rows_sql
+from stockade.adapters.clickhouse.asking import Bound, groups_sql, mark_sql, rows_sql
 from stockade.adapters.clickhouse.client import UNOPENED, Place, connect, is_server
 from stockade.adapters.clickhouse.columns import Kind
 from stockade.adapters.clickhouse.faults import told
@@ -25,6 +25,7 @@ from stockade.seams.flow_store import (
     FlowFilter,
     FlowGroup,
     FlowGroups,
+    FlowMark,
     FlowPage,
     FlowQuery,
     FlowsRefused,
@@ -149,6 +150,25 @@ class ClickHouseFlowStore:
                 since=_answered(query.where.since, read.since),
                 until=_answered(query.where.until, read.until),
                 partial_before=_seconds(read.partial_before),
+            )
+
+    def mark(self, where: FlowFilter) -> FlowMark:
+        """Return a mark of some flows: the sum of a hash of each, and how many."""
+        _check(where)
+        with told(UNREAD):
+            read = self._ranges(where, hours=True)
+            bound = Bound()
+            text = "0"
+            if read.segments:
+                found = self._client.query(
+                    mark_sql(where, read.segments, bound), parameters=bound.values, settings=ASKED
+                )
+                text = "-".join(map(str, found.result_rows[0]))
+            return FlowMark(
+                text,
+                _answered(where.since, read.since) or 0.0,
+                _answered(where.until, read.until) or ENDLESS / MICRO,
+                _seconds(read.partial_before),
             )
 
     def flows(self, where: FlowFilter, limit: int, after: str | None = None) -> FlowPage:

@@ -76,7 +76,10 @@ def _group(flows: list[StoredFlow], told: Container[WorkloadId]) -> Iterator[Tra
     arriving, leaving, carried = _sorted_out(flows)
     sums: dict[Ends, _Sum] = {}
     for flow in flows:
-        sums.setdefault((flow.source, flow.destination), _Sum()).hear(flow)
+        ends = (flow.source, flow.destination)
+        if (one := sums.get(ends)) is None:
+            one = sums[ends] = _Sum()
+        one.hear(flow)
     ends_there = bool(arriving) or flows[0].destination.workload in told
     for flow in arriving if ends_there else leaving:
         sums[flow.source, flow.destination].count(flow.key.verdict, flow.tally.connections)
