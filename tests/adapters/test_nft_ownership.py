@@ -21,6 +21,7 @@ from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Ruleset, Table
 from stockade.core.reconcile import settled, steps, text
 from stockade.seams.kernel import KernelRefused
+from stockade.testing.processes import nft_helpers
 
 pytestmark = pytest.mark.real
 FORWARD = "type filter hook forward priority -5; policy accept;"
@@ -156,6 +157,20 @@ def test_a_deputy_ends_with_a_helper_that_ends_in_good_order(space: Room, tmp_pa
     assert not alive(deputy)
     assert list(tmp_path.iterdir()) == []
     assert settled(shop(), space.kernel.observe())
+
+
+@pytest.mark.parametrize("moment", [0.49, 0.5, 0.501, 0.502, 0.505])
+def test_who_is_told_to_end_while_it_appoints_a_deputy_leaves_nobody(
+    space: Room, tmp_path: Path, moment: float
+) -> None:
+    pid = space.helper_pid()
+    time.sleep(moment)
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + 5
+    while nft_helpers(tmp_path) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert nft_helpers(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.fault

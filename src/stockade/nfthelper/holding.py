@@ -308,7 +308,8 @@ class Server:
                 if key.fileobj is self.listener:
                     self.accept()
                 elif self.deputy and key.fileobj is self.line:
-                    self.bury()
+                    self.selector.unregister(self.line)
+                    self.dismiss()
                 else:
                     self.attend(self.clients[key.fd], events)
             if self.until_deputy() == 0:
@@ -320,20 +321,24 @@ class Server:
         return None if self.deputy else max(0.0, self.deputy_at - time.monotonic())
 
     def appoint(self) -> None:
-        """Have a copy of this process stand by."""
-        self.deputy_at = time.monotonic() + DEPUTY_AFTER
-        ours, theirs = socket.socketpair()
-        if (pid := os.fork()) == 0:
-            ours.close()
-            self.stand_by(theirs)
-            return
+        """Have a copy of this process stand by. Who is told to end meanwhile first learns which of the two it is."""
+        self.deputy_at, (ours, theirs) = time.monotonic() + DEPUTY_AFTER, socket.socketpair()
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+        try:
+            if (pid := os.fork()) == 0:
+                ours.close()
+                self.stand_by(theirs)
+                return
+            self.deputy, self.line = pid, ours
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         theirs.close()
-        self.deputy, self.line = pid, ours
         self.selector.register(ours, selectors.EVENT_READ)
 
     def stand_by(self, line: socket.socket) -> None:
         """Wait for the end of who serves, and go on as the one who does. Clients' connections are not ours."""
         ending = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         self.selector.close()
         for client in self.clients.values():
             client.connection.close()
@@ -345,14 +350,9 @@ class Server:
         self.listener.listen(CLIENTS)  # the kernel then names us to who connects
         self.begin()
 
-    def bury(self) -> None:
-        """The deputy has ended: another one follows."""
-        self.selector.unregister(self.line)
-        self.dismiss()
-        self.deputy_at = time.monotonic() + DEPUTY_AFTER
-
     def dismiss(self) -> None:
-        """End the deputy, and be sure of it."""
+        """End the deputy, and be sure of it; should service go on, another one follows."""
+        self.deputy_at = time.monotonic() + DEPUTY_AFTER
         if self.deputy:
             os.kill(self.deputy, signal.SIGKILL)
             os.waitpid(self.deputy, 0)
