@@ -1,9 +1,9 @@
 """How fast our tables are put right after somebody changed them, and how soon the operator's side hears of it.
 
 A real agent holds a real lab's host; a program that is not ours (nft) changes the tables, over and over. Two variants:
-tables that nobody owns, as on kernels before 6.9, and owned ones whose holder was killed just before. Times are those
-of the kernel's own messages: from the stranger's transaction to the last one that puts things right. After every change
-the tables are what was compiled.
+tables that nobody owns, as on kernels before 6.9, and owned ones whose holder and its deputy were killed just before;
+where the holder alone is killed nobody can change anything. Times are those of the kernel's own messages: from the
+stranger's transaction to the last one that puts things right. After every change the tables are what was compiled.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.figures import Figure, at_least, at_most, percentile, program
 from bench.hosts import host_kernel, in_a_lab
@@ -72,7 +73,7 @@ ORPHANED = (
 async def figures(*, quick: bool = False) -> AsyncIterator[Figure]:
     """Measure both variants, then what looking around costs."""
     count = FEW if quick else COUNT
-    for name, changes in (("plain tables", PLAIN), ("owned, holder killed", ORPHANED)):
+    for name, changes in (("plain tables", PLAIN), ("owned, holder and deputy killed", ORPHANED)):
         async with _enforced(plain=changes is PLAIN) as stage:
             took, told = await stage.tampered(changes, count)
         what = f"{name}, {count} tamperings"
@@ -81,6 +82,11 @@ async def figures(*, quick: bool = False) -> AsyncIterator[Figure]:
         beside = "Calico looks every 180 s"
         yield at_most(f"{what}: change to repaired, p99", percentile(took, 0.99) * 1000, "ms", 100, beside)
         yield at_most(f"{what}: change to told, slowest", max(told), "s", 5)
+    async with _enforced(plain=False) as stage:
+        changed = await stage.outlived(ORPHANED, count)
+    yield at_most(
+        f"owned, holder killed alone, {count} tries: changes that a stranger could make", changed, "changes", 0
+    )
     yield await _looking()
 
 
@@ -115,6 +121,28 @@ class Stage:
                 told.append(await self._ear.later_than(before) - at)
         return took, told
 
+    async def outlived(self, changes: tuple[str, ...], count: int) -> int:
+        """Kill the holder alone and try to change our tables, so many times; return how often that could be done."""
+        changed = 0
+        with listening(self._lab) as heard:
+            for number in range(count):
+                said = await self._with_deputy()
+                heard.forget()
+                os.kill(int(said["pid"]), signal.SIGKILL)
+                await self._lab.run(self._lab.host_name, ["nft", changes[number % len(changes)]])
+                await asyncio.sleep(QUIET)
+                changed += bool(heard.changed)
+        return changed
+
+    async def _with_deputy(self) -> dict[str, Any]:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            said = await asyncio.to_thread(self._kernel.helper.ping)
+            if said["deputy"]:
+                return said
+            await asyncio.sleep(QUIET)
+        raise StockadeError("the holder of our tables has no deputy")
+
     async def _change(self, change: str, heard: "Listener") -> float:
         """Have a stranger do it; return when the kernel did. Where the tables are owned their holder is killed first,
         as often as it takes to come before the next one.
@@ -124,7 +152,8 @@ class Stage:
             heard.forget()
             if not self._plain:
                 said = await asyncio.to_thread(self._kernel.helper.ping)
-                os.kill(int(said["pid"]), signal.SIGKILL)
+                for pid in filter(None, (int(said["deputy"]), int(said["pid"]))):
+                    os.kill(pid, signal.SIGKILL)
             await self._lab.run(self._lab.host_name, ["nft", change])
             await asyncio.sleep(QUIET)
             if heard.changed:

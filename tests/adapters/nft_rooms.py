@@ -46,10 +46,21 @@ class Room:
     def helper_pid(self) -> int:
         return int(self.kernel.helper.ping()["pid"])
 
-    def kill_helper(self) -> int:
-        pid = self.helper_pid()
-        kill(pid)
+    def deputy(self) -> int:
+        """Wait until the helper has a deputy; return its process."""
+        until = time.monotonic() + 10
+        while not (pid := int(self.kernel.helper.ping()["deputy"])):
+            assert time.monotonic() < until, "no deputy is appointed"
+            time.sleep(0.02)
         return pid
+
+    def kill_helper(self) -> int:
+        """Kill the helper and its deputy, if there is one yet."""
+        said = self.kernel.helper.ping()
+        for pid in (int(said["deputy"]), int(said["pid"])):
+            if pid:
+                kill(pid)
+        return int(said["pid"])
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

@@ -21,6 +21,7 @@ from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Ruleset, Table
 from stockade.core.reconcile import settled, steps, text
 from stockade.seams.kernel import KernelRefused
+from stockade.testing.processes import nft_helpers
 
 pytestmark = pytest.mark.real
 FORWARD = "type filter hook forward priority -5; policy accept;"
@@ -73,6 +74,103 @@ def test_a_new_helper_adopts_what_a_killed_one_held(space: Room) -> None:
     assert space.apply(shop()) == 0
     assert "not permitted" in space.nft("flush", "chain", "inet", "stockade", "forwarding")
     assert space.apply(shop("web_2")) == 2
+
+
+@pytest.mark.fault
+def test_a_deputy_goes_on_where_the_helper_is_killed_and_nobody_else_may_change_anything(space: Room) -> None:
+    space.apply(shop())
+    needs_ownership(space)
+    pid = space.helper_pid()
+    for number in range(3):
+        deputy = space.deputy()
+        kill(pid)
+        assert space.nft("flush", "ruleset") == ""
+        assert "not permitted" in space.nft("flush", "chain", "inet", "stockade", "forwarding")
+        assert settled(shop(f"web_{number}" if number else "web_1"), space.kernel.observe())
+        said = space.kernel.helper.ping()
+        assert (said["pid"], said["owned"]) == (deputy, {"inet": True, "bridge": True})
+        assert space.apply(shop(f"web_{number + 1}")) == (2 if number else 0)
+        pid = deputy
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("after", [0.0, 0.01, 0.05])
+def test_a_deputy_finds_all_of_a_transaction_or_nothing(space: Room, after: float) -> None:
+    space.apply(shop())
+    before, deputy, pid = space.kernel.observe(), space.deputy(), space.helper_pid()
+    chains = [f'add chain inet stockade x{n}\nadd rule inet stockade x{n} accept comment "x"\n' for n in range(2000)]
+    timer = threading.Timer(after, kill, [pid])
+    timer.start()
+    try:
+        space.kernel.commit("".join(chains))
+    except OSError:
+        pass
+    finally:
+        timer.join()
+    found = space.kernel.observe()
+    assert space.helper_pid() == deputy
+    assert found == before or len(found.tables[0].chains) == len(before.tables[0].chains) + 2000
+
+
+@pytest.mark.fault
+def test_a_client_of_the_helper_that_was_killed_need_not_wait(space: Room) -> None:
+    """Its connection ends at once: the deputy has no part in it."""
+    space.apply(shop())
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(str(space.socket))
+        pid, _ = space.helper_pid(), space.deputy()
+        kill(pid)
+        assert client.recv(1) == b""
+
+
+@pytest.mark.fault
+def test_a_deputy_that_is_killed_is_followed_by_another(space: Room) -> None:
+    pid, deputy = space.helper_pid(), space.deputy()
+    kill(deputy)
+    until = time.monotonic() + 10
+    while space.deputy() == deputy:
+        assert time.monotonic() < until
+    assert space.helper_pid() == pid
+
+
+@pytest.mark.fault
+def test_a_helper_that_hangs_makes_way_for_its_deputy(space: Room) -> None:
+    space.apply(shop())
+    for _ in range(2):
+        pid, deputy = space.helper_pid(), space.deputy()
+        os.kill(pid, signal.SIGSTOP)
+        space.kernel.helper.replace()
+        assert not alive(pid)
+        assert space.helper_pid() == deputy
+
+
+@pytest.mark.parametrize("how", ["released", "terminated"])
+def test_a_deputy_ends_with_a_helper_that_ends_in_good_order(space: Room, tmp_path: Path, how: str) -> None:
+    space.apply(shop())
+    pid, deputy = space.helper_pid(), space.deputy()
+    space.kernel.helper.release() if how == "released" else os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + 5
+    while (alive(pid) or alive(deputy)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not alive(pid)
+    assert not alive(deputy)
+    assert list(tmp_path.iterdir()) == []
+    assert settled(shop(), space.kernel.observe())
+
+
+@pytest.mark.parametrize("moment", [0.49, 0.5, 0.501, 0.502, 0.505])
+def test_who_is_told_to_end_while_it_appoints_a_deputy_leaves_nobody(
+    space: Room, tmp_path: Path, moment: float
+) -> None:
+    pid = space.helper_pid()
+    time.sleep(moment)
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + 5
+    while nft_helpers(tmp_path) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert nft_helpers(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.fault

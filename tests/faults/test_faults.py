@@ -122,6 +122,22 @@ def test_a_helper_that_is_killed_is_replaced_at_once_and_its_tables_are_held_aga
     asyncio.run(run())
 
 
+def test_a_helper_that_is_killed_leaves_its_tables_to_its_deputy() -> None:
+    async def run() -> None:
+        async with enforced() as (on, steady):
+            await until(lambda: len(nft_helpers(on.state)) == 2)
+            helper, deputy = nft_helpers(on.state)
+            await end(helper)
+            assert await owned(on.lab), "the tables were held by two"
+            await on.lab.run(on.lab.host_name, ["nft", "flush", "ruleset"])
+            assert await there(on.lab)
+            await until(lambda: len(nft_helpers(on.state)) == 2)
+            assert deputy in nft_helpers(on.state)
+            await holds(steady)
+
+    asyncio.run(run())
+
+
 def test_a_flush_of_everything_leaves_what_is_owned() -> None:
     async def run() -> None:
         async with enforced() as (on, steady):

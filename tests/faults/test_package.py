@@ -70,7 +70,7 @@ class Site:
 
     async def helper(self) -> int:
         """Return the process of the nft helper, by the machine's own count."""
-        return int(await self.machine.done("pgrep", "-f", "nfthelper/__main__.py"))
+        return int(await self.machine.done("pgrep", "-o", "-f", "nfthelper/__main__.py"))
 
     async def moment(self, unit: str, stamp: str) -> float:
         """Return when something happened to a unit, in seconds of the monotonic clock."""

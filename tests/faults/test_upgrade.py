@@ -67,7 +67,7 @@ async def taken_over(on: Stage, python: str, ending: signal.Signals) -> None:
 
 async def left(on: Stage) -> tuple[int, str, str]:
     """Return what a version leaves behind: the helper that came with it, and its tables."""
-    (helper,) = nft_helpers(on.state)
+    helper = nft_helpers(on.state)[0]
     inet, bridge = [
         (await on.lab.run(on.lab.host_name, ["nft", "-s", "list", "table", family, "stockade"])).stdout
         for family in ("inet", "bridge")

@@ -7,9 +7,10 @@
 
 Promises: it goes on when whoever started it is killed; only its own user and root are answered; a transaction is all
 or nothing; tables are owned and persistent where the kernel can, so that other processes are refused and the tables
-outlive this program too; a table left behind by an earlier helper is adopted with its content; one that somebody has
-laid to sleep is woken; another helper of the same socket that nobody can reach any more makes way. Never: touches
-another table, waits for a client, answers without bound.
+outlive this program too; where it is killed, its deputy goes on in its place, a copy of it with the same sockets, and
+the tables stay owned all the while; a table left behind by an earlier helper is adopted with its content; one that
+somebody has laid to sleep is woken; another helper of the same socket that nobody can reach any more makes way. Never:
+touches another table, waits for a client, answers without bound.
 
 Requests and replies are JSON objects, each after its length as four bytes, most significant first:
 ``{"do": "ping"}``, ``{"do": "list", "families": [...]}``, ``{"do": "commit", "text": ...}``, ``{"do": "release"}``.
@@ -56,6 +57,8 @@ MUCH = 256 << 10
 """Bytes of text after which libnftables' memory is given back."""
 ERRORS_SHOWN = 5
 EXCERPT = 60
+DEPUTY_AFTER = 0.5
+"""Seconds of service, or since the last deputy ended, before one is appointed: who kills both need not do so twice."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -109,9 +112,11 @@ def daemon(path: Path, netns: str, ready: int) -> None:
         say(ready, str(problem))
         return
     say(ready, "ready")
+    server = Server(listener, nft)
     try:
-        Server(listener, nft).serve()
+        server.serve()
     finally:
+        server.dismiss()
         place.leave()
 
 
@@ -283,19 +288,76 @@ class Server:
     def __init__(self, listener: socket.socket, nft: "Nft") -> None:
         self.listener = listener
         self.nft = nft
-        self.selector = selectors.DefaultSelector()
-        self.selector.register(listener, selectors.EVENT_READ)
         self.clients: dict[int, Client] = {}
         self.released = False
+        self.deputy = 0
+        self.line = listener
+        """To the deputy. Nothing is ever said along it: it ends with whoever is at its other end."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Wait for clients, as the only one who does."""
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.listener, selectors.EVENT_READ)
+        self.deputy_at = time.monotonic() + DEPUTY_AFTER
 
     def serve(self) -> None:
         """Answer until released. The answer to that goes out in the same round; who has not read theirs is left."""
         while not self.released:
-            for key, events in self.selector.select():
+            for key, events in self.selector.select(self.until_deputy()):
                 if key.fileobj is self.listener:
                     self.accept()
+                elif self.deputy and key.fileobj is self.line:
+                    self.selector.unregister(self.line)
+                    self.dismiss()
                 else:
                     self.attend(self.clients[key.fd], events)
+            if self.until_deputy() == 0:
+                with contextlib.suppress(OSError):  # where there is no room for one now, there may be soon
+                    self.appoint()
+
+    def until_deputy(self) -> float | None:
+        """Return the seconds until a deputy is to be appointed; None where there is one."""
+        return None if self.deputy else max(0.0, self.deputy_at - time.monotonic())
+
+    def appoint(self) -> None:
+        """Have a copy of this process stand by. Who is told to end meanwhile first learns which of the two it is."""
+        self.deputy_at, (ours, theirs) = time.monotonic() + DEPUTY_AFTER, socket.socketpair()
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+        try:
+            if (pid := os.fork()) == 0:
+                ours.close()
+                self.stand_by(theirs)
+                return
+            self.deputy, self.line = pid, ours
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+        theirs.close()
+        self.selector.register(ours, selectors.EVENT_READ)
+
+    def stand_by(self, line: socket.socket) -> None:
+        """Wait for the end of who serves, and go on as the one who does. Clients' connections are not ours."""
+        ending = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+        self.selector.close()
+        for client in self.clients.values():
+            client.connection.close()
+        self.clients.clear()
+        line.recv(1)
+        line.close()
+        signal.signal(signal.SIGTERM, ending)
+        self.nft.forget()
+        self.listener.listen(CLIENTS)  # the kernel then names us to who connects
+        self.begin()
+
+    def dismiss(self) -> None:
+        """End the deputy, and be sure of it; should service go on, another one follows."""
+        self.deputy_at = time.monotonic() + DEPUTY_AFTER
+        if self.deputy:
+            os.kill(self.deputy, signal.SIGKILL)
+            os.waitpid(self.deputy, 0)
+            self.deputy = 0
+            self.line.close()
 
     def accept(self) -> None:
         """Admit a client of our own user, or root."""
@@ -345,6 +407,7 @@ class Server:
                         "version": VERSION,
                         "source": SOURCE,
                         "pid": os.getpid(),
+                        "deputy": self.deputy,
                         "port": self.nft.port,
                         "owned": self.nft.owned(),
                     }
@@ -394,6 +457,12 @@ class Nft:
         self.sequence = 0x5EED0000
         self.state("inet")
         self.port: int = self.socket.getsockname()[0]
+
+    def forget(self) -> None:
+        """Read away what was meant for somebody else who had this socket."""
+        while select.select([self.socket], [], [], 0)[0]:
+            with contextlib.suppress(OSError):
+                self.socket.recv(1 << 16)
 
     # Transactions and reading
 

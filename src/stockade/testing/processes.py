@@ -9,7 +9,7 @@ from stockade.adapters.netlink.places import cookie
 
 
 def nft_helpers(state: Path) -> list[int]:
-    """Return the nft helpers of the installation in a state folder."""
+    """Return the nft helper of the installation in a state folder, and its deputy."""
     socket = str(state / "nft.sock").encode()
     found = []
     for each in Path("/proc").iterdir():

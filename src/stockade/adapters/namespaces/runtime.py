@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import msgspec
 
@@ -63,6 +64,8 @@ class NamespacesRuntime:
         self._strangers: frozenset[str] = frozenset()
         self._remounted = True
         self._told: dict[WorkloadId, Seen] = {}
+        self._spoken: dict[int, _Spoken] = {}
+        """By inode: what was last said of each, since most is said again at every look."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="namespaces")
 
     def heed(self, port: str) -> None:
@@ -137,8 +140,9 @@ class NamespacesRuntime:
         await looked
         patience = self._settings.patience if patient else 0.0
         homes = [home for home in self.census.homes.values() if home.ours]
-        seen = (self._seen(home) for home in homes if now - home.found >= patience or self._id(home) in self._told)
-        return {each.sighting.id: each for each in seen}
+        told = [home for home in homes if now - home.found >= patience or self._id(home) in self._told]
+        self._spoken = {home.inode: self._said(home) for home in told}
+        return {each.seen.sighting.id: each.seen for each in self._spoken.values()}
 
     def _apart(self, *, thorough: bool) -> float:
         """Return how far apart looks are while nothing happens, so that they never take more than their share."""
@@ -158,7 +162,7 @@ class NamespacesRuntime:
     def _waits(self) -> float:
         """Return how long until somebody's patience ends: a namespace that was found and not told of yet."""
         now = self._clock.now()
-        found = [home.found for home in self.census.homes.values() if home.ours and self._id(home) not in self._told]
+        found = [home.found for home in self.census.homes.values() if home.ours and home.inode not in self._spoken]
         return max(min((each + self._settings.patience - now for each in found), default=3600.0), TOGETHER)
 
     def _news(self, found: dict[WorkloadId, Seen], *, listed: bool) -> Iterator[RuntimeEvent]:
@@ -181,6 +185,12 @@ class NamespacesRuntime:
     def _id(self, home: Home) -> WorkloadId:
         return WorkloadId(f"netns:{self._host}:{home.place.mark.partition(':')[2]}")
 
+    def _said(self, home: Home) -> "_Spoken":
+        """Return what is said of a namespace: the very same as before where nothing has changed about it."""
+        by = (home.place, home.first, home.mounts, home.file, home.since)
+        before = self._spoken.get(home.inode)
+        return before if before is not None and before.by == by else _Spoken(by, self._seen(home))
+
     def _seen(self, home: Home) -> Seen:
         place, first = home.place, home.first
         facts = {"process": first.name if first else "", "unit": first.unit if first else ""}
@@ -202,9 +212,16 @@ class NamespacesRuntime:
         return Seen(sighting, home.since, marks=(place.mark, *container))
 
 
+class _Spoken(NamedTuple):
+    """What was said of a namespace, and all that it follows from."""
+
+    by: tuple[object, ...]
+    seen: Seen
+
+
 def _process(home: Home) -> Process | None:
     return Process(home.first.pid, home.first.name, home.first.unit) if home.first else None
 
 
 def _same(one: Seen, other: Seen) -> bool:
-    return msgspec.structs.replace(one, at=0.0) == msgspec.structs.replace(other, at=0.0)
+    return one is other or msgspec.structs.replace(one, at=0.0) == msgspec.structs.replace(other, at=0.0)
