@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from bench.anomalies import CHOSEN_WITH, SEEDS, SEEDS_QUICK
+from bench.chance import rate_between
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "numbers.md"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
@@ -58,6 +62,19 @@ def test_the_table_is_whole_and_of_benchmarks_that_are_there() -> None:
     }
     assert found.keys() == measured, "every benchmark has its figures on the page: make bench"
     check(found)
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"), [(0, 0.0, 3.6889), (1, 0.0253, 5.5716), (5, 1.6235, 11.6683), (100, 81.364, 121.627)]
+)
+def test_a_rate_has_the_exact_interval_of_poisson(count: int, low: float, high: float) -> None:
+    """Values as tables print them (Garwood, 1936)."""
+    assert rate_between(count, 1.0) == pytest.approx((low, high), abs=0.001)
+    assert rate_between(count, 4.0) == pytest.approx((low / 4, high / 4), abs=0.001)
+
+
+def test_false_alarms_are_told_of_days_that_no_limit_was_chosen_with() -> None:
+    assert not set(CHOSEN_WITH) & {*SEEDS, *SEEDS_QUICK}
 
 
 def test_what_is_missed_is_counted_and_explained() -> None:
