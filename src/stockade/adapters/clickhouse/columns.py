@@ -24,6 +24,8 @@ LATEST = 4_000_000_000
 MICRO = 1_000_000
 MOMENT = pa.timestamp("us", "UTC")
 HOUR = 3600
+KNOWN = 100_000
+"""Ids that are remembered: most batches speak of what those before them spoke of."""
 SIZES: Final = {"I": "<u4", "Q": "<u8", "d": "<f8"}
 
 Numbers: TypeAlias = npt.NDArray[Any]
@@ -60,11 +62,17 @@ class Naming:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._known: dict[bytes, int] = {}
 
     def ids(self, values: Sequence[KeptEnd | Kind]) -> list[int]:
-        """Return the id of each."""
-        key, encode, blake2b = self._key, msgspec.msgpack.Encoder().encode, hashlib.blake2b
-        return [int.from_bytes(blake2b(encode(each), digest_size=8, key=key).digest(), "little") for each in values]
+        """Return the id of each. From any thread."""
+        known = self._known if len(self._known) < KNOWN else {}
+        self._known = known
+        texts = list(map(msgspec.msgpack.Encoder().encode, values))
+        return [known.get(text) or known.setdefault(text, self._hashed(text)) for text in texts]
+
+    def _hashed(self, text: bytes) -> int:
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=self._key).digest(), "little")
 
 
 def columns(batches: Sequence[StoredBatch], put: int, naming: Naming) -> Columns:
@@ -154,7 +162,7 @@ def _kind(host: HostId, kind: FlowKind) -> Kind:
     if not (0 <= kind.protocol <= 255 and 0 <= kind.port <= 65535):
         why = f"protocol {kind.protocol}, port {kind.port}"
         raise _refused("a flow holds a number that is none of its kind", why)
-    return Kind(host, *(getattr(kind, name) for name in KIND[1:]))
+    return Kind(host, *msgspec.structs.astuple(kind))
 
 
 def _moments(moments: Numbers) -> Numbers:
