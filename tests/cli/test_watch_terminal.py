@@ -21,7 +21,7 @@ from stockade.core.model.packet import Direction
 from stockade.wire.api import BirthView, ErrorReply, ExplainReply, FindingsReply, HostFinding
 from stockade.wire.flows import FlowEndView, FlowView
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = [pytest.mark.timeout(200), pytest.mark.long]
 EVIL = "x\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r\n<名前>"
 
 

@@ -87,6 +87,7 @@ def controller(tmp_path: Path) -> Iterator[Client]:
     thread.join(30)
 
 
+@pytest.mark.long
 def test_from_nothing_to_off(controller: Client, cli: CommandLine) -> None:
     ran = cli("workloads")
     assert ran.code == 0

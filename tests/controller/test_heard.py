@@ -45,6 +45,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=10, phases=(Phase.generate,))
 @given(STEPS)
 def test_what_is_kept_is_what_is_read(steps: list[tuple[object, ...]]) -> None:

@@ -88,6 +88,7 @@ def test_the_document_is_valid_and_served(shared: Served) -> None:
     assert reply.json() == json.loads(msgspec.json.encode(document()))
 
 
+@pytest.mark.long
 def test_every_route_answers_as_documented(tmp_path: Path) -> None:
     with closing(FlowStoreApart(tmp_path / "flows")) as flows, served(tmp_path, OWNER, flows) as server:
         server.furnish()

@@ -184,6 +184,7 @@ def test_what_the_agent_says_is_what_the_runtime_hears(ground, method, payload, 
     assert ("stockade: not started: no room" in told) is bool(reason)
 
 
+@pytest.mark.long
 def test_without_an_agent_it_goes_by_what_is_held_and_each_question_has_its_time(ground):
     ground.hold()
     with running(ground) as runtime, socket.socket(socket.AF_UNIX) as deaf:

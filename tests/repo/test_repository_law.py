@@ -83,6 +83,7 @@ def test_gpl_code_is_loaded_by_nothing_but_the_helper() -> None:
             assert "SPDX-License-Identifier: GPL-2.0" in text, f"{path} loads libnftables without its licence"
 
 
+@pytest.mark.long
 def test_the_helper_is_a_program_of_its_own() -> None:
     """It imports nothing of Stockade, and nothing of Stockade imports it."""
     for path, tree in modules(SOURCE):

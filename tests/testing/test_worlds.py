@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from stockade.core.fold import fold
@@ -23,6 +24,7 @@ def test_a_seed_replays() -> None:
     assert world(7) != world(8)
 
 
+@pytest.mark.long
 def test_every_layer_decides_somewhere_and_two_in_five_packets_are_denied() -> None:
     layers: Counter[Layer] = Counter()
     verdicts = [
@@ -70,6 +72,7 @@ def test_every_oddity_of_an_inventory_occurs() -> None:
     assert {each for each in expected if not seen[each]} == set()
 
 
+@pytest.mark.long
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(strategies.situations())
 def test_hypothesis_finds_the_same_worlds(situation: tuple) -> None:

@@ -23,6 +23,8 @@ from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.permitted import permitted
 from stockade.core.plan.portset import NOTHING
 
+pytestmark = pytest.mark.long
+
 WORLD = world(60, 200)
 ZOOMS = st.lists(st.sampled_from(["d00", "d01", "d03", "workload", "name"]), min_size=1, max_size=2, unique=True)
 CHANGES = st.lists(

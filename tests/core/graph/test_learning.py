@@ -49,6 +49,7 @@ def test_nothing_is_ordinary_before_it_has_settled() -> None:
     assert learning.baseline() is not None
 
 
+@pytest.mark.long
 def test_an_attack_is_new_for_as_long_as_is_said_and_then_no_more() -> None:
     estate = Estate(1, steady=True)
     learning = Learning(settle=24)

@@ -41,6 +41,7 @@ def flows(snapshot: Snapshot, seed: int, count: int = 300) -> list[StoredFlow]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_what_fits_is_what_the_graph_says(small: Snapshot, seed: int) -> None:
     traffic = merged(flows(small, seed), telling(small))
@@ -77,6 +78,7 @@ def test_what_is_too_much_to_ask_is_not_assessed_and_that_is_counted(small: Snap
     assert any(each.permitted is not None for each in made.edges)
 
 
+@pytest.mark.long
 def test_what_is_permitted_and_unused_is_found_where_it_is_asked_for(small: Snapshot) -> None:
     traffic = merged(flows(small, 6, 30), telling(small))
     made = picture(traffic, BY, small, Ask(now=Judge(small), unseen=True), ALL)

@@ -209,6 +209,7 @@ def unsatisfiable(keys: int) -> Selector:
     return And((*either, clash))
 
 
+@pytest.mark.long
 def test_where_the_search_meets_its_bound_the_answer_is_yes() -> None:
     assert select.satisfiable(unsatisfiable(5)) is False
     assert select.satisfiable(unsatisfiable(40)) is True
@@ -236,6 +237,7 @@ def test_the_index_agrees_with_matches(
         assert set(index.select(selector)) == expected
 
 
+@pytest.mark.long
 @given(st.lists(st.tuples(labels_of_few, few), max_size=12), members, st.lists(selectors, max_size=4))
 def test_an_index_that_was_loaded_is_one_that_was_filled(
     first: list[tuple[Labels, str]], second: dict[int, tuple[Labels, str]], asked: list[Selector]
