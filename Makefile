@@ -5,6 +5,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 ARGS ?=
 BIN := .venv/bin
+# Tests start the program by the hundred: what was compiled once is kept, whatever the machine says.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup check format test demo bench docs deb clean chaos screenshots
 
