@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +14,7 @@ from stockade.cli.client import Client, Unreachable
 from stockade.core.model.ids import Version
 from stockade.errors import StockadeError
 from stockade.testing.engine_host import UPLINK, EngineHost
-from stockade.testing.processes import nft_helpers
+from stockade.testing.processes import end_nft_helpers
 from stockade.wire.api import ApplyRequest, File, RollbackRequest, StatusReply, VersionReply, WorkloadsReply
 
 PATIENCE = 90.0
@@ -66,9 +64,7 @@ class Guarded:
         if self._process is not None:
             self._process.terminate()
             await asyncio.to_thread(self._process.wait)
-        for pid in nft_helpers(self.state):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        end_nft_helpers(self.state)
 
     def cli(self, *words: str) -> None:
         """Run a verb on the engine's host. ``StockadeError`` with its words where it failed."""

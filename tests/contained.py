@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import ipaddress
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from stockade.cli.client import Client, Unreachable
 from stockade.testing.engine import HOST_ADDRESSES, OUTSIDE_ADDRESSES, UPLINK
 from stockade.testing.lab import Posts
 from stockade.testing.probe.values import Probe, Result
-from stockade.testing.processes import nft_helpers
+from stockade.testing.processes import end_nft_helpers, nft_helpers
 from stockade.wire.api import ApplyRequest, File, StatusReply, VersionReply, WorkloadsReply, WorkloadView
 
 PATIENCE = 40.0
@@ -92,8 +91,7 @@ class Contained:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             await asyncio.to_thread(self.process.wait, PATIENCE)
-        for pid in nft_helpers(self.state):
-            os.kill(pid, signal.SIGTERM)
+        end_nft_helpers(self.state)
         await self.until(lambda: not nft_helpers(self.state))
         ours = self.engine.on_host("nft", "list", "tables")
         for family in emergency.FAMILIES:

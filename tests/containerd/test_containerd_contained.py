@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +18,7 @@ from stockade.testing.containerd import FOREVER, IMAGE, KUBERNETES, Containerd
 from stockade.testing.engine_host import UPLINK
 from stockade.testing.lab import Posts
 from stockade.testing.probe.values import Probe
-from stockade.testing.processes import nft_helpers
+from stockade.testing.processes import end_nft_helpers, nft_helpers
 from stockade.wire.api import ApplyRequest, File, StatusReply, VersionReply, WorkloadsReply, WorkloadView
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -100,8 +98,7 @@ class Contained:
         if self.process is not None:
             self.process.terminate()
             await aside(self.process.wait, PATIENCE)
-        for pid in nft_helpers(self.state):
-            os.kill(pid, signal.SIGTERM)
+        end_nft_helpers(self.state)
         await self.until(lambda: not nft_helpers(self.state))
         ours = self.containerd.on_host("nft", "list", "tables")
         for family in emergency.FAMILIES:

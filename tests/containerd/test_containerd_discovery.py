@@ -244,8 +244,7 @@ def test_a_pod_on_the_hosts_network(containerd, follow):
         async with follow(containerd) as told:
             pod = await aside(lambda: pods.run("agent", host_network=True))
             main = await aside(lambda: pods.create(pod, "main", IMAGE, FOREVER))
-            await told.until(lambda told: told["main"] and told["agent"].owner)
-            assert told["main"].owner == told["agent"].owner == "host:host-a"
+            await told.until(lambda told: told["main"] and told["main"].owner == told["agent"].owner == "host:host-a")
             await aside(pods.start, main)
             await told.until(lambda told: told["main"].state is RUNNING)
             assert told["main"].owner == "host:host-a"

@@ -6,7 +6,6 @@ which the policy knows one. The machine is a real one, with a kernel and a netwo
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import pytest
 from stockade.cli.client import Client, Refused, Unreachable
 from stockade.testing.guest import STABLE, Guest, Machine, kernel, modules, programs
 from stockade.testing.guest.ours import CHECKOUT
-from stockade.testing.processes import nft_helpers
+from stockade.testing.processes import end_nft_helpers
 from stockade.wire.api import (
     ApplyRequest,
     File,
@@ -127,8 +126,7 @@ class Host:
                 each.wait(30)
             each.kill()
             each.wait()
-        for pid in nft_helpers(self.state):
-            os.kill(pid, signal.SIGTERM)
+        end_nft_helpers(self.state)
 
 
 def until(happens: Callable[[], object], within: float = PATIENCE) -> None:

@@ -1,8 +1,6 @@
 """What nobody tells of: found by the kernel's census, held by the base drop, listed as dark, admitted by a label."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +12,7 @@ import pytest
 
 from stockade.cli.client import Client, Unreachable
 from stockade.testing.bare_host import BareHost, bare_host, why_not
-from stockade.testing.processes import nft_helpers
+from stockade.testing.processes import end_nft_helpers
 from stockade.wire.api import ApplyRequest, File, StatusReply, VersionReply
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
@@ -84,8 +82,7 @@ class Up:
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(60)
-        for pid in nft_helpers(self.state):
-            os.kill(pid, signal.SIGTERM)
+        end_nft_helpers(self.state)
         self._log.close()
 
 

@@ -1,6 +1,8 @@
 """Processes that outlive what started them, found by what they were told; and the network namespaces they are in."""
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +19,13 @@ def nft_helpers(state: Path) -> list[int]:
             if each.name.isdigit() and socket in (each / "cmdline").read_bytes().split(b"\0"):
                 found.append(int(each.name))
     return sorted(found)
+
+
+def end_nft_helpers(state: Path) -> None:
+    """Have the nft helper of an installation end, and its deputy: whom the helper ends itself where it is first."""
+    for pid in nft_helpers(state):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 def network_namespaces(pids: Iterable[int] | None = None) -> set[int]:
