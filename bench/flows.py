@@ -27,7 +27,7 @@ from stockade.seams.flow_store import FlowFilter, FlowQuery, Retention, StoredBa
 
 # -- the store --------------------------------------------------------------------------------------------------------
 
-STORED, STORED_QUICK = 1_000_000, 100_000
+STORED, STORED_QUICK = 2_000_000, 100_000
 EDGES, EDGES_QUICK = 5_000_000, 100_000
 AT_ONCE = 250_000
 BATCH, HOSTS = 4_000, 32
@@ -49,7 +49,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     yield from _stored(count, labelled=False)
     yield from _stored(count, labelled=True, together=1)
     yield from _inserted(count)
-    yield from _taken(count // 2)
+    yield from _taken(count // 4)
     yield from _asked(EDGES_QUICK if quick else EDGES)
 
 
