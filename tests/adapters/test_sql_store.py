@@ -221,6 +221,15 @@ def test_steps_are_applied_once(path: Path) -> None:
     assert [migrate(engine), migrate(engine)] == [len(STEPS), 0]
 
 
+def test_what_the_release_before_does_not_read_is_added_and_no_step(store: SqlStore, path: Path) -> None:
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("drop table accepted_findings")  # as the release before leaves it
+    assert reopened(path).load().accepted == ()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("select max(number) from schema_steps").fetchone() == (len(STEPS),)
+
+
 def test_a_newer_database_is_refused_and_untouched(store: SqlStore, path: Path) -> None:
     store.close()
     with sqlite3.connect(path) as connection:

@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Engine, func, insert, select
 
 from stockade.adapters.sql.migrations import STEPS, Step
+from stockade.adapters.sql.tables import ACCEPTED
 from stockade.adapters.sql.tables import STEPS as APPLIED
 from stockade.seams.store import StoreFailed
+
+ADDED = (ACCEPTED,)
+"""Tables beside all that the release before this one reads. They are no steps, so that it can take over again."""
 
 
 def migrate(engine: Engine, steps: Sequence[Step] = STEPS) -> int:
@@ -28,6 +32,9 @@ def migrate(engine: Engine, steps: Sequence[Step] = STEPS) -> int:
     missing = [step for step in steps if step.number > applied]
     for step in missing:
         _apply(engine, step)
+    with engine.begin() as connection:
+        for table in ADDED:
+            table.create(connection, checkfirst=True)
     return len(missing)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 from sqlalchemy import Connection
 
-from stockade.adapters.sql.migrations import s0001_first, s0002_accepted
+from stockade.adapters.sql.migrations import s0001_first
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -19,4 +19,4 @@ class Step(msgspec.Struct, frozen=True):
     apply: Callable[[Connection], None]
 
 
-STEPS: tuple[Step, ...] = (Step(1, "first", s0001_first.apply), Step(2, "accepted", s0002_accepted.apply))
+STEPS: tuple[Step, ...] = (Step(1, "first", s0001_first.apply),)
