@@ -14,7 +14,7 @@ from stockade.agent.flows.told import Told
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.recording import Prefix, Said, read
 from stockade.core.model.flow import TOGETHER, Tally, Verdict, Via
-from stockade.core.model.flow_table import FlowKind, FlowTable, FlowWriter, ToldEnd
+from stockade.core.model.flow_table import FlowKind, FlowTable, FlowWriter, Row, ToldEnd, numbers
 from stockade.core.model.ids import Address, RuleId
 from stockade.core.model.packet import Direction
 from stockade.seams.flows import Decision, Ended, LocalSocket
@@ -118,11 +118,11 @@ class Recording:
         taking = _Taking(names, told or Told())
         for raw in sorted(judged):
             first, last, connections, packets, octets = judged[raw]
-            tally = Tally(first, last, int(connections), int(packets), int(octets))
-            taking.judged(raw, TOGETHER.join(sorted(programs.get(raw, ()))), tally)
+            program = TOGETHER.join(sorted(programs[raw])) if raw in programs else ""
+            taking.judged(raw, program, (first, last, connections, packets, octets, 0, 0, 0.0))
         for each in sorted(carried):
             first, last, packets, out, back, over, seconds = carried[each]
-            taking.carried(each, Tally(first, last, 0, int(packets), int(out), int(back), int(over), seconds))
+            taking.carried(each, (first, last, 0, packets, out, back, over, seconds))
         return taking.table()
 
     def _forget(self, now: float) -> None:
@@ -143,12 +143,12 @@ class _Taking:
         self._names = names
         self._told = told
         self._writer = FlowWriter[ToldEnd]()
-        self._ends: dict[tuple[Address, str], int] = {}
+        self._ends: dict[Address | tuple[Address, str], int] = {}
         self._kinds: dict[_Known, int] = {}
         self._proxied: dict[tuple[int, int, int], Tally] = {}
         """Told of under several of the host's addresses, and the same behind the proxy."""
 
-    def judged(self, raw: _Raw, program: str, tally: Tally) -> None:
+    def judged(self, raw: _Raw, program: str, told: Row) -> None:
         """Add what was judged, unless the kernel's words are none of ours."""
         prefix, protocol, source, destination, port = raw
         if (said := _said(prefix)) is None:
@@ -161,9 +161,9 @@ class _Taking:
             via = Via.PROXY if behind else Via.DIRECT
             made = FlowKind(protocol, at, said.way, VERDICTS[said.said], rule, via, opened, program)
             kind = self._kinds[known] = self._writer.kind(made)
-        self._add(source, self._led(to, source, destination, tally.first), kind, tally, behind)
+        self._add(source, self._led(to, source, destination, told[0]), kind, told, behind)
 
-    def carried(self, ended: _Carried, tally: Tally) -> None:
+    def carried(self, ended: _Carried, told: Row) -> None:
         """Add what ended connections carried, unless they never left the host."""
         protocol, source, destination, port, opened_to, opened_port = ended
         if is_loopback(source):
@@ -178,36 +178,40 @@ class _Taking:
             via = Via.PROXY if behind else Via.TRANSLATED if translated else Via.DIRECT
             made = FlowKind(protocol, at, end, Verdict.CARRIED, via=via, service=opened)
             kind = self._kinds[known] = self._writer.kind(made)
-        self._add(source, self._led(to, source, opened_to, tally.first), kind, tally, behind)
+        self._add(source, self._led(to, source, opened_to, told[0]), kind, told, behind)
 
     def table(self) -> FlowTable[ToldEnd]:
         """Return all of it."""
         for place, tally in self._proxied.items():
-            self._writer.add(*place, tally)
+            self._writer.add((*place, *numbers(tally)))
         return self._writer.table()
 
     def _behind(self, protocol: int, destination: bytes, port: int) -> tuple[Address, int, bool]:
         """Return where a connection really leads, and whether a local proxy carries it there."""
         at = address(destination)
-        real = self._names.proxied.get((protocol, at, port))
-        return (at, port, False) if real is None else (real.address, real.port, True)
+        if not self._names.proxied or (real := self._names.proxied.get((protocol, at, port))) is None:
+            return at, port, False
+        return real.address, real.port, True
 
     def _led(self, to: Address, asker: bytes, address: bytes, began: float) -> int:
         """Return a destination, with the name by which its source was led to an address outside."""
         return self._end(to, "" if to in self._names.workloads else self._told.name(asker, address, began))
 
     def _end(self, at: Address, name: str = "") -> int:
-        if (found := self._ends.get((at, name))) is None:
+        known = (at, name) if name else at
+        if (found := self._ends.get(known)) is None:
             end = ToldEnd(at, self._names.workloads.get(at), name)
-            found = self._ends[at, name] = self._writer.end(end)
+            found = self._ends[known] = self._writer.end(end)
         return found
 
-    def _add(self, source: bytes, destination: int, kind: int, tally: Tally, proxied: bool) -> None:
+    def _add(self, source: bytes, destination: int, kind: int, told: Row, proxied: bool) -> None:
         place = (self._end(address(source)), destination, kind)
-        if proxied:
-            self._proxied[place] = self._proxied[place] + tally if place in self._proxied else tally
-        else:
-            self._writer.add(*place, tally)
+        if not proxied:
+            self._writer.add(place + told)
+            return
+        first, last, connections, packets, out, back, ended, seconds = told
+        tally = Tally(first, last, int(connections), int(packets), int(out), int(back), int(ended), seconds)
+        self._proxied[place] = self._proxied[place] + tally if place in self._proxied else tally
 
 
 def local_socket(one: Mark, names: Names) -> LocalSocket | None:

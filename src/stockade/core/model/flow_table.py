@@ -26,7 +26,8 @@ CODES: Final = {
     **dict.fromkeys(("first", "last", "seconds"), "d"),
 }
 """How each column's numbers are packed, as ``array`` and ``struct`` call it: 4 bytes, 8 bytes, an IEEE double."""
-_tally = attrgetter(*TALLY)
+Row = tuple[float, ...]
+"""A flow's numbers, in the order of ``CODES``."""
 
 
 class ToldEnd(msgspec.Struct, frozen=True, gc=False):
@@ -133,8 +134,7 @@ class FlowWriter(Generic[E]):
     def __init__(self) -> None:
         self._ends: dict[E, int] = {}
         self._kinds: dict[FlowKind, int] = {}
-        self._columns: dict[str, array[float]] = {name: array(code) for name, code in CODES.items()}
-        self._appends = tuple(column.append for column in self._columns.values())
+        self._rows: list[Row] = []
 
     def end(self, end: E) -> int:
         """Return an end's place."""
@@ -144,16 +144,20 @@ class FlowWriter(Generic[E]):
         """Return a kind's place."""
         return self._kinds.setdefault(kind, len(self._kinds))
 
-    def add(self, source: int, destination: int, kind: int, tally: Tally) -> None:
-        """Add a flow between two places of ends. ``OverflowError``: a number is below 0, or needs more than 8 bytes."""
-        row = (source, destination, kind, *_tally(tally))
-        for append, number in zip(self._appends, row, strict=True):
-            append(number)
+    def add(self, row: Row) -> None:
+        """Add a flow: its ends' and its kind's places, and its tally's numbers."""
+        self._rows.append(row)
 
     def table(self) -> FlowTable[E]:
-        """Return what was added."""
-        rows = FlowRows(**{name: _packed(column) for name, column in self._columns.items()})
-        return FlowTable(tuple(self._ends), tuple(self._kinds), rows)
+        """Return what was added. ``OverflowError``: a number is below 0, or needs more than 8 bytes."""
+        columns = zip(*self._rows, strict=True) if self._rows else ((),) * len(CODES)
+        packed = {name: _packed(array(CODES[name], column)) for name, column in zip(CODES, columns, strict=True)}
+        return FlowTable(tuple(self._ends), tuple(self._kinds), FlowRows(**packed))
+
+
+def numbers(tally: Tally) -> Row:
+    """Return a tally's numbers, in the order of ``TALLY``."""
+    return msgspec.structs.astuple(tally)
 
 
 def told(flows: Iterable[Flow]) -> FlowTable[ToldEnd]:
@@ -162,7 +166,7 @@ def told(flows: Iterable[Flow]) -> FlowTable[ToldEnd]:
     for key, tally in map(attrgetter("key", "tally"), flows):
         source = writer.end(ToldEnd(key.source, key.source_workload))
         destination = writer.end(ToldEnd(key.destination, key.destination_workload, key.name))
-        writer.add(source, destination, writer.kind(_kind(key)), tally)
+        writer.add((source, destination, writer.kind(_kind(key)), *numbers(tally)))
     return writer.table()
 
 
@@ -180,7 +184,7 @@ def kept(flows: Iterable[StoredFlow]) -> FlowTable[KeptEnd]:
         key = each.key
         source = writer.end(KeptEnd(each.source, key.source, key.source_workload))
         destination = writer.end(KeptEnd(each.destination, key.destination, key.destination_workload))
-        writer.add(source, destination, writer.kind(_kind(key)), each.tally)
+        writer.add((source, destination, writer.kind(_kind(key)), *numbers(each.tally)))
     return writer.table()
 
 
