@@ -205,7 +205,7 @@ async def _heard(lab: Lab, protocol: Protocol, count: int, limit: float) -> list
             f"{name}, programs met",
             met["met"],
             "ends",
-            f"of {met.total():,} ends; {programs.unlooked:,} not looked for",
+            compared_with=f"of {met.total():,} ends; {programs.unlooked:,} not looked for",
         ),
     ]
 
