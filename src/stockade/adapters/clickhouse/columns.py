@@ -89,8 +89,8 @@ def columns(batches: Sequence[StoredBatch], put: int, naming: Naming) -> Columns
     }
     nothing = np.zeros(len(hours), np.uint64)
     columns = {
-        name: np.concatenate([*(each[name] for each in found), marks.get(name, nothing).astype(kind)])
-        for name, kind in ((name, column.dtype) for name, column in found[0].items())
+        name: np.concatenate([*(each[name] for each in found), marks.get(name, nothing).astype(column.dtype)])
+        for name, column in found[0].items()
     }
     arrays = {name: pa.array(column, MOMENT if name in ("first", "last") else None) for name, column in columns.items()}
     streams = list(dict.fromkeys(batch.stream for batch in batches))

@@ -11,16 +11,15 @@ import msgspec
 
 from stockade.adapters.clickhouse.asking import Bound, groups_sql, mark_sql, rows_sql
 from stockade.adapters.clickhouse.client import UNOPENED, Place, connect, is_server
-from stockade.adapters.clickhouse.columns import Kind
 from stockade.adapters.clickhouse.faults import told
 from stockade.adapters.clickhouse.journal import Journal
 from stockade.adapters.clickhouse.putting import Putter
 from stockade.adapters.clickhouse.ranges import ENDLESS, Ranges, Segment, ranges
 from stockade.adapters.clickhouse.schema import COUNTS, KIND, keep, migrate, secret
 from stockade.adapters.clickhouse.trimming import floors, held, note_broken, trimmed
-from stockade.core.model.flow import FlowEnd, FlowKey, FlowLoss, StoredFlow, Tally
-from stockade.core.model.flow_table import KeptEnd
-from stockade.core.model.ids import HostId, RuleId
+from stockade.core.model.flow import FlowEnd, FlowLoss, StoredFlow, Tally
+from stockade.core.model.flow_table import FlowKind, KeptEnd, stored_flow
+from stockade.core.model.ids import HostId
 from stockade.seams.flow_store import (
     FlowFilter,
     FlowGroup,
@@ -231,8 +230,9 @@ class ClickHouseFlowStore:
         columns = "address, workload, labels, network, told_address, told_workload, told_name"
         return {row[0]: _end(row[1:]) for row in self._named("ends", columns, ids)}
 
-    def _kinds(self, ids: set[int]) -> dict[int, Kind]:
-        return {row[0]: msgspec.convert(row[1:], Kind) for row in self._named("kinds", ", ".join(KIND), ids)}
+    def _kinds(self, ids: set[int]) -> dict[int, tuple[HostId, FlowKind]]:
+        rows = self._named("kinds", ", ".join(KIND), ids)
+        return {row[0]: (HostId(row[1]), msgspec.convert(row[2:], FlowKind)) for row in rows}
 
     def _named(self, table: str, columns: str, ids: set[int]) -> Sequence[Sequence[Any]]:
         found = self._client.query(
@@ -302,26 +302,11 @@ def _end(row: Sequence[Any]) -> KeptEnd:
     return KeptEnd(end, told_address, told_workload)
 
 
-def _flow(row: _Row, ends: dict[int, KeptEnd], kinds: dict[int, Kind]) -> StoredFlow:
-    source, destination, kind = ends[row.source], ends[row.destination], kinds[row.kind]
-    key = FlowKey(
-        source=source.told_address,
-        destination=destination.told_address,
-        protocol=kind.protocol,
-        port=kind.port,
-        end=kind.end,
-        verdict=kind.verdict,
-        rule=RuleId(kind.rule),
-        source_workload=source.told_workload,
-        destination_workload=destination.told_workload,
-        via=kind.via,
-        service=kind.service,
-        process=kind.process,
-        name=destination.end.told,
-    )
+def _flow(row: _Row, ends: dict[int, KeptEnd], kinds: dict[int, tuple[HostId, FlowKind]]) -> StoredFlow:
+    host, kind = kinds[row.kind]
     counts = {name: getattr(row, name) for name in COUNTS}
     tally = _tally({**counts, "first": row.began, "last": row.ceased})
-    return StoredFlow(kind.host, source.end, destination.end, key, tally)
+    return stored_flow(host, ends[row.source], ends[row.destination], kind, tally)
 
 
 def _cursor(row: _Row) -> str:

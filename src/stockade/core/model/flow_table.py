@@ -7,7 +7,6 @@ passes a table on (names its ends, keeps it, sends it) has work for each end, an
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from operator import attrgetter
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -49,7 +48,7 @@ class KeptEnd(msgspec.Struct, frozen=True, array_like=True, gc=False):
     told_workload: WorkloadId | None
 
 
-class FlowKind(msgspec.Struct, frozen=True, gc=False):
+class FlowKind(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a flow is beside its ends and its tally; each as in ``FlowKey``."""
 
     protocol: int
@@ -163,10 +162,11 @@ def numbers(tally: Tally) -> Row:
 def told(flows: Iterable[Flow]) -> FlowTable[ToldEnd]:
     """Return a point's flows in columns, in their order."""
     writer = FlowWriter[ToldEnd]()
-    for key, tally in map(attrgetter("key", "tally"), flows):
+    for each in flows:
+        key = each.key
         source = writer.end(ToldEnd(key.source, key.source_workload))
         destination = writer.end(ToldEnd(key.destination, key.destination_workload, key.name))
-        writer.add((source, destination, writer.kind(_kind(key)), *numbers(tally)))
+        writer.add((source, destination, writer.kind(_kind(key)), *numbers(each.tally)))
     return writer.table()
 
 
@@ -190,10 +190,14 @@ def kept(flows: Iterable[StoredFlow]) -> FlowTable[KeptEnd]:
 
 def stored(host: HostId, table: FlowTable[KeptEnd]) -> Iterator[StoredFlow]:
     """Yield stored flows one by one."""
-    for source, destination, kind, tally in _each(table):
-        key = _key(source.told_address, source.told_workload, destination.told_address, destination.told_workload,
-                   kind, destination.end.told)  # fmt: skip
-        yield StoredFlow(host, source.end, destination.end, key, tally)
+    return (stored_flow(host, *each) for each in _each(table))
+
+
+def stored_flow(host: HostId, source: KeptEnd, destination: KeptEnd, kind: FlowKind, tally: Tally) -> StoredFlow:
+    """Return one stored flow."""
+    key = _key(source.told_address, source.told_workload, destination.told_address, destination.told_workload,
+               kind, destination.end.told)  # fmt: skip
+    return StoredFlow(host, source.end, destination.end, key, tally)
 
 
 def _each(table: FlowTable[E]) -> Iterator[tuple[E, E, FlowKind, Tally]]:
