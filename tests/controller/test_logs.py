@@ -1,5 +1,6 @@
 """Logs are one JSON object a line, and hold no content of labels, facts or files."""
 
+import errno
 import io
 import json
 import logging
@@ -20,14 +21,18 @@ SECRET = "hunter2"
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
+def restored() -> Iterator[None]:
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
-    captured = io.StringIO()
-    log_to(captured)
-    yield captured
+    yield
     structlog.reset_defaults()
     root.handlers[:], root.level = before
+
+
+@pytest.fixture
+def stream(restored: None) -> io.StringIO:
+    log_to(captured := io.StringIO())
+    return captured
 
 
 def test_every_line_is_one_object(stream: io.StringIO, tmp_path: Path) -> None:
@@ -42,6 +47,38 @@ def test_every_line_is_one_object(stream: io.StringIO, tmp_path: Path) -> None:
     assert [each["event"] for each in lines] == ["assigned", "apply", "assigned", "from elsewhere\nover two lines"]
     assert all(each["level"] in ("info", "warning") and each["timestamp"].endswith("Z") for each in lines)
     assert (lines[1]["by"], lines[1]["version"]) == ("ada", 1)
+
+
+class Parts(io.StringIO):
+    """Keeps what it is given part by part, or has no room."""
+
+    def __init__(self, full: bool = False) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self._full = full
+
+    def write(self, text: str, /) -> int:
+        if self._full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.parts.append(text)
+        return len(text)
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_line_is_written_at_once_so_that_no_other_comes_into_it() -> None:
+    log_to(parts := Parts())
+    structlog.get_logger("test").info("ours", n=1)
+    logging.getLogger("somebody.else").warning("theirs")
+    assert [json.loads(part)["event"] for part in parts.parts] == ["ours", "theirs"]
+    assert all(part.endswith("}\n") for part in parts.parts)
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_log_without_room_fails_nobody(capfd: pytest.CaptureFixture[str]) -> None:
+    log_to(Parts(full=True))
+    structlog.get_logger("test").info("ours")
+    logging.getLogger("somebody.else").warning("theirs")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_an_error_is_an_object_too(stream: io.StringIO) -> None:

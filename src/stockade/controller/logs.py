@@ -1,14 +1,31 @@
 """Structured logs: one JSON object a line, to stderr, UTC. Ids and numbers; never what a label, fact or file says."""
 
+import contextlib
+import io
 import logging
 import sys
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 
 
+class _WholeLines(io.TextIOBase):
+    """Hands each line over in one write, whoever says it; a line that cannot be written is lost, not its speaker."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str, /) -> int:
+        """Write a line with its end. Two writes could have another thread's or process's line between them."""
+        with contextlib.suppress(OSError):
+            self._stream.write(line)
+            self._stream.flush()
+        return len(line)
+
+
 def log_to(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     """Send every log of this process to ``stream``."""
+    lines = _WholeLines(stream)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -18,10 +35,10 @@ def log_to(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
             structlog.processors.JSONRenderer(sort_keys=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", lines)),
         cache_logger_on_first_use=False,
     )
-    foreign = logging.StreamHandler(stream)
+    foreign = logging.StreamHandler(lines)
     foreign.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
