@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from bench.figures import Figure, at_least, at_most, program
 from bench.world import world
 from stockade.adapters.clickhouse.apart import FlowStoreApart
@@ -27,9 +29,12 @@ from stockade.seams.flow_store import FlowFilter, FlowQuery, Retention, StoredBa
 
 # -- the store --------------------------------------------------------------------------------------------------------
 
-STORED, STORED_QUICK = 2_000_000, 100_000
+STORED, STORED_QUICK = 8_000_000, 100_000
+MADE = 2_000_000
+"""Flows that are made one by one; more of them are the same between other ends."""
 EDGES, EDGES_QUICK = 5_000_000, 100_000
-AT_ONCE = 250_000
+AT_ONCE, PUT = 250_000, 2
+"""Flows of a batch, and batches of a put: what comes while one is being put is put together (`controller.together`)."""
 BATCH, HOSTS = 4_000, 32
 WORKLOADS, APPS, RULES = 20_000, 200, 500
 A_SECOND, A_QUERY = 500_000, 1.0
@@ -47,28 +52,29 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     count = STORED_QUICK if quick else STORED
     yield from _stored(count, labelled=True)
     yield from _stored(count, labelled=False)
-    yield from _stored(count, labelled=True, together=1)
-    yield from _inserted(count)
-    yield from _taken(count // 4)
+    yield from _stored(count // 4, labelled=True, at_once=1, together=1)
+    yield from _inserted(count // 4)
+    yield from _taken(count // 16)
     yield from _asked(EDGES_QUICK if quick else EDGES)
 
 
-def _stored(count: int, *, labelled: bool, together: int = 2) -> Iterator[Figure]:
-    """Put flows, batch by batch: what is timed is all of ``put``, from a host's columns to parts on the disk."""
+def _stored(count: int, *, labelled: bool, at_once: int = PUT, together: int = 2) -> Iterator[Figure]:
+    """Put flows: what is timed is all of ``put``, from hosts' columns to parts on the disk, with what is merged on."""
     with tempfile.TemporaryDirectory(prefix="stockade-bench-") as folder:
         store = open_flow_store(Path(folder), retention=RETENTION)
         first, *batches = _batches(count + AT_ONCE, labelled=labelled)
+        puts = [batches[place : place + at_once] for place in range(0, len(batches), at_once)]
         store.put([first])  # libraries load when they are first needed
         began = time.perf_counter()
         with ThreadPoolExecutor(together) as putting:
-            list(putting.map(lambda batch: store.put([batch]), batches))
+            list(putting.map(store.put, puts))
         took = time.perf_counter() - began
         name = f"flows stored, {'six labels at each end' if labelled else 'no labels'}"
-        how = f"{count:,} in batches of {AT_ONCE:,}, roll-ups included"
+        how = f"{count:,}, {at_once} batches of {AT_ONCE:,} a put, roll-ups and merges included"
         if together > 1:
-            yield at_least(name, count / took, "flows/s", A_SECOND, f"{how}; {together} hosts at once")
+            yield at_least(name, count / took, "flows/s", A_SECOND, f"{how}; {together} puts at once")
         else:
-            yield Figure(f"{name}, one host after the other", count / took, "flows/s", compared_with=how)
+            yield Figure(f"{name}, one put after the other", count / took, "flows/s", compared_with=how)
         store.close()
 
 
@@ -175,10 +181,26 @@ def _batches(count: int, *, labelled: bool) -> Iterator[StoredBatch]:
     ends = [_end(place, labelled=labelled) for place in range(WORKLOADS)]
     rules = [RuleId(f"policy-{place % 20}/rule-{place}") for place in range(RULES)]
     host = HostId("host-a")
+    made: list[StoredBatch] = []
     for number in range(0, count, AT_ONCE):
         size = min(AT_ONCE, count - number)
-        flows = tuple(_flow(host, dice, ends, rules, HOUR + 3600 * (number + place) / count) for place in range(size))
-        yield StoredBatch(host, "bench", number, HOUR + 3600, kept(flows))
+        if number < MADE or size < AT_ONCE:
+            flows = tuple(
+                _flow(host, dice, ends, rules, HOUR + 3600 * (number + place) / count) for place in range(size)
+            )
+            made.append(StoredBatch(host, "bench", number, HOUR + 3600, kept(flows)))
+            yield made[-1]
+        else:
+            before = made[number // AT_ONCE % len(made)]
+            yield _between_others(before, number, seconds=3600 * (number - before.number) / count)
+
+
+def _between_others(batch: StoredBatch, number: int, *, seconds: float) -> StoredBatch:
+    """Return a batch of as many flows, so much later, from the same sources each to another flow's destination."""
+    rows = batch.flows.rows.moved(seconds)
+    cut = 4 * (number // AT_ONCE * 997 % len(rows))
+    others = msgspec.structs.replace(rows, destination=rows.destination[cut:] + rows.destination[:cut])
+    return msgspec.structs.replace(batch, number=number, flows=msgspec.structs.replace(batch.flows, rows=others))
 
 
 def _end(place: int, *, labelled: bool) -> FlowEnd:

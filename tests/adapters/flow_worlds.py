@@ -5,6 +5,8 @@ import random
 from collections.abc import Iterable, Sequence
 from functools import cmp_to_key
 
+import msgspec
+
 from stockade.core.model.flow import FlowEnd, FlowKey, StoredFlow, Tally, Verdict, Via
 from stockade.core.model.flow_table import kept, stored
 from stockade.core.model.ids import Address, HostId, Prefix, RuleId, WorkloadId
@@ -276,3 +278,15 @@ def some_dimensions(dice: random.Random) -> tuple[Dimension, ...]:
         Dimension(of, dice.choice(KEYS)) if of.value.endswith("label") else Dimension(of)
         for of in dice.sample(list(Of), dice.randrange(5))
     )
+
+
+def whole(flow: StoredFlow) -> StoredFlow:
+    """Times are kept to the microsecond."""
+    tally = flow.tally
+    times = {name: round(getattr(tally, name), 6) for name in ("first", "last", "seconds")}
+    return msgspec.structs.replace(flow, tally=msgspec.structs.replace(tally, **times))
+
+
+def ordered(flows: Iterable[StoredFlow]) -> list[bytes]:
+    """What there is of flows, in an order that depends on nothing else."""
+    return sorted(msgspec.json.encode(whole(flow)) for flow in flows)

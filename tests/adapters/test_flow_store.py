@@ -14,8 +14,10 @@ from tests.adapters.flow_worlds import (
     every,
     groups,
     matches,
+    ordered,
     some_dimensions,
     some_filter,
+    whole,
     world,
 )
 
@@ -57,13 +59,6 @@ def store(tmp_path: Path) -> Iterator[ClickHouseFlowStore]:
     opened.close()
 
 
-def whole(flow: StoredFlow) -> StoredFlow:
-    """Times are kept to the microsecond."""
-    tally = flow.tally
-    times = {name: round(getattr(tally, name), 6) for name in ("first", "last", "seconds")}
-    return msgspec.structs.replace(flow, tally=msgspec.structs.replace(tally, **times))
-
-
 def pages(store: ClickHouseFlowStore, where: FlowFilter, limit: int) -> list[StoredFlow]:
     found: list[StoredFlow] = []
     after = None
@@ -75,10 +70,6 @@ def pages(store: ClickHouseFlowStore, where: FlowFilter, limit: int) -> list[Sto
             return found
         assert len(page.flows) == limit
         after = page.after
-
-
-def ordered(flows: list[StoredFlow]) -> list[bytes]:
-    return sorted(msgspec.json.encode(whole(flow)) for flow in flows)
 
 
 def test_what_is_put_comes_back_newest_first(store: ClickHouseFlowStore) -> None:

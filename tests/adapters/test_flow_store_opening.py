@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.adapters.flow_worlds import ALWAYS, every, world
+from tests.adapters.flow_worlds import ALWAYS, every, ordered, world
 
-from stockade.adapters.clickhouse.client import connect
-from stockade.adapters.clickhouse.schema import STEPS, Step, migrate, remember, setting
+from stockade.adapters.clickhouse.client import Place, connect
+from stockade.adapters.clickhouse.schema import STEPS, TABLES, Step, migrate, remember, setting
 from stockade.adapters.clickhouse.store import open_flow_store
 from stockade.seams.flow_store import FlowFilter, FlowStoreFailed
 
@@ -207,3 +207,39 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(FlowStoreFailed) as failed:
         open_flow_store("http://127.0.0.1:9/stockade", journal=tmp_path)
     assert failed.value.kept == "Nothing was changed."
+
+
+MOMENTS = ("first", "last")
+
+
+def _codecs(place: Place) -> set[str]:
+    found = place.client.query(
+        "SELECT DISTINCT compression_codec FROM system.columns WHERE database = 'stockade' "
+        "AND table IN ('flows_raw', 'flows_minute', 'flows_hour') AND name IN ('first', 'last')"
+    ).result_rows
+    return {row[0] for row in found}
+
+
+def test_tables_that_were_written_with_more_work_are_from_now_on_with_less_and_hold_the_same(folder: Path) -> None:
+    store = open_flow_store(folder, retention=ALWAYS)
+    store.put(world(1, 60))
+    store.close()
+    place = connect(folder)
+    place.client.database = place.database
+    for table in TABLES.values():
+        place.client.command(
+            f"ALTER TABLE {table} {', '.join(f'MODIFY COLUMN {name} CODEC(ZSTD(1))' for name in MOMENTS)}"
+        )
+        place.client.command(f"OPTIMIZE TABLE {table} FINAL")
+    remember(place.client, "written", "as before")
+    assert _codecs(place) == {"CODEC(ZSTD(1))"}
+    place.close()
+    store = open_flow_store(folder, retention=ALWAYS)
+    one = msgspec.structs.replace(world(2, 60)[0], stream="after")
+    store.put([one])
+    held = store.flows(FlowFilter(), 1000).flows
+    store.close()
+    assert ordered(held) == ordered([*every(world(1, 60)), *every([one])])
+    place = connect(folder)
+    assert _codecs(place) == {"CODEC(T64, LZ4)"}
+    place.close()

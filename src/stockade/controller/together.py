@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from stockade.seams.flow_store import FlowsRefused, Put, StoredBatch
 
-MOST = 200_000
-"""Flows of one put; a batch that has more is one of its own."""
+MOST = 500_000
+"""Flows of one put; a batch that has more is one of its own. What is put at once need not be merged by the store."""
 
 
 class _Waiting:

@@ -15,7 +15,7 @@ from stockade.adapters.clickhouse.faults import told
 from stockade.adapters.clickhouse.journal import Journal
 from stockade.adapters.clickhouse.putting import Putter
 from stockade.adapters.clickhouse.ranges import ENDLESS, Ranges, Segment, ranges
-from stockade.adapters.clickhouse.schema import COUNTS, KIND, keep, migrate, secret
+from stockade.adapters.clickhouse.schema import COUNTS, KIND, keep, lighten, migrate, secret
 from stockade.adapters.clickhouse.trimming import floors, held, note_broken, trimmed
 from stockade.core.model.flow import FlowEnd, FlowLoss, StoredFlow, Tally
 from stockade.core.model.flow_table import FlowKind, KeptEnd, stored_flow
@@ -66,6 +66,7 @@ def open_flow_store(
             migrate(place)
             kept = Retention() if retention is None else retention
             keep(place.client, kept)
+            lighten(place.client)
             note_broken(place.client)
             store = ClickHouseFlowStore(place, begun, kept)
             store.settle()
