@@ -38,7 +38,7 @@ async def _controller(state: Path) -> None:
 
 async def _agent(state: Path, name: str, *uplinks: str) -> None:
     from stockade.adapters.gate import GateSocket
-    from stockade.adapters.memory import keep_little
+    from stockade.adapters.memory import keep_little, look_rarely
     from stockade.adapters.neighbours import LinkNeighbours
     from stockade.adapters.netfilter.conntrack import Conntrack
     from stockade.adapters.netlink import LinkPlaces
@@ -52,6 +52,7 @@ async def _agent(state: Path, name: str, *uplinks: str) -> None:
     from stockade.controller.logs import log_to
 
     keep_little()
+    look_rarely()
     log_to()
     host, settings, clock = HostId(name), resolve(NO_FLAGS), SystemClock()
     settings.run.mkdir(parents=True, exist_ok=True)

@@ -17,15 +17,15 @@ from pathlib import Path
 
 from bench.figures import Figure, at_least, at_most, program
 from bench.hosts import bring_about, host_kernel, in_a_lab
+from stockade.adapters.memory import look_rarely
 from stockade.adapters.namespaces import KnownPrograms, Room
 from stockade.adapters.namespaces.processes import namespace_of, pids
 from stockade.adapters.netfilter.flows import KernelFlows
+from stockade.adapters.netfilter.logged import PACKETS, PacketReader
 from stockade.adapters.netfilter.messages import attribute
-from stockade.adapters.netfilter.nflog import SUBSYSTEM, PacketLog
 from stockade.agent.flows.names import NOBODY, Names, names
 from stockade.agent.flows.recording import MOST, Recording, local_socket
 from stockade.core.compile.compiler import compile_snapshot
-from stockade.core.compile.nft.recording import GROUP
 from stockade.core.compile.nft.render import render
 from stockade.core.fold import fold
 from stockade.core.model.event import Event, HostSeen, PolicyActivated, WorkloadSeen
@@ -124,6 +124,7 @@ def main() -> None:
 
 async def figures(*, quick: bool) -> AsyncIterator[Figure]:
     """Yield the figures, part by part."""
+    look_rarely()  # as whoever records does
     for each in _replayed(REPLAYED_QUICK if quick else REPLAYED):
         yield each
     async with Lab(GROUND) as lab:
@@ -141,15 +142,15 @@ async def figures(*, quick: bool) -> AsyncIterator[Figure]:
 def _replayed(count: int) -> Iterator[Figure]:
     data = [b"".join(map(_message, range(at, at + TOGETHER))) for at in range(0, count, TOGETHER)]
     recording, known = Recording(), NOBODY
-    with closing(PacketLog(GROUP)) as log:
-        began, batches = time.perf_counter(), 0
-        for each in data:
-            found: list[Decision] = []
-            log.decode(each, found)
-            recording.decided(found, began)
-            if len(recording) >= MOST:
-                batches += bool(len(recording.take(known)))
-        took = time.perf_counter() - began
+    reader = PacketReader()
+    began, batches = time.perf_counter(), 0
+    for each in data:
+        found: list[Decision] = []
+        reader.decode(each, found)
+        recording.decided(found, began)
+        if len(recording) >= MOST:
+            batches += bool(len(recording.take(known)))
+    took = time.perf_counter() - began
     beside = f"{count:,} connections, each new, in {batches:,} batches"
     yield at_least("replayed NFLOG datagrams, to batches", count / took, "packets/s", READ, beside)
 
@@ -163,7 +164,7 @@ def _message(number: int) -> bytes:
     link = ((8, bytes(12)), (15, bytes(2)), (17, bytes(2)), (16, bytes(14)))
     parts = (*first, *link, (12, struct.pack(">I", number)), (9, packet))
     body = b"\x02\x00\x00\x00" + b"".join(attribute(kind, content) for kind, content in parts)
-    return struct.pack("=IHHII", 16 + len(body), SUBSYSTEM << 8, 0, 0, 0) + body
+    return struct.pack("=IHHII", 16 + len(body), PACKETS, 0, 0, 0) + body
 
 
 def _intent(lab: Lab) -> Intent:

@@ -17,7 +17,9 @@ from nft_rooms import Room, bare_room
 from stockade.adapters.netfilter import ended, nflog
 from stockade.adapters.netfilter.conntrack import Conntrack
 from stockade.adapters.netfilter.flows import KernelFlows
-from stockade.adapters.netfilter.nflog import PacketLog, decided
+from stockade.adapters.netfilter.logged import PACKETS, PacketReader, decided
+from stockade.adapters.netfilter.messages import attribute
+from stockade.adapters.netfilter.nflog import PacketLog
 from stockade.agent.flows import dns
 from stockade.core.compile.nft.recording import GROUP, answered
 from stockade.seams.flows import Decision, Ended
@@ -274,6 +276,58 @@ def test_no_packet_is_too_strange(packet: bytes) -> None:
 
 def message(kind: int, body: bytes) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body + bytes(-len(body) % 4)
+
+
+def logged(number: int, packet: bytes, prefix: bytes = b"ia0123456789ab\0", *, link: bool = False) -> bytes:
+    parts = [(10, prefix), (4, bytes(4)), *([(16, bytes(14))] if link else []), (12, struct.pack(">I", number))]
+    return message(PACKETS, bytes([2, 0, 0, 0]) + b"".join(attribute(*each) for each in (*parts, (9, packet))))
+
+
+PIECES = st.one_of(
+    st.builds(four, st.sampled_from([6, 17, 1, 132]), st.sampled_from([PORTS, PORTS + bytes(12), b"", bytes(3)])),
+    st.builds(four, st.just(17), st.just(PORTS), fragment=st.sampled_from([0, 0x2000, 0x4000, 0x0010, 0x2010])),
+    st.builds(four, st.just(6), st.just(PORTS), options=st.sampled_from([b"", bytes(8)])),
+    st.builds(six, st.sampled_from([6, 17, 58]), st.just(PORTS)),
+    st.binary(max_size=70),
+)
+SAID = st.builds(
+    logged,
+    st.integers(0, 0xFFFF_FFFF),
+    PIECES,
+    st.sampled_from([b"ia0123456789ab\0", b"ed0\0", b"\0", b""]),
+    link=st.booleans(),
+)
+TORN = st.builds(lambda whole, place, octet: whole[:place] + bytes([octet]) + whole[place + 1 :],
+                 SAID, st.integers(16, 60), st.integers(0, 255))  # fmt: skip
+
+
+@given(st.lists(SAID, max_size=12))
+def test_a_message_says_the_same_after_others_as_alone(messages: list[bytes]) -> None:
+    """Messages like the one before are read in fewer steps, and never otherwise."""
+    together: list[Decision] = []
+    alone: list[Decision] = []
+    PacketReader().decode(b"".join(messages), together)
+    for each in messages:
+        PacketReader().decode(each, alone)
+    assert together == alone
+
+
+@given(st.lists(st.one_of(SAID, TORN), max_size=12), st.integers(0, 40))
+def test_no_logged_message_is_too_strange(messages: list[bytes], cut: int) -> None:
+    """What cannot be read is passed over, and reading ends."""
+    found: list[Decision] = []
+    data = b"".join(messages)
+    PacketReader().decode(data[: max(0, len(data) - cut)], found)
+    assert len(found) <= len(messages)
+
+
+@given(st.lists(st.integers(0, 9), max_size=12), st.integers(0, 0xFFFF_FFFF))
+def test_numbers_that_are_left_out_are_counted(gaps: list[int], number: int) -> None:
+    reader, found = PacketReader(), list[Decision]()
+    for place, gap in enumerate(gaps):
+        number = number + 1 + gap & 0xFFFF_FFFF
+        reader.decode(logged(number, four(6, PORTS) if place % 3 else six(6, PORTS)), found)
+    assert (len(found), reader.lost) == (len(gaps), sum(gaps[1:]))
 
 
 @given(st.lists(st.binary(max_size=80), max_size=5))

@@ -17,9 +17,12 @@ from stockade.cli.settings import NO_FLAGS, Common, Settings, resolve
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
-    from stockade.cli.host_sources import Wanted
+    from stockade.adapters.nft import NftKernel
+    from stockade.agent.run import Agent
+    from stockade.cli.host_sources import Sources, Wanted
     from stockade.controller.installation import Installation
     from stockade.controller.links import LinkBook
+    from stockade.core.model.ids import HostId
 
 
 def up(
@@ -65,31 +68,19 @@ def _able() -> None:
 async def _live(
     settings: Settings, wanted: "Wanted", *, host: str | None, readers: Sequence[str], appliers: Sequence[str]
 ) -> Exit:
-    from stockade.adapters.gate import GateSocket
-    from stockade.adapters.memory import keep_little
-    from stockade.adapters.neighbours import LinkNeighbours
     from stockade.adapters.netfilter.conntrack import Conntrack
-    from stockade.adapters.netlink import LinkPlaces
     from stockade.adapters.nft import NftKernel
-    from stockade.adapters.priority import go_first
-    from stockade.agent.run import Agent
-    from stockade.agent.state import AssignmentFile
     from stockade.cli import flow_keeping
     from stockade.cli.host_sources import Sources, doctor
-    from stockade.cli.inspection import HostInspection
     from stockade.controller.clock import SystemClock
     from stockade.controller.http.server import access_for
-    from stockade.controller.link import DirectLink
     from stockade.controller.links import LinkBook
-    from stockade.controller.logs import log_to
     from stockade.controller.run import running_controller
     from stockade.core.model.ids import HostId
     from stockade.web.listening import origin, serving_console
     from stockade.wire.api import Setting
 
-    keep_little()
-    go_first()
-    log_to()
+    _settle()
     ended = _until_told()
     name = HostId(host or socket.gethostname())
     _make_folders(settings)
@@ -113,26 +104,8 @@ async def _live(
         ) as installation,
         serving_console(installation, console),
     ):
-        link = DirectLink(installation.controller, name)
         await _own_up(settings, installation)
-        agent = Agent(
-            name,
-            runtimes=sources.runtimes,
-            looks=sources.looks,
-            kernel=kernel,
-            link=link,
-            state=AssignmentFile(settings.state),
-            clock=SystemClock(),
-            changes=kernel.ruleset_changes,
-            holder=kernel.holder,
-            losses=sources.losses,
-            neighbours=LinkNeighbours(),
-            gate=GateSocket(name, settings.run, settings.state, places=LinkPlaces(name), clock=SystemClock()),
-            surveys=sources.surveys,
-            inspection=HostInspection(settings.state, settings.socket),
-            recorder=flow_keeping.recorder(settings, name, link, sources.programs),
-        )
-        running = asyncio.create_task(agent.run())
+        running = asyncio.create_task(_agent(name, settings, sources, kernel, installation).run())
         if why := flow_keeping.why_not(settings):
             remark(f"No flows are kept: {why}")
         remark(f"Stockade is up on {name}. In another terminal: stockade status")
@@ -145,6 +118,52 @@ async def _live(
     tracking.close()
     remark("Stockade has stopped. What was enforced stays in force; to open everything: stockade off")
     return Exit.DONE
+
+
+def _settle() -> None:
+    """Have this process take little, go first, and say what it does; most that it consists of is loaded by now."""
+    from stockade.adapters.memory import keep_little, look_rarely
+    from stockade.adapters.priority import go_first
+    from stockade.controller.logs import log_to
+
+    keep_little()
+    look_rarely()
+    go_first()
+    log_to()
+
+
+def _agent(
+    name: "HostId", settings: Settings, sources: "Sources", kernel: "NftKernel", installation: "Installation"
+) -> "Agent":
+    """Return this host's agent, with a link to the controller in the same process."""
+    from stockade.adapters.gate import GateSocket
+    from stockade.adapters.neighbours import LinkNeighbours
+    from stockade.adapters.netlink import LinkPlaces
+    from stockade.agent.run import Agent
+    from stockade.agent.state import AssignmentFile
+    from stockade.cli import flow_keeping
+    from stockade.cli.inspection import HostInspection
+    from stockade.controller.clock import SystemClock
+    from stockade.controller.link import DirectLink
+
+    link = DirectLink(installation.controller, name)
+    return Agent(
+        name,
+        runtimes=sources.runtimes,
+        looks=sources.looks,
+        kernel=kernel,
+        link=link,
+        state=AssignmentFile(settings.state),
+        clock=SystemClock(),
+        changes=kernel.ruleset_changes,
+        holder=kernel.holder,
+        losses=sources.losses,
+        neighbours=LinkNeighbours(),
+        gate=GateSocket(name, settings.run, settings.state, places=LinkPlaces(name), clock=SystemClock()),
+        surveys=sources.surveys,
+        inspection=HostInspection(settings.state, settings.socket),
+        recorder=flow_keeping.recorder(settings, name, link, sources.programs),
+    )
 
 
 def _console_socket(settings: Settings) -> socket.socket | None:

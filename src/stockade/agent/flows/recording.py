@@ -8,6 +8,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 from stockade.agent.flows.names import Names
 from stockade.agent.flows.told import Told
@@ -38,6 +39,8 @@ Mark = tuple[_Raw, bytes]
 """A connection: what it is judged as, and its nonce."""
 _Carried = tuple[int, bytes, bytes, int, bytes, int]
 _Known = tuple[bytes, int, int, bool, str, str]
+_Asked = tuple[bytes, int, bytes, int, str]
+"""What is asked for, whoever asks: the kernel's prefix, protocol, destination, port, program at the judging end."""
 CARRIED = (b"out", b"in")
 """What stands for the kernel's prefix where a connection was carried, and whether it ended here."""
 
@@ -116,12 +119,10 @@ class Recording:
         programs, self._programs = self._programs, {}
         self._fresh.clear()
         taking = _Taking(names, told or Told())
-        for raw in sorted(judged):
-            first, last, connections, packets, octets = judged[raw]
+        for raw, (first, last, connections, packets, octets) in sorted(judged.items()):
             program = TOGETHER.join(sorted(programs[raw])) if raw in programs else ""
             taking.judged(raw, program, (first, last, connections, packets, octets, 0, 0, 0.0))
-        for each in sorted(carried):
-            first, last, packets, out, back, over, seconds = carried[each]
+        for each, (first, last, packets, out, back, over, seconds) in sorted(carried.items()):
             taking.carried(each, (first, last, 0, packets, out, back, over, seconds))
         return taking.table()
 
@@ -136,6 +137,15 @@ class Recording:
         self._seen = alive
 
 
+class _Reached(NamedTuple):
+    """What is judged, whoever asked for it: the kind of flow, where it leads, whether outside and by a proxy."""
+
+    kind: int
+    to: Address
+    outside: bool
+    behind: bool
+
+
 class _Taking:
     """Flows of one batch. What the kernel names an end or a kind by is looked up once for each."""
 
@@ -143,16 +153,29 @@ class _Taking:
         self._names = names
         self._told = told
         self._writer = FlowWriter[ToldEnd]()
-        self._ends: dict[Address | tuple[Address, str], int] = {}
+        self._ends: dict[bytes | tuple[Address, str], int] = {}
         self._kinds: dict[_Known, int] = {}
+        self._reached: dict[_Asked, _Reached | None] = {}
         self._proxied: dict[tuple[int, int, int], Tally] = {}
         """Told of under several of the host's addresses, and the same behind the proxy."""
 
     def judged(self, raw: _Raw, program: str, told: Row) -> None:
         """Add what was judged, unless the kernel's words are none of ours."""
         prefix, protocol, source, destination, port = raw
-        if (said := _said(prefix)) is None:
+        asked = (prefix, protocol, destination, port, program)
+        if asked in self._reached:
+            reached = self._reached[asked]
+        else:
+            reached = self._reached[asked] = self._reach(*asked)
+        if reached is None:
             return
+        kind, to, outside, behind = reached
+        name = self._told.name(source, destination, told[0]) if outside else ""
+        self._add(source, self._end(to, name), kind, told, behind)
+
+    def _reach(self, prefix: bytes, protocol: int, destination: bytes, port: int, program: str) -> _Reached | None:
+        if (said := _said(prefix)) is None:
+            return None
         to, at, behind = self._behind(protocol, destination, port)
         opened = service(address(destination), port) if behind else ""
         known = (prefix, protocol, at, behind, opened, program)
@@ -161,7 +184,7 @@ class _Taking:
             via = Via.PROXY if behind else Via.DIRECT
             made = FlowKind(protocol, at, said.way, VERDICTS[said.said], rule, via, opened, program)
             kind = self._kinds[known] = self._writer.kind(made)
-        self._add(source, self._led(to, source, destination, told[0]), kind, told, behind)
+        return _Reached(kind, to, to not in self._names.workloads, behind)
 
     def carried(self, ended: _Carried, told: Row) -> None:
         """Add what ended connections carried, unless they never left the host."""
@@ -178,7 +201,8 @@ class _Taking:
             via = Via.PROXY if behind else Via.TRANSLATED if translated else Via.DIRECT
             made = FlowKind(protocol, at, end, Verdict.CARRIED, via=via, service=opened)
             kind = self._kinds[known] = self._writer.kind(made)
-        self._add(source, self._led(to, source, opened_to, told[0]), kind, told, behind)
+        name = "" if here else self._told.name(source, opened_to, told[0])
+        self._add(source, self._end(to, name), kind, told, behind)
 
     def table(self) -> FlowTable[ToldEnd]:
         """Return all of it."""
@@ -193,19 +217,20 @@ class _Taking:
             return at, port, False
         return real.address, real.port, True
 
-    def _led(self, to: Address, asker: bytes, address: bytes, began: float) -> int:
-        """Return a destination, with the name by which its source was led to an address outside."""
-        return self._end(to, "" if to in self._names.workloads else self._told.name(asker, address, began))
-
-    def _end(self, at: Address, name: str = "") -> int:
-        known = (at, name) if name else at
+    def _end(self, at: Address, name: str) -> int:
+        known = (at, name)
         if (found := self._ends.get(known)) is None:
-            end = ToldEnd(at, self._names.workloads.get(at), name)
-            found = self._ends[known] = self._writer.end(end)
+            found = self._ends[known] = self._writer.end(ToldEnd(at, self._names.workloads.get(at), name))
+        return found
+
+    def _source(self, packed: bytes) -> int:
+        if (found := self._ends.get(packed)) is None:
+            at = address(packed)
+            found = self._ends[packed] = self._writer.end(ToldEnd(at, self._names.workloads.get(at)))
         return found
 
     def _add(self, source: bytes, destination: int, kind: int, told: Row, proxied: bool) -> None:
-        place = (self._end(address(source)), destination, kind)
+        place = (self._source(source), destination, kind)
         if not proxied:
             self._writer.add(place + told)
             return
