@@ -95,18 +95,11 @@ class FlowIntake:
 def _check(batch: FlowBatch) -> None:
     """``FlowsRefused`` where columns or addresses are none: a point that is broken, or not one of ours."""
     if not batch.flows.rows.even:
-        raise _refused(f"a batch of {batch.host} has columns that are not equally long")
+        raise FlowsRefused.broken(f"a batch of {batch.host}", "its columns are not equally long", of="batch")
     for each in batch.flows.ends:
         if not _is_address(each.address):
-            raise _refused(f"a batch of {batch.host} holds an address that is none: {each.address[:80]!r}")
-
-
-def _refused(message: str) -> FlowsRefused:
-    return FlowsRefused(
-        message,
-        kept="Nothing of this batch was stored; what was stored before is as it was.",
-        remedy="Drop the batch: its point is broken or not one of ours.",
-    )
+            why = f"it holds an address that is none, {each.address[:80]!r}"
+            raise FlowsRefused.broken(f"a batch of {batch.host}", why, of="batch")
 
 
 @lru_cache(maxsize=1 << 16)

@@ -26,6 +26,15 @@ class FlowStoreFailed(StockadeError):  # noqa: N818 - reads as what happened
 class FlowsRefused(FlowStoreFailed):
     """What was asked is wrong in itself: to ask again is of no use."""
 
+    @classmethod
+    def broken(cls, what: str, why: str, of: str = "put") -> "FlowsRefused":
+        """Return the refusal of a batch that no point of ours makes, and of whatever comes with it in this call."""
+        return cls(
+            f"{what}: {why}",
+            kept=f"Nothing of this {of} was stored; what was stored before is as it was.",
+            remedy="Drop the batch: its point is broken or not one of ours.",
+        )
+
 
 class StoredBatch(msgspec.Struct, frozen=True):
     """A batch with both ends of its flows known. ``until`` is when it ended, by the point's clock; losses count then.

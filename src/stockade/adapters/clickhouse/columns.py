@@ -141,13 +141,15 @@ def _column(rows: FlowRows, name: str, count: int) -> Numbers:
     """Return a column without copying it; ``FlowsRefused`` where it is not as long as the others."""
     packed, kind = getattr(rows, name), np.dtype(SIZES[CODES[name]])
     if len(packed) != count * kind.itemsize:
-        raise _refused("a batch's columns are not equally long", f"{name} has {len(packed)} bytes for {count} flows")
+        raise FlowsRefused.broken(
+            "a batch's columns are not equally long", f"{name} has {len(packed)} bytes for {count} flows"
+        )
     return np.frombuffer(packed, kind).astype(kind.newbyteorder("="), copy=False)
 
 
 def _met(ids: Numbers, places: Numbers) -> Numbers:
     if len(places) and places.max() >= len(ids):
-        raise _refused("a flow's end or kind is not in its batch", f"place {places.max()} of {len(ids)}")
+        raise FlowsRefused.broken("a flow's end or kind is not in its batch", f"place {places.max()} of {len(ids)}")
     found: Numbers = ids[places]
     return found
 
@@ -161,30 +163,22 @@ def _hours(first: Numbers) -> Numbers:
 def _kind(host: HostId, kind: FlowKind) -> Kind:
     if not (0 <= kind.protocol <= 255 and 0 <= kind.port <= 65535):
         why = f"protocol {kind.protocol}, port {kind.port}"
-        raise _refused("a flow holds a number that is none of its kind", why)
+        raise FlowsRefused.broken("a flow holds a number that is none of its kind", why)
     return Kind(host, *msgspec.structs.astuple(kind))
 
 
 def _moments(moments: Numbers) -> Numbers:
     if not (np.all(moments >= 0) and np.all(moments < LATEST)):
-        raise _refused("a flow lies at a moment that no clock here can say", "before 1970 or after 2096")
+        raise FlowsRefused.broken("a flow lies at a moment that no clock here can say", "before 1970 or after 2096")
     whole: Numbers = np.rint(moments * MICRO).astype(np.int64)
     return whole
 
 
 def _micro(spans: Numbers) -> Numbers:
     if not (np.all(spans >= 0) and np.all(spans < LATEST)):
-        raise _refused("a flow lived for a time that none lives", "below 0, endless, or not a number")
+        raise FlowsRefused.broken("a flow lived for a time that none lives", "below 0, endless, or not a number")
     whole: Numbers = np.rint(spans * MICRO).astype(np.uint64)
     return whole
-
-
-def _refused(message: str, why: str) -> FlowsRefused:
-    return FlowsRefused(
-        f"{message}: {why}",
-        kept="Nothing of this put was stored; what was stored before is as it was.",
-        remedy="Drop the batch: its point is broken or not one of ours.",
-    )
 
 
 def packed(table: Any) -> bytes:

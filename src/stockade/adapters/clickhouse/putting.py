@@ -179,10 +179,8 @@ def _check(batch: StoredBatch) -> None:
     f"{batch.host}{batch.stream}".encode()  # half a character is refused
     if 0 <= batch.number < 1 << 64 and 0 <= batch.until < LATEST:
         return
-    raise FlowsRefused(
-        f"a batch of {batch.host} has number {batch.number} and ended at {batch.until}, which cannot be kept",
-        kept="Nothing of this put was stored; what was stored before is as it was.",
-        remedy="Drop the batch: its point is broken or not one of ours.",
+    raise FlowsRefused.broken(
+        f"a batch of {batch.host} cannot be kept", f"its number is {batch.number}, it ended at {batch.until}"
     )
 
 
