@@ -119,6 +119,10 @@ def test_keys_group_sort_pause_filter_and_explain(live: Server, watching: Pty) -
     watching.type("\x15--from 'role = web' verdict denied\r")
     watching.shows("--from 'role = web' --verdict denied  by role")
     watching.until(lambda _: live.of("flows")[1] == {"from": "role = web", "verdict": "denied", "watch": "1"})
+    watching.type("f\x15process =nginx via translated end destination service none\r")
+    watching.shows("--process =nginx --end destination --via translated --service none  by role")
+    wanted = {"process": "=nginx", "via": "translated", "end": "destination", "service": "none", "watch": "1"}
+    watching.until(lambda _: live.of("flows")[1] == wanted)
     watching.type("q")
     assert watching.ended() == 0
     assert watching.as_before()
@@ -216,7 +220,7 @@ def test_a_server_that_goes_is_said_to_have_gone(live: Server, watching: Pty) ->
 
 @pytest.mark.parametrize("form", ["table", "json"])
 def test_in_a_pipe_there_are_lines(live: Server, form: str) -> None:
-    argv, environment = command(live, "-o", form, "--from", "web-1")
+    argv, environment = command(live, "-o", form, "--from", "web-1", "--end", "source", "--process", "nginx")
     live.streams["flows"].append(flow(end(EVIL, EVIL), DB, Verdict.DENIED))
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as ran:
         assert ran.stdout is not None
@@ -226,7 +230,7 @@ def test_in_a_pipe_there_are_lines(live: Server, form: str) -> None:
             assert lines[-1], lines
         ran.send_signal(signal.SIGTERM)
         ran.wait(30)
-    assert live.of("flows")[1] == {"from": "web-1", "watch": "1"}
+    assert live.of("flows")[1] == {"from": "web-1", "end": "source", "process": "nginx", "watch": "1"}
     said = next(each for each in lines if b"db-1" in each)
     if form == "json":
         assert msgspec.json.decode(said)["flow"]["destination"]["name"] == "db-1"

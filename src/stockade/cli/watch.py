@@ -11,7 +11,7 @@ import msgspec
 from stockade.cli.client import Client, Refused
 from stockade.cli.exits import Exit
 from stockade.cli.explain import explain_view
-from stockade.cli.flows import Decider, Host, On, Source, To, Verdicts
+from stockade.cli.flows import Decider, End, Host, On, OpenedTo, Process, Source, To, Verdicts, ViaWay
 from stockade.cli.output import Line, line, remark, show
 from stockade.cli.session import connect
 from stockade.cli.settings import NO_FLAGS, Common, Format
@@ -66,6 +66,10 @@ def watch(
     verdict: Verdicts = None,
     rule: Decider = None,
     host: Host = None,
+    process: Process = None,
+    end: End = None,
+    via: ViaWay = None,
+    service: OpenedTo = None,
     common: Common = NO_FLAGS,
 ) -> int:
     """What goes on, live: health, who talks to whom and how often, births and findings as they come.
@@ -75,6 +79,7 @@ def watch(
     """
     settings, client = connect(common)
     given = {"from": source, "to": to, "on": on, "verdict": verdict, "rule": rule, "host": host}
+    given |= {"process": process, "end": end, "via": via, "service": service}
     which = {name: value for name, value in given.items() if value}
     client.call("status", StatusReply)
     follower = Follower(settings.socket, which)

@@ -19,7 +19,7 @@ OVER = 60.0
 """Seconds over which a rate is taken."""
 EDGES, TOLD = 1000, 200
 """The most edges and the most lines that are remembered."""
-ENDS = "from", "to", "on", "verdict", "rule", "host"
+FILTERED = "from", "to", "on", "verdict", "rule", "host", "process", "end", "via", "service"
 """What a filter speaks of, as ``stockade flows`` does."""
 
 
@@ -316,19 +316,19 @@ def end_text(end: FlowEndView, by: Grouping) -> str:
 
 def filter_text(which: Mapping[str, str]) -> str:
     """Return a filter as it is written, and can be typed back."""
-    return " ".join(f"--{name} {shlex.quote(which[name])}" for name in ENDS if which.get(name))
+    return " ".join(f"--{name} {shlex.quote(which[name])}" for name in FILTERED if which.get(name))
 
 
 def read_filter(text: str) -> dict[str, str]:
     """Return what a written filter says: the options of ``stockade flows``, the dashes may be left out."""
-    remedy = f"{', '.join(ENDS)}, each with what it must be: from 'role = web' verdict denied"
+    remedy = f"{', '.join(FILTERED)}, each with what it must be: from 'role = web' verdict denied"
     try:
         words = shlex.split(text)
     except ValueError as problem:
         raise StockadeError(f"the filter does not end: {problem}", remedy=remedy) from None
     found: dict[str, str] = {}
     for name, value in zip(words[::2], [*words[1::2], ""], strict=False):
-        if name.lstrip("-") not in ENDS:
+        if name.lstrip("-") not in FILTERED:
             raise StockadeError(f'"{name}" is nothing to filter by: {remedy}', remedy=remedy)
         if not value:
             raise StockadeError(f'"{name}" wants to be told what it must be', remedy=remedy)
