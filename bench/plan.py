@@ -15,12 +15,16 @@ from stockade.core.plan.explain import explain
 from stockade.core.plan.plan import plan
 from stockade.core.policy import complete
 
-PLANNED, PLANNED_QUICK = (30, 100, 300, 1_000, 3_000), (30, 100)
+PLANNED, PLANNED_QUICK = (100, 1_000, 3_000, 10_000, 30_000, 100_000), (100, 1_000)
 EXPLAINED, EXPLAINED_QUICK = (1_000, 10_000, 100_000), (1_000,)
 SIZE = 100_000
-FULL, ONE, EXPLAIN = 5.0, 0.2, 50.0
-TOO_LONG = 30.0
-"""Seconds that a plan took, after which no larger world is tried."""
+NEW, ONE = "everything new", "one rule's change"
+KINDS = {NEW: 5.0, ONE: 0.2}
+"""Seconds that each kind of plan may take."""
+NOTHING = complete(PolicySet())
+EXPLAIN = 50.0
+TOO_LONG = 12.0
+"""Seconds that a plan took, after which its kind is not tried in a larger world."""
 
 
 def main() -> None:
@@ -35,20 +39,21 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def _planned(sizes: tuple[int, ...]) -> Iterator[Figure]:
-    within = {FULL: 0, ONE: 0}
+    within, tried = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
+    open_ = set(KINDS)
     for size in sizes:
         snapshot = world(size, max(10, size // 10))
-        full = _took(snapshot._replace(policy=complete(PolicySet())), snapshot)
-        one = _took(snapshot, snapshot._replace(policy=_one_rule_less(snapshot.policy)))
-        name = f"{size:,} workloads x {max(10, size // 10):,} rules"
-        yield Figure(f"plan, everything new, {name}", full, "s")
-        yield Figure(f"plan, one rule's change, {name}", one, "s")
-        within = {limit: size if took < limit else within[limit] for limit, took in ((FULL, full), (ONE, one))}
-        if max(full, one) > TOO_LONG:
-            break
-    beside = f"tried up to {size:,}"
-    yield at_least(f"plan, everything new, in {FULL:g} s: largest world", within[FULL], "workloads", SIZE, beside)
-    yield at_least(f"plan, one rule's change, in {ONE:g} s: largest world", within[ONE], "workloads", SIZE, beside)
+        for kind in sorted(open_):
+            draft = snapshot._replace(policy=_one_rule_less(snapshot.policy))
+            took = _took(snapshot._replace(policy=NOTHING), snapshot) if kind == NEW else _took(snapshot, draft)
+            yield Figure(f"plan, {kind}, {size:,} workloads x {max(10, size // 10):,} rules", took, "s")
+            tried[kind] = size
+            within[kind] = size if took < KINDS[kind] else within[kind]
+            if took > TOO_LONG:
+                open_.discard(kind)
+    for kind, limit in KINDS.items():
+        beside = f"tried up to {tried[kind]:,}"
+        yield at_least(f"plan, {kind}, in {limit:g} s: largest world", within[kind], "workloads", SIZE, beside)
 
 
 def _took(active: Snapshot, draft: Snapshot) -> float:

@@ -4,17 +4,20 @@ from collections.abc import Iterator
 from itertools import islice
 
 from stockade.core import select
+from stockade.core.compile.rulebook import both
 from stockade.core.model.ids import HostId
-from stockade.core.model.intent import Intent
+from stockade.core.model.intent import Intent, Tier
 from stockade.core.model.inventory import Attachment, BridgeState, WorkloadKind
 from stockade.core.model.net import Ports, Protocol
+from stockade.core.model.packet import Direction
 from stockade.core.model.policy import PER_HOST_SET, Births, EnforcementMode, Mode, Quarantine, Selected, Where
 from stockade.core.model.problem import Problem
 from stockade.core.model.selector import Selector
 from stockade.core.plan.declared import declared_cautions, some_names
-from stockade.core.plan.parties import Party, World, speaks
+from stockade.core.plan.parties import Party, World
 from stockade.core.plan.permitted import permitted, runs
 from stockade.core.plan.portset import portset
+from stockade.core.plan.talk import Talk
 from stockade.core.plan.values import Caution, WarningKind
 
 DNS = portset([Ports(Protocol.UDP, 53, 53)])
@@ -24,15 +27,16 @@ SSH = portset([Ports(Protocol.TCP, 22, 22)])
 
 def cautions(
     before: World,
-    after: World,
+    talk: Talk,
     old: dict[HostId, Intent],
     new: dict[HostId, Intent],
     unenforceable: tuple[Problem, ...],
 ) -> tuple[Caution, ...]:
     """Collect every warning about the draft, sorted."""
+    after = talk.world
     found = [
         *_empty(after),
-        *_shadowed(after),
+        *_shadowed(talk),
         *_newly_full(before, after),
         *_host_network(after),
         *_beyond_reach(after),
@@ -65,6 +69,9 @@ def _empty(world: World) -> Iterator[Caution]:
 
 def _anyone(world: World, selector: Selector, scope: Selector | None) -> bool:
     """One of each identity will do, save where a selector sees more than identities do: one of a lapsed quarantine."""
+    matching = world.population.matching
+    if (number := matching.number.get(selector if scope is None else both(scope, selector))) is not None:
+        return bool(len(matching.members(number)))
     alike = select.keys(selector) <= world.population.keys
     members = (each.values() for each in world.population.members)
     examples = (each for some in members for each in islice(some, 1 if alike else None))
@@ -75,21 +82,21 @@ def _anyone(world: World, selector: Selector, scope: Selector | None) -> bool:
     )
 
 
-def _shadowed(world: World) -> Iterator[Caution]:
+def _shadowed(talk: Talk) -> Iterator[Caution]:
     """Rules that speak of somebody and never decide."""
     speaking: set[str] = set()
-    deciding: set[str] = set()
-    for source in world.parties.values():
-        for destination in world.parties.values():
-            for program, lines, other in (
-                (source.program, source.program.egress if source.program else (), destination),
-                (destination.program, destination.program.ingress if destination.program else (), source),
-            ):
-                if program is not None and program.mode in (Mode.SELECTIVE, Mode.FULL):
-                    speaking |= {line.rule for line in lines if speaks(world.book, line, other)}
-            for run in runs(world.book, source, destination):
-                deciding |= {said.line.rule for said in (run.leaves, run.enters) if said.line}
-    for policy in world.snapshot.policy.policies:
+    for text in talk.world.parties:
+        program = talk.program(text)
+        if program is not None and program.mode in (Mode.SELECTIVE, Mode.FULL):
+            speaking |= {line.rule for way in Direction for _, line, members in talk.own(text, way) if members}
+    deciding = {
+        said.line.rule
+        for found in talk.judgements(talk.spoken_of(*Tier))
+        for run in found
+        for said in (run.leaves, run.enters)
+        if said.line
+    }
+    for policy in talk.world.snapshot.policy.policies:
         for rule in policy.rules:
             if rule.id in speaking - deciding:
                 text = "another rule always decides before it"

@@ -13,6 +13,7 @@ from stockade.core.model.selector import And, Equal, Selector
 from stockade.core.plan.parties import Party, World
 from stockade.core.plan.permitted import Run, permitted, runs
 from stockade.core.plan.portset import PortSet, joined, written_out
+from stockade.core.plan.talk import Talk
 from stockade.core.plan.values import InvariantResult, TestResult
 
 HYPOTHETICAL = "a workload with "
@@ -23,16 +24,16 @@ def tests(world: World) -> tuple[TestResult, ...]:
     return tuple(_run(world, policy, test) for policy in world.snapshot.policy.policies for test in policy.tests)
 
 
-def invariants(world: World) -> tuple[InvariantResult, ...]:
-    """Check every invariant over one hop, between all parties of the world."""
-    found = []
-    for each in world.snapshot.policy.invariants:
+def invariants(talk: Talk) -> tuple[InvariantResult, ...]:
+    """Check every invariant over one hop, between all parties of a world."""
+    policy, found = talk.world.snapshot.policy, []
+    for each in policy.invariants:
         counterexample = next(
             _breaches(
-                world,
+                talk,
                 each.holds.source,
                 each.holds.destination,
-                written_out(world.snapshot.policy, each.holds.on),
+                written_out(policy, each.holds.on),
                 never=isinstance(each.holds, Never),
             ),
             "",
@@ -41,15 +42,15 @@ def invariants(world: World) -> tuple[InvariantResult, ...]:
     return tuple(found)
 
 
-def _breaches(world: World, source: Selector, destination: Selector, on: PortSet, *, never: bool) -> Iterator[str]:
+def _breaches(talk: Talk, source: Selector, destination: Selector, on: PortSet, *, never: bool) -> Iterator[str]:
     """An invariant may tell apart what no rule does, so that its ends are looked for within parties."""
-    for target in world.parties.values():
+    parties = talk.world.parties.values()
+    senders = [(each.text, who) for each in parties if (who := tuple(_forbidden(each, source, never=never)))]
+    for target in parties:
         reached = [each for each in target.workloads if _is(each, destination)]
-        if not reached:
-            continue
-        for sender in world.parties.values():
-            pair = _pair(_forbidden(sender, source, never=never), reached)
-            if pair and (open_ports := permitted(runs(world.book, sender, target)) & on):
+        for sender, who in senders if reached else ():
+            pair = _pair(who, reached)
+            if pair and (open_ports := talk.permitted((sender, target.text)) & on):
                 yield f"{pair[0]} → {pair[1]} {open_ports.text()}"
 
 

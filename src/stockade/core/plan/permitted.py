@@ -5,13 +5,18 @@ from itertools import pairwise
 
 import msgspec
 
-from stockade.core.compile.decide import decide, enforces
+from stockade.core.compile.decide import PASSING, enforces
 from stockade.core.compile.rulebook import Rulebook
 from stockade.core.model.ids import RuleId
 from stockade.core.model.intent import Line, Program, Tier
 from stockade.core.model.net import LAST_PORT, Ports, Protocol
+from stockade.core.model.packet import Direction
+from stockade.core.model.policy import Mode
 from stockade.core.plan.parties import Party, speaks
 from stockade.core.plan.portset import SPACES, PortSet, joined
+
+Silence = bool | None
+"""What an end says of what no line of it names; None: nobody judges it."""
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -44,28 +49,36 @@ class Run(msgspec.Struct, frozen=True):
 
 def runs(book: Rulebook, source: Party, destination: Party) -> tuple[Run, ...]:
     """Judge every service between two parties."""
-    leaving = _speaking(book, source.program, source.program.egress if source.program else (), destination)
-    entering = _speaking(book, destination.program, destination.program.ingress if destination.program else (), source)
-    found: list[Run] = []
-    for protocol in SPACES:
-        found += [
-            Run(ports, _say(source.program, leaving, ports), _say(destination.program, entering, ports))
-            for ports in _cut(protocol, (*leaving, *entering))
-        ]
-    return tuple(found)
+    leaving = (line for line in counting(source.program, Direction.EGRESS) if speaks(book, line, destination))
+    entering = (line for line in counting(destination.program, Direction.INGRESS) if speaks(book, line, source))
+    return talk(silence(source.program), tuple(leaving), silence(destination.program), tuple(entering))
+
+
+def talk(one: Silence, leaving: tuple[Line, ...], other: Silence, entering: tuple[Line, ...]) -> tuple[Run, ...]:
+    """Judge every service between two ends, by what each says where no line does, and the lines that count."""
+    return tuple(
+        Run(ports, _say(one, leaving, ports), _say(other, entering, ports))
+        for protocol in SPACES
+        for ports in _cut(protocol, (*leaving, *entering))
+    )
+
+
+def silence(program: Program | None) -> Silence:
+    """Return whether an end says yes to whatever no line of it names; None where nobody judges it, who says yes."""
+    return None if program is None else program.mode is not Mode.FULL
+
+
+def counting(program: Program | None, way: Direction) -> Iterator[Line]:
+    """Yield the lines that count at an end, in the order in which they are tried."""
+    if program is not None:
+        lines = program.egress if way is Direction.EGRESS else program.ingress
+        enforced = enforces(program)
+        yield from (line for line in lines if enforced or line.tier <= Tier.CUT_REST)
 
 
 def permitted(found: Iterable[Run]) -> PortSet:
     """Return the services on which both ends say yes."""
     return joined(run.ports for run in found if run.allowed)
-
-
-def _speaking(book: Rulebook, program: Program | None, lines: Iterable[Line], other: Party) -> tuple[Line, ...]:
-    """Keep the lines that count and speak of the other party."""
-    if program is None:
-        return ()
-    counting = (line for line in lines if line.tier <= Tier.CUT_REST or enforces(program))
-    return tuple(line for line in counting if speaks(book, line, other))
 
 
 def _cut(protocol: Protocol, lines: tuple[Line, ...]) -> Iterator[Ports]:
@@ -75,11 +88,9 @@ def _cut(protocol: Protocol, lines: tuple[Line, ...]) -> Iterator[Ports]:
         yield Ports(protocol, first, after - 1)
 
 
-def _say(program: Program | None, lines: tuple[Line, ...], ports: Ports) -> Said:
-    if program is None:
-        return Said(allowed=True)
+def _say(silent: Silence, lines: tuple[Line, ...], ports: Ports) -> Said:
     line = next((line for line in lines if covers(line, ports)), None)
-    return Said(decide(program, (line,) if line else (), lambda _: True), line)
+    return Said(silent is not False if line is None else line.tier in PASSING, line)
 
 
 def covers(line: Line, ports: Ports) -> bool:

@@ -10,7 +10,8 @@ births does to whoever nobody has labelled (a warning of its own).
 """
 
 from collections.abc import Iterator
-from itertools import permutations, product
+from itertools import islice, permutations, product
+from typing import NamedTuple
 
 from stockade.core.compile.compiler import compile_snapshot
 from stockade.core.model.ids import HostId, RuleId
@@ -23,8 +24,9 @@ from stockade.core.plan.cautions import cautions
 from stockade.core.plan.checks import invariants, tests
 from stockade.core.plan.documents import document_changes, rule_changes
 from stockade.core.plan.parties import Party, World, apart, worlds
-from stockade.core.plan.permitted import Run, permitted, runs
+from stockade.core.plan.permitted import Run
 from stockade.core.plan.portset import PortSet, joined
+from stockade.core.plan.talk import Exchange, Pair, Talk, differing
 from stockade.core.plan.values import ConnectionChange, HalfOpen, Plan, PointChange
 from stockade.core.plan.writing import allow_text, anywhere, services, told
 from stockade.core.policy import content_hash
@@ -32,7 +34,7 @@ from stockade.core.policy import content_hash
 
 def plan(active: Snapshot, draft: Snapshot, *, pairs: int = 20, unenforceable: tuple[Problem, ...] = ()) -> Plan:
     """Compare two snapshots that differ in policy. ``pairs`` bounds the pairs of names that each connection lists."""
-    before, after = worlds(active, draft)
+    before, after = map(Talk, worlds(active, draft))
     gained, lost = _connections(before, after, pairs)
     old, new = compile_snapshot(active), compile_snapshot(draft)
     return Plan(
@@ -43,65 +45,90 @@ def plan(active: Snapshot, draft: Snapshot, *, pairs: int = 20, unenforceable: t
         gained=gained,
         lost=lost,
         half_open=tuple(sorted(_half_open(after))),
-        tests=tests(after),
+        tests=tests(after.world),
         invariants=invariants(after),
         points=tuple(sorted(_points(old, new))),
         points_total=len(draft.hosts),
-        warnings=cautions(before, after, old, new, unenforceable),
+        warnings=cautions(before.world, after, old, new, unenforceable),
     )
 
 
+class _Opened(NamedTuple):
+    """Services that a rule (None: a mode) opens in one version only, and in which versions some of them may talk."""
+
+    rule: RuleId | None
+    on: str
+    was: bool
+    now: bool
+
+
+_Difference = tuple[list[_Opened], list[_Opened]]
+"""What is gained, and what is lost."""
+_OneSided = tuple[Direction, PortSet, RuleId]
+"""At which end a connection is denied, on which services, and by which rule the other end would have it."""
+
+
 def _connections(
-    before: World, after: World, pairs: int
+    before: Talk, after: Talk, pairs: int
 ) -> tuple[tuple[ConnectionChange, ...], tuple[ConnectionChange, ...]]:
+    worlds = (before.world, after.world)
+    known: dict[tuple[Exchange, Exchange], _Difference] = {}
     gained: list[ConnectionChange] = []
     lost: list[ConnectionChange] = []
-    for one, other in product(sorted(after.parties), repeat=2):
-        ends = (one, other)
-        if not _judged((before, after), ends):
+    for ends in differing(before, after):
+        if not _judged(worlds, ends):
             continue
-        old, new = (_between(world, ends) for world in (before, after))
-        was, now = permitted(old), permitted(new)
-        gained += _changes(now - was, new, (before, after), ends, pairs)
-        lost += _changes(was - now, old, (before, after), ends, pairs)
+        said = (before.exchange(ends), after.exchange(ends))
+        if said not in known:
+            known[said] = _difference(before, after, said)
+        more, less = known[said]
+        gained += (_change(each, worlds, ends, pairs) for each in more)
+        lost += (_change(each, worlds, ends, pairs) for each in less)
     return tuple(sorted(gained)), tuple(sorted(lost))
 
 
-def _judged(worlds: tuple[World, World], ends: tuple[str, str]) -> bool:
+def _judged(worlds: tuple[World, World], ends: Pair) -> bool:
     """Skip pairs that nobody judges, and a lone workload's talk with itself."""
     parties = [(world.parties[ends[0]], world.parties[ends[1]]) for world in worlds]
     return any(one.program or other.program for one, other in parties) and apart(*parties[0])
 
 
-def _between(world: World, ends: tuple[str, str]) -> tuple[Run, ...]:
-    return runs(world.book, world.parties[ends[0]], world.parties[ends[1]])
+def _difference(before: Talk, after: Talk, said: tuple[Exchange, Exchange]) -> _Difference:
+    """Compare what two versions say of one pair, and of every pair of which they say the same."""
+    was, now = before.permitted_by(said[0]), after.permitted_by(said[1])
+    if was == now:
+        return [], []
+    both = (was, now)
+    return list(_opened(now - was, after.judged(said[1]), both)), list(_opened(was - now, before.judged(said[0]), both))
 
 
-def _changes(
-    ports: PortSet, found: tuple[Run, ...], worlds: tuple[World, World], ends: tuple[str, str], pairs: int
-) -> Iterator[ConnectionChange]:
-    """Yield a change for each rule that opens some of these ports."""
-    before, after = worlds
+def _opened(ports: PortSet, found: tuple[Run, ...], permitted: tuple[PortSet, PortSet]) -> Iterator[_Opened]:
+    """Yield what each rule opens of some ports."""
     by_rule: dict[str, list[Run]] = {}
-    for run in found:
+    for run in found if ports else ():
         if run.allowed and joined([run.ports]) & ports:
             by_rule.setdefault(run.rule or "", []).append(run)
     for _, opened in sorted(by_rule.items()):
         on = joined(run.ports for run in opened) & ports
-        counts = [_pairs(world, ends, on) for world in worlds]
-        source, destination = (_peopled(after.parties[end], before.parties[end]) for end in ends)
-        yield ConnectionChange(
-            source=ends[0],
-            destination=ends[1],
-            on=on.text(),
-            sources=len(source.workloads),
-            destinations=len(destination.workloads),
-            before=counts[0],
-            after=counts[1],
-            rule=opened[0].rule,
-            where=_where(opened[0].rule, after, before),
-            pairs=tuple(_names(source, destination))[:pairs],
-        )
+        was, now = (bool(each & on) for each in permitted)
+        yield _Opened(opened[0].rule, on.text(), was, now)
+
+
+def _change(opened: _Opened, worlds: tuple[World, World], ends: Pair, pairs: int) -> ConnectionChange:
+    before, after = worlds
+    source, destination = (_peopled(after.parties[end], before.parties[end]) for end in ends)
+    return ConnectionChange(
+        source=ends[0],
+        destination=ends[1],
+        on=opened.on,
+        sources=len(source.workloads),
+        destinations=len(destination.workloads),
+        before=_pairs(before, ends) if opened.was else 0,
+        after=_pairs(after, ends) if opened.now else 0,
+        rule=opened.rule,
+        where=_where(opened.rule, after, before),
+        pairs=tuple(islice(_names(source, destination), pairs)),
+    )
 
 
 def _peopled(now: Party, was: Party) -> Party:
@@ -113,10 +140,8 @@ def _where(rule: RuleId | None, *worlds: World) -> Where | None:
     return next((world.book.wheres[rule] for world in worlds if rule and rule in world.book.wheres), None)
 
 
-def _pairs(world: World, ends: tuple[str, str], on: PortSet) -> int:
-    """Count the pairs that may talk on some of these ports; a network or the unknown counts as one."""
-    if not permitted(_between(world, ends)) & on:
-        return 0
+def _pairs(world: World, ends: Pair) -> int:
+    """Count the pairs of workloads at two ends; a network or the unknown counts as one."""
     sizes = [max(1, len(world.parties[end].workloads)) for end in ends]
     return sizes[0] * (sizes[1] - (ends[0] == ends[1]))
 
@@ -127,30 +152,34 @@ def _names(source: Party, destination: Party) -> Iterator[tuple[str, str]]:
     return product(source.names, destination.names)
 
 
-def _half_open(world: World) -> Iterator[HalfOpen]:
+def _half_open(talk: Talk) -> Iterator[HalfOpen]:
     """A rule's yes at one end and no yes at the other: say which rule is missing there."""
-    for source in world.parties.values():
-        for destination in world.parties.values():
-            if source.program is None or destination.program is None or not apart(source, destination):
-                continue
-            for denied, found in _one_sided(runs(world.book, source, destination)):
-                on = joined(run.ports for run in found)
-                yield HalfOpen(
-                    source.text,
-                    destination.text,
-                    on.text(),
-                    denied,
-                    missing=_missing(world, source, destination, on),
-                    rule=(rule := _opener(found[0], denied)),
-                    where=world.book.wheres.get(rule) if rule else None,
-                )
+    world = talk.world
+    known: dict[Exchange, list[_OneSided]] = {}
+    for pair in talk.spoken_of(Tier.ALLOW):
+        source, destination = (world.parties[end] for end in pair)
+        if source.program is None or destination.program is None or not apart(source, destination):
+            continue
+        said = talk.exchange(pair)
+        if said not in known:
+            known[said] = list(_one_sided(talk.judged(said)))
+        for denied, on, rule in known[said]:
+            yield HalfOpen(
+                source.text,
+                destination.text,
+                on.text(),
+                denied,
+                missing=_missing(world, source, destination, on),
+                rule=rule,
+                where=world.book.wheres.get(rule),
+            )
 
 
-def _one_sided(found: tuple[Run, ...]) -> Iterator[tuple[Direction, list[Run]]]:
+def _one_sided(found: tuple[Run, ...]) -> Iterator[_OneSided]:
     for denied in Direction:
-        here = [run for run in found if _opener(run, denied) is not None]
+        here = [(run, rule) for run in found if (rule := _opener(run, denied)) is not None]
         if here:
-            yield denied, here
+            yield denied, joined(run.ports for run, _ in here), here[0][1]
 
 
 def _opener(run: Run, denied: Direction) -> RuleId | None:
