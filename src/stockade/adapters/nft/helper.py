@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -48,7 +49,8 @@ class Helper:
     def call(self, **request: Any) -> dict[str, Any]:
         """Ask a living helper, started if need be. ``OSError`` where it fails; the request is never sent twice."""
         with self._lock:
-            self._ensure()
+            if not self._connected():
+                self._ensure()
             return self._ask(request, self.deadline)
 
     def ping(self) -> dict[str, Any]:
@@ -103,6 +105,14 @@ class Helper:
             with contextlib.suppress(FileNotFoundError, ConnectionError):
                 return attempt()
         raise ConnectionRefusedError(errno.ECONNREFUSED, "the nft helper does not answer", str(self.path))
+
+    def _connected(self) -> bool:
+        """Tell whether a helper is at the other end: one that ended has closed it, and one that lives says nothing."""
+        if self._connection is None:
+            return False
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return not poll.poll(0)
 
     def _again(self) -> dict[str, Any]:
         if self._connection is None:
