@@ -1,6 +1,6 @@
 """How fast our tables are put right after somebody changed them, and how soon the operator's side hears of it.
 
-A real agent holds a real lab's host; a program that is not ours (nft) changes the tables, over and over. Three variants:
+A real agent holds a real lab's host; a program that is not ours (nft) changes the tables, over and over. Variants:
 tables that nobody owns, as on kernels before 6.9, and owned ones whose holder and its deputy, or these and the spare,
 were killed just before; where the holder alone is killed nobody can change anything. Times are those of the kernel's
 own messages: from the stranger's transaction to the last one that puts things right. After every change the tables are

@@ -49,10 +49,16 @@ class Helper:
         self._lock = threading.Lock()
 
     def call(self, **request: Any) -> dict[str, Any]:
-        """Ask a living helper, started if need be. ``OSError`` where it fails; the request is never sent twice."""
+        """Ask a living helper, started if need be. ``OSError`` where it fails; no transaction is ever sent twice."""
         with self._lock:
             if not self._connected():
                 self._ensure()
+            try:
+                return self._ask(request, self.deadline)
+            except ConnectionError:
+                if request["do"] == "commit":
+                    raise
+            self._ensure()
             return self._ask(request, self.deadline)
 
     def ping(self) -> dict[str, Any]:
