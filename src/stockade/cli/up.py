@@ -159,9 +159,7 @@ def _agent(
         holder=kernel.holder,
         losses=sources.losses,
         neighbours=LinkNeighbours(),
-        gate=GateSocket(
-            name, settings.run, settings.state, places=LinkPlaces(name), stirs=stirs, clock=SystemClock()
-        ),
+        gate=GateSocket(name, settings.run, settings.state, places=LinkPlaces(name), stirs=stirs, clock=SystemClock()),
         surveys=sources.surveys,
         inspection=HostInspection(settings.state, settings.socket),
         recorder=flow_keeping.recorder(settings, name, link, sources.programs),
