@@ -58,7 +58,7 @@ class Sources:
             host, places=self._places, stirs=stirs, clock=self._clock, uplinks=wanted.uplinks, settings=census
         )
         self._watch = HostWatch(host, uplinks=wanted.uplinks, heard=self._namespaces.heed)
-        self.surveys = Surveyor(self._namespaces).surveys
+        self.surveys = Surveyor(self._namespaces, lambda: self._watch.links).surveys
         self.programs = KnownPrograms(self._namespaces)
         self.runtimes: tuple[Runtime, ...] = (*engines, *self._others())
 

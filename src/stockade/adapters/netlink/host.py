@@ -46,6 +46,11 @@ class HostWatch:
         """How often the kernel had to drop messages; each time everything was listed again."""
         return self._watch.lost if self._watch else 0
 
+    @property
+    def links(self) -> LinksListed | None:
+        """The links as they are now, on the running loop; None where they are not followed, or were not listed yet."""
+        return self._watch.now if self._watch and self._described else None
+
     async def looks(
         self, bridges: Callable[[], tuple[Bridge, ...]], moved: asyncio.Event
     ) -> AsyncIterator[tuple[Host, Sighting]]:
