@@ -41,7 +41,7 @@ async def _agent(state: Path, name: str, *uplinks: str) -> None:
     from stockade.adapters.memory import keep_little, look_rarely
     from stockade.adapters.neighbours import LinkNeighbours
     from stockade.adapters.netfilter.conntrack import Conntrack
-    from stockade.adapters.netlink import LinkPlaces
+    from stockade.adapters.netlink import LinkPlaces, stirs
     from stockade.adapters.nft import NftKernel
     from stockade.agent.run import Agent
     from stockade.agent.state import AssignmentFile
@@ -71,7 +71,7 @@ async def _agent(state: Path, name: str, *uplinks: str) -> None:
         holder=kernel.holder,
         losses=sources.losses,
         neighbours=LinkNeighbours(),
-        gate=GateSocket(host, settings.run, state, places=LinkPlaces(host), clock=clock),
+        gate=GateSocket(host, settings.run, state, places=LinkPlaces(host), stirs=stirs, clock=clock),
         surveys=sources.surveys,
         inspection=HostInspection(state, state / "api.sock"),
     )

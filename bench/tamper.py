@@ -1,9 +1,10 @@
 """How fast our tables are put right after somebody changed them, and how soon the operator's side hears of it.
 
-A real agent holds a real lab's host; a program that is not ours (nft) changes the tables, over and over. Two variants:
-tables that nobody owns, as on kernels before 6.9, and owned ones whose holder and its deputy were killed just before;
-where the holder alone is killed nobody can change anything. Times are those of the kernel's own messages: from the
-stranger's transaction to the last one that puts things right. After every change the tables are what was compiled.
+A real agent holds a real lab's host; a program that is not ours (nft) changes the tables, over and over. Variants:
+tables that nobody owns, as on kernels before 6.9, and owned ones whose holder and its deputy, or these and the spare,
+were killed just before; where the holder alone is killed nobody can change anything. Times are those of the kernel's
+own messages: from the stranger's transaction to the last one that puts things right. After every change the tables are
+what was compiled.
 """
 
 import asyncio
@@ -68,14 +69,19 @@ ORPHANED = (
     "insert rule bridge stockade prerouting accept",
 )
 """The same for tables that have lost their owner."""
+VARIANTS = (
+    ("plain tables", ()),
+    ("owned, holder and deputy killed", ("deputy", "pid")),
+    ("owned, holder, deputy and spare killed", ("spare", "deputy", "pid")),
+)
 
 
 async def figures(*, quick: bool = False) -> AsyncIterator[Figure]:
-    """Measure both variants, then what looking around costs."""
+    """Measure every variant, then what looking around costs."""
     count = FEW if quick else COUNT
-    for name, changes in (("plain tables", PLAIN), ("owned, holder and deputy killed", ORPHANED)):
-        async with _enforced(plain=changes is PLAIN) as stage:
-            took, told = await stage.tampered(changes, count)
+    for name, killed in VARIANTS:
+        async with _enforced(plain=not killed) as stage:
+            took, told = await stage.tampered(killed, ORPHANED if killed else PLAIN, count)
         what = f"{name}, {count} tamperings"
         yield at_least(f"{what}: put right", len(took), "times", count)
         yield Figure(f"{what}: change to repaired, p50", percentile(took, 0.5) * 1000, "ms")
@@ -110,13 +116,18 @@ class Stage:
         self._wanted = wanted
         self._plain = plain
 
-    async def tampered(self, changes: tuple[str, ...], count: int) -> tuple[list[float], list[float]]:
-        """Change our tables so many times; return the seconds to repaired, and to told, each time."""
+    async def tampered(
+        self, killed: tuple[str, ...], changes: tuple[str, ...], count: int
+    ) -> tuple[list[float], list[float]]:
+        """Change our tables so many times; return the seconds to repaired, and to told, each time.
+
+        ``killed``: who is killed just before, in this order.
+        """
         took, told = [], []
         with listening(self._lab) as heard:
             for number in range(count):
                 before = self._ear.told
-                at = await self._change(changes[number % len(changes)], heard)
+                at = await self._change(killed, changes[number % len(changes)], heard)
                 took.append(await self._put_right(heard) - at)
                 told.append(await self._ear.later_than(before) - at)
         return took, told
@@ -143,17 +154,16 @@ class Stage:
             await asyncio.sleep(QUIET)
         raise StockadeError("the holder of our tables has no deputy")
 
-    async def _change(self, change: str, heard: "Listener") -> float:
+    async def _change(self, killed: tuple[str, ...], change: str, heard: "Listener") -> float:
         """Have a stranger do it; return when the kernel did. Where the tables are owned their holder is killed first,
         as often as it takes to come before the next one.
         """
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             heard.forget()
-            if not self._plain:
-                said = await asyncio.to_thread(self._kernel.helper.ping)
-                for pid in filter(None, (int(said["deputy"]), int(said["pid"]))):
-                    os.kill(pid, signal.SIGKILL)
+            said = await asyncio.to_thread(self._kernel.helper.ping) if killed else {}
+            for pid in filter(None, (int(said[each]) for each in killed)):
+                os.kill(pid, signal.SIGKILL)
             await self._lab.run(self._lab.host_name, ["nft", change])
             await asyncio.sleep(QUIET)
             if heard.changed:

@@ -48,9 +48,16 @@ class Room:
 
     def deputy(self) -> int:
         """Wait until the helper has a deputy; return its process."""
+        return self._standing_by("deputy")
+
+    def spare(self) -> int:
+        """Wait until the helper has a spare; return its process."""
+        return self._standing_by("spare")
+
+    def _standing_by(self, who: str) -> int:
         until = time.monotonic() + 10
-        while not (pid := int(self.kernel.helper.ping()["deputy"])):
-            assert time.monotonic() < until, "no deputy is appointed"
+        while not (pid := int(self.kernel.helper.ping()[who])):
+            assert time.monotonic() < until, f"no {who} is appointed"
             time.sleep(0.02)
         return pid
 

@@ -155,7 +155,7 @@ FOLLOW = """
 import asyncio, sys
 import msgspec
 from stockade.adapters.namespaces import NamespacesRuntime
-from stockade.adapters.netlink import HostWatch, LinkPlaces
+from stockade.adapters.netlink import HostWatch, LinkPlaces, stirs
 from stockade.controller.clock import SystemClock
 from stockade.core.model.ids import HostId
 
@@ -165,7 +165,7 @@ def tell(event):
 
 async def follow():
     host = HostId("h")
-    runtime = NamespacesRuntime(host, places=LinkPlaces(host), clock=SystemClock(), uplinks=("up0",))
+    runtime = NamespacesRuntime(host, places=LinkPlaces(host), stirs=stirs, clock=SystemClock(), uplinks=("up0",))
     watch = HostWatch(host, uplinks=("up0",), heard=runtime.heed)
 
     async def looks():
@@ -246,6 +246,23 @@ def test_a_bare_namespace_is_told_of_with_its_place_and_when_it_goes() -> None:
         await on.until(lambda _: "10.99.0.8" in on.named("rogue")[0].sighting.endpoints[0].addresses)
         on.host.run("ip netns del rogue")
         await on.until(lambda _: not on.named("rogue"))
+
+    following(scenario)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(120)
+def test_an_address_that_is_given_within_is_heard_of_there() -> None:
+    """The host's kernel says no word of it."""
+
+    async def scenario(on: Followed) -> None:
+        on.host.run("ip netns add late; ip link add late type veth peer name eth0 netns late")
+        on.host.run("ip link set late master br0 up; ip -n late link set eth0 up")
+        await on.until(lambda _: on.named("late") and on.named("late")[0].sighting.endpoints)
+        on.host.run("ip -n late address add 10.99.0.9/24 dev eth0")
+        await on.until(lambda _: on.named("late")[0].sighting.endpoints[0].addresses == ("10.99.0.9",))
+        on.host.run("ip netns del late")
+        await on.until(lambda _: not on.named("late"))
 
     following(scenario)
 

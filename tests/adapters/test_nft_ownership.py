@@ -94,6 +94,66 @@ def test_a_deputy_goes_on_where_the_helper_is_killed_and_nobody_else_may_change_
 
 
 @pytest.mark.fault
+def test_where_helper_and_deputy_are_killed_at_once_the_spare_begins_another(space: Room) -> None:
+    """Again and again: whoever it began knows it, and keeps it."""
+    space.apply(shop())
+    needs_ownership(space)
+    space.deputy()
+    spare = space.spare()
+    for _ in range(3):
+        space.deputy()
+        killed = space.kill_helper()
+        said = space.kernel.helper.ping()
+        assert said["owned"] == {"inet": True, "bridge": True}
+        assert said["pid"] != killed
+        assert parent_of(said["pid"]) == spare == space.spare()
+        assert settled(shop(), space.kernel.observe())
+        assert "not permitted" in space.nft("flush", "chain", "inet", "stockade", "forwarding")
+
+
+@pytest.mark.fault
+def test_a_spare_that_is_killed_is_followed_by_another(space: Room) -> None:
+    pid, spare = space.helper_pid(), space.spare()
+    kill(spare)
+    until = time.monotonic() + 10
+    while space.spare() == spare:
+        assert time.monotonic() < until
+    assert space.helper_pid() == pid
+
+
+@pytest.mark.fault
+def test_where_all_three_are_killed_a_helper_begins_from_nothing(space: Room) -> None:
+    space.apply(shop())
+    needs_ownership(space)
+    space.deputy()
+    kill(space.spare())
+    space.kill_helper()
+    assert space.kernel.owned() == {"inet": True, "bridge": True}
+    assert space.apply(shop()) == 0
+
+
+@pytest.mark.fault
+def test_a_spare_of_another_place_or_program_begins_nothing(space: Room) -> None:
+    space.deputy()
+    for question in (b"{}", b'{"source": 1, "namespace": 2}'):
+        spare = space.spare()
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.connect(str(space.socket) + ".spare")
+            asked.settimeout(10)
+            asked.sendall(question)
+            assert asked.recv(5) == b""
+        until = time.monotonic() + 10
+        while alive(spare):
+            assert time.monotonic() < until
+        while space.spare() == spare:
+            assert time.monotonic() < until
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.fault
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.05])
 def test_a_deputy_finds_all_of_a_transaction_or_nothing(space: Room, after: float) -> None:
     space.apply(shop())

@@ -53,6 +53,16 @@ def test_marks_lead_from_one_to_the_next():
     assert len(merged) == 1
 
 
+@pytest.mark.parametrize("ended", ["gate:a", "gate:z"])
+def test_the_place_of_who_had_a_port_before_is_not_lent(ended):
+    """A port's name is given again, and whoever had it last may not have been told gone yet."""
+    before = seen(ended, "container:e", "netns:4", endpoints=(replace(PLACE, addresses=("172.17.0.9",)),))
+    own = seen("gate:w", "container:w", "netns:5", endpoints=(PLACE,))
+    created = seen("docker:web", "container:w", state=WorkloadState.CREATED)
+    merged = merge(said(docker=[created], gate=[before, own]))
+    assert merged["docker:web"].endpoints == (PLACE,)
+
+
 def test_who_has_no_place_yet_is_lent_one():
     created = seen("docker:web", "container:w", state=WorkloadState.CREATED)
     merged = merge(said(docker=[created], gate=[seen("gate:w", "container:w", "netns:5", endpoints=(PLACE,))]))

@@ -79,3 +79,12 @@ def test_version_loads_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert ran.stdout.splitlines()[1:] == ["[]"]
+
+
+def test_who_asks_over_the_api_loads_nothing_that_compiles() -> None:
+    code = (
+        "import sys; import stockade.cli.client; "
+        "print([m for m in ('numpy', 'pyroaring', 'stockade.core.compile.compiler') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout == "[]\n"

@@ -125,15 +125,33 @@ def test_a_helper_that_is_killed_is_replaced_at_once_and_its_tables_are_held_aga
 def test_a_helper_that_is_killed_leaves_its_tables_to_its_deputy() -> None:
     async def run() -> None:
         async with enforced() as (on, steady):
-            await until(lambda: len(nft_helpers(on.state)) == 2)
-            helper, deputy = nft_helpers(on.state)
+            await until(lambda: len(nft_helpers(on.state)) == 3)
+            helper, spare, deputy = nft_helpers(on.state)
             await end(helper)
             assert await owned(on.lab), "the tables were held by two"
             await on.lab.run(on.lab.host_name, ["nft", "flush", "ruleset"])
             assert await there(on.lab)
-            await until(lambda: len(nft_helpers(on.state)) == 2)
-            assert deputy in nft_helpers(on.state)
+            await until(lambda: len(nft_helpers(on.state)) == 3)
+            assert {spare, deputy} < set(nft_helpers(on.state))
             await holds(steady)
+
+    asyncio.run(run())
+
+
+def test_where_helper_and_deputy_are_killed_their_spare_begins_another_and_what_was_changed_is_put_right() -> None:
+    async def run() -> None:
+        async with enforced() as (on, steady):
+            await until(lambda: len(nft_helpers(on.state)) == 3)
+            helper, spare, deputy = nft_helpers(on.state)
+            await end(helper, deputy)
+            await on.lab.run(on.lab.host_name, ["nft", "flush", "ruleset"])
+            await until(lambda: len(nft_helpers(on.state)) == 3)
+            assert spare in nft_helpers(on.state)
+            await on.settled(1, 0)
+            assert await owned(on.lab)
+            assert await there(on.lab)
+            counts = await steady.told()
+            assert all(each.done for each in counts)
 
     asyncio.run(run())
 

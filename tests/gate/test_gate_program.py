@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Never
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,6 @@ from stockade.adapters.gate import GateSocket
 from stockade.core.model.ids import HostId
 from stockade.core.model.policy import Births, Where
 from stockade.seams.gate import Knock
-from stockade.seams.places import Place
 
 PROGRAM = Path(str(files("stockade.gate"))) / "stockade-gate"
 STATE = json.dumps({"ociVersion": "1.0.2", "id": "c0ffee", "status": "created", "pid": os.getpid(), "bundle": "/b"})
@@ -49,7 +49,7 @@ class Ground:
         self.run, self.state = folder / "run", folder / "state"
         self.run.mkdir()
         self.state.mkdir()
-        self.agent = GateSocket(HostId("h"), self.run, self.state, places=nowhere, clock=StillClock())
+        self.agent = GateSocket(HostId("h"), self.run, self.state, places=nowhere, stirs=nowhere, clock=StillClock())
         self.options = ("--socket", str(self.run / "gate.sock"), "--births", str(self.state / "births"))
 
     def hold(self, births: Births = Births.HOLD) -> None:
@@ -89,7 +89,7 @@ def called(
     )
 
 
-def nowhere(path: str) -> Place:
+def nowhere(path: str) -> Never:
     raise OSError(path)
 
 

@@ -14,7 +14,7 @@ from stockade.core.model.inventory import Sighting, WorkloadKind
 from stockade.core.model.policy import Births, Where
 from stockade.seams.clock import Clock
 from stockade.seams.gate import Answer, Knock
-from stockade.seams.places import Places
+from stockade.seams.places import Place, Places, Stirs
 from stockade.seams.runtime import Gone, Listed, RuntimeEvent, Seen
 
 NAME = "gate"
@@ -29,21 +29,27 @@ PATIENCE = 2.0
 REMEMBERED = 30.0
 """Seconds for which a birth is told of: by then its own runtime has."""
 PAUSES = tuple(0.01 * 1.4**number for number in range(12))
-"""Seconds between looks at a namespace that has no address yet: somewhat over a second in all."""
+"""Seconds between looks, at most, at a namespace that has no address yet: somewhat over a second in all."""
+TOGETHER = 0.001
+"""Seconds to wait for what comes with a first address."""
 LONGEST = 8192
+LARGEST = 1 << 16
 
 
 class GateSocket:
     """Implements ``seams.gate.Gate``. ``run``: the folder of the socket; ``state``: of what outlives a boot."""
 
-    def __init__(self, host: HostId, run: Path, state: Path, *, places: Places, clock: Clock) -> None:
+    def __init__(self, host: HostId, run: Path, state: Path, *, places: Places, stirs: Stirs, clock: Clock) -> None:
         self._host = host
         self._path = run / SOCKET
         self._files = tuple(dict.fromkeys((run / BIRTHS, state / BIRTHS)))
         self._places = places
+        self._stirs = stirs
         self._clock = clock
         self._told: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
         self._looking: set[asyncio.Task[None]] = set()
+        self._at: dict[str, WorkloadId] = {}
+        """Who was told of last at each port of the host."""
 
     async def attend(self, answer: Answer) -> AsyncIterator[RuntimeEvent]:
         """Listen, answer, and tell of each container that may start where it is met; forget it after a while."""
@@ -106,24 +112,68 @@ class GateSocket:
         name = WorkloadId(f"gate:{self._host}:{knock.container}")
         last = None
         try:
-            for pause in PAUSES:
-                place = await asyncio.to_thread(self._places, f"/proc/self/fd/{namespace}")
+            async for place in self._looks(f"/proc/self/fd/{namespace}"):
                 if place != last:
                     last = place
+                    self._move_in(name, place)
                     born = Sighting(
                         name, knock.container[:12], WorkloadKind.CONTAINER, self._host, endpoints=place.endpoints
                     )
                     self._told.put_nowait(Seen(born, at, marks=(f"container:{knock.container}", place.mark)))
-                if any(each.addresses for each in place.endpoints):
-                    break  # where the network is made after the knock, it is there before the first instruction
-                await asyncio.sleep(pause)
         except OSError:
             if last is None:
                 return
         finally:
             os.close(namespace)
         await asyncio.sleep(REMEMBERED)
+        self._at = {port: who for port, who in self._at.items() if who != name}
         self._told.put_nowait(Gone(name, self._clock.now()))
+
+    async def _looks(self, path: str) -> AsyncIterator[Place]:
+        """Look into a namespace until somebody is met there: where the network is made after the knock, it is there
+        before the first instruction.
+        """
+        place = await asyncio.to_thread(self._places, path)
+        yield place
+        if _met(place):
+            return
+        stirs = await asyncio.to_thread(self._stirs, path)
+        try:
+            for pause in PAUSES:
+                place = await asyncio.to_thread(self._places, path)
+                yield place
+                if _met(place):
+                    return
+                await _stirred(stirs, pause)
+        finally:
+            os.close(stirs)
+
+    def _move_in(self, name: WorkloadId, place: Place) -> None:
+        """A port's name is given again when its container has ended, which this socket hears nothing of."""
+        ports = {each.port: name for each in place.endpoints if each.port}
+        for ended in sorted({self._at[port] for port in ports if port in self._at} - {name}):
+            self._told.put_nowait(Gone(ended, self._clock.now()))
+        self._at |= ports
+
+
+def _met(place: Place) -> bool:
+    return any(each.addresses for each in place.endpoints)
+
+
+async def _stirred(descriptor: int, patience: float) -> None:
+    """Wait until a descriptor says something, and for what comes with it, and read it away; or so many seconds."""
+    loop, said = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, said.set)
+    try:
+        async with asyncio.timeout(patience):
+            await said.wait()
+        await asyncio.sleep(TOGETHER)
+        while os.read(descriptor, LARGEST):
+            pass
+    except OSError:  # nothing is left, nothing came, or more than there was room for
+        return
+    finally:
+        loop.remove_reader(descriptor)
 
 
 def _held(path: str) -> int | None:

@@ -180,14 +180,19 @@ def _one_voice(group: list[Word]) -> Iterator[Sighting]:
         same = (
             others if len(spoken) == 1 else [word for word in others if not set(marks(word[1])).isdisjoint(marks(seen))]
         )
-        yield _completed(seen.sighting, speaker, same)
+        yield _completed(seen, speaker, same)
 
 
-def _completed(sighting: Sighting, speaker: str, others: Iterable[Word]) -> Sighting:
-    """Name the sources, and put in what another source lends."""
-    others = list(others)
-    sources = (speaker, *dict.fromkeys(source for source, _ in others))
-    lent = _lent(sighting, [seen.sighting for _, seen in others])
+def _completed(spoken: Seen, speaker: str, others: Iterable[Word]) -> Sighting:
+    """Name the sources, and put in what another source lends.
+
+    Who has a mark in common lends before who is led to by others: the name of a port is given again, and whoever had
+    it last may not have been told gone yet.
+    """
+    others, own = list(others), set(marks(spoken))
+    sighting, sources = spoken.sighting, (speaker, *dict.fromkeys(source for source, _ in others))
+    nearest = sorted(others, key=lambda word: own.isdisjoint(marks(word[1])))
+    lent = _lent(sighting, [seen.sighting for _, seen in nearest])
     if lent is None:
         return msgspec.structs.replace(sighting, sources=sources)
     return msgspec.structs.replace(sighting, sources=sources, endpoints=lent.endpoints, state=lent.state)

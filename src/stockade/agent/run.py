@@ -131,7 +131,6 @@ class Agent:
         self._ahead = Ahead(kernel)
         self._unsettled = self._sweeping = False
         self._generation: int | None = None
-        self._saving: asyncio.Task[None] | None = None
         self._switched: Intent | None = None  # the newest intent that the kernel was given, as soon as it is
         self._since = ""
         self.machine = Machine(host, tuple(each.name for each in runtimes))
@@ -206,7 +205,9 @@ class Agent:
             case Observe():
                 self._background(self._ask_kernel(self._observe))
             case Commit():
-                self._background(self._commit_what_is_saved(command))
+                # What is saved comes first, in the same thread: after a crash nothing older than what the kernel holds
+                # is found on disk.
+                self._background(self._ask_kernel(lambda: self._commit(command)))
             case Forget(addresses=addresses):
                 self._background(self._end("not-forgotten", lambda: self._kernel.forget(addresses)))
             case Sweep(intent=intent):
@@ -220,7 +221,7 @@ class Agent:
                 self._background(self._say(command))
             case Save(assignment=assignment, owners=owners):
                 self._learn(assignment.intent)
-                self._saving = self._background(self._save(Kept(assignment, owners), self._saving))
+                self._background(self._save(Kept(assignment, owners)))
             case KeepBirths(births=births, where=where):
                 self._background(self._keep_births(births, where))
             case SetTimer(timer=timer, seconds=seconds):
@@ -243,12 +244,6 @@ class Agent:
             happened = Failed(repr(problem))
         self.errors += isinstance(happened, Failed)
         self._happen(happened)
-
-    async def _commit_what_is_saved(self, command: Commit) -> None:
-        """After a crash nothing older than what the kernel holds is found on disk."""
-        if self._saving is not None:
-            await asyncio.shield(self._saving)
-        await self._ask_kernel(lambda: self._commit(command))
 
     def _somebody_wrote(self) -> bool:
         """Tell whether anybody but us may have written to the ruleset since our tables were read or written."""
@@ -326,12 +321,10 @@ class Agent:
             except OSError as problem:
                 log.debug("not-introduced", port=introduction.port, detail=str(problem))
 
-    async def _save(self, kept: Kept, after: "asyncio.Task[None] | None") -> None:
+    async def _save(self, kept: Kept) -> None:
         """A disk that is full costs the next start its head start, and nothing else."""
-        if after is not None:
-            await after
         try:
-            await asyncio.to_thread(self._state.write, kept)
+            await self._in_kernel(lambda: self._state.write(kept))
         except OSError as problem:
             self.unsaved += 1
             kept_on = "enforcement goes on; a restart waits for the controller, and what the kernel holds stays"

@@ -10,7 +10,7 @@ from stockade.adapters.docker import DockerRuntime
 from stockade.adapters.lab import LabRuntime
 from stockade.adapters.namespaces import KnownPrograms, MachinesRuntime, NamespacesRuntime
 from stockade.adapters.namespaces import Settings as CensusSettings
-from stockade.adapters.netlink import HostWatch, LinkPlaces, LinkTaps
+from stockade.adapters.netlink import HostWatch, LinkPlaces, LinkTaps, stirs
 from stockade.adapters.podman import PodmanRuntime, program, used
 from stockade.adapters.qemu import QemuRuntime
 from stockade.agent.values import HostObserved
@@ -53,12 +53,12 @@ class Sources:
         self._moved = asyncio.Event()
         engines = tuple(self._engines())
         # Where no engine is about to tell of a namespace, and to know more of it, nothing is waited for.
-        census = CensusSettings() if engines else CensusSettings(together=0.01, patience=0.0)
+        census = CensusSettings() if engines else CensusSettings(together=0.002, patience=0.0)
         self._namespaces = NamespacesRuntime(
-            host, places=self._places, clock=self._clock, uplinks=wanted.uplinks, settings=census
+            host, places=self._places, stirs=stirs, clock=self._clock, uplinks=wanted.uplinks, settings=census
         )
         self._watch = HostWatch(host, uplinks=wanted.uplinks, heard=self._namespaces.heed)
-        self.surveys = Surveyor(self._namespaces).surveys
+        self.surveys = Surveyor(self._namespaces, lambda: self._watch.links).surveys
         self.programs = KnownPrograms(self._namespaces)
         self.runtimes: tuple[Runtime, ...] = (*engines, *self._others())
 

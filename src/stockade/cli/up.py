@@ -138,7 +138,7 @@ def _agent(
     """Return this host's agent, with a link to the controller in the same process."""
     from stockade.adapters.gate import GateSocket
     from stockade.adapters.neighbours import LinkNeighbours
-    from stockade.adapters.netlink import LinkPlaces
+    from stockade.adapters.netlink import LinkPlaces, stirs
     from stockade.agent.run import Agent
     from stockade.agent.state import AssignmentFile
     from stockade.cli import flow_keeping
@@ -159,7 +159,7 @@ def _agent(
         holder=kernel.holder,
         losses=sources.losses,
         neighbours=LinkNeighbours(),
-        gate=GateSocket(name, settings.run, settings.state, places=LinkPlaces(name), clock=SystemClock()),
+        gate=GateSocket(name, settings.run, settings.state, places=LinkPlaces(name), stirs=stirs, clock=SystemClock()),
         surveys=sources.surveys,
         inspection=HostInspection(settings.state, settings.socket),
         recorder=flow_keeping.recorder(settings, name, link, sources.programs),

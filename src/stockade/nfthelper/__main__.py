@@ -10,5 +10,5 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).parent))
-    sys.exit(importlib.import_module("holding").main(sys.argv[1:]))
+    sys.path.append(str(Path(__file__).parents[1]))
+    sys.exit(importlib.import_module("nfthelper.holding").main(sys.argv[1:]))

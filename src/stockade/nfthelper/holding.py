@@ -7,8 +7,8 @@
 
 Promises: it goes on when whoever started it is killed; only its own user and root are answered; a transaction is all
 or nothing; tables are owned and persistent where the kernel can, so that other processes are refused and the tables
-outlive this program too; where it is killed, its deputy goes on in its place, a copy of it with the same sockets, and
-the tables stay owned all the while; a table left behind by an earlier helper is adopted with its content; one that
+outlive this program too; where it is killed, its deputy goes on in its place (``standing_by``), and the tables stay
+owned all the while; a table left behind by an earlier helper is adopted with its content; one that
 somebody has laid to sleep is woken; another helper of the same socket that nobody can reach any more makes way. Never:
 touches another table, waits for a client, answers without bound.
 
@@ -31,15 +31,14 @@ import socket
 import struct
 import sys
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from .standing_by import BACKLOG, SOURCE, Standby, bound, end, peer
+
 VERSION = 1
 PROGRAM = b"/nfthelper/__main__.py"
-SOURCE = zlib.crc32(Path(__file__).read_bytes())
-"""Tells one helper from another: a newer client wants the helper that came with it."""
 TABLE = "stockade"
 FAMILIES = {"inet": 1, "bridge": 7}
 LARGEST = 64 << 20
@@ -57,8 +56,6 @@ MUCH = 256 << 10
 """Bytes of text after which libnftables' memory is given back."""
 ERRORS_SHOWN = 5
 EXCERPT = 60
-DEPUTY_AFTER = 0.5
-"""Seconds of service, or since the last deputy ended, before one is appointed: who kills both need not do so twice."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -112,11 +109,12 @@ def daemon(path: Path, netns: str, ready: int) -> None:
         say(ready, str(problem))
         return
     say(ready, "ready")
-    server = Server(listener, nft)
+    standby = Standby(path, lambda ready: daemon(path, "", ready))
     try:
-        server.serve()
+        Server(listener, nft, standby).serve()
     finally:
-        server.dismiss()
+        standby.dismiss()
+        standby.leave()
         place.leave()
 
 
@@ -149,7 +147,7 @@ def end_lost(path: Path) -> bool:
 
     They are those of our namespaces alone. Killed, as one that ends in good order would take our files with it.
     """
-    ended = [pid for pid in others(path) if kill(pid)]
+    ended = [pid for pid in others(path) if end(pid)]
     return bool(ended)
 
 
@@ -169,21 +167,6 @@ def namespaces(process: str) -> tuple[str, str]:
     """Return the network and mount namespaces of a process."""
     net, mounts = (str(Path(f"/proc/{process}/ns/{kind}").readlink()) for kind in ("net", "mnt"))
     return net, mounts
-
-
-def kill(pid: int) -> bool:
-    """Kill a process and wait until it is no more; False where it is gone already, or does not go."""
-    try:
-        pinned = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        signal.pidfd_send_signal(pinned, signal.SIGKILL)
-        return bool(select.select([pinned], [], [], PATIENCE)[0])
-    except OSError:
-        return False
-    finally:
-        os.close(pinned)
 
 
 # The socket
@@ -231,19 +214,7 @@ class Place:
 
     def listen(self) -> socket.socket:
         """Bind, replacing what a dead helper left."""
-        self.path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
-        try:
-            # Through its folder, since a socket's name has room for 107 bytes.
-            folder = os.open(self.path.parent, os.O_PATH)
-            listener.bind(f"/proc/self/fd/{folder}/{self.path.name}")
-            os.close(folder)
-        finally:
-            os.umask(before)
-        listener.listen(CLIENTS)
-        listener.setblocking(False)
-        return listener
+        return bound(self.path)
 
     def leave(self) -> None:
         """Remove socket and lock."""
@@ -285,86 +256,55 @@ class Client:
 class Server:
     """One thread, one request at a time, in the order in which they came; a slow client delays nobody."""
 
-    def __init__(self, listener: socket.socket, nft: "Nft") -> None:
+    def __init__(self, listener: socket.socket, nft: "Nft", standby: Standby) -> None:
         self.listener = listener
         self.nft = nft
+        self.standby = standby
         self.clients: dict[int, Client] = {}
         self.released = False
-        self.deputy = 0
-        self.line = listener
-        """To the deputy. Nothing is ever said along it: it ends with whoever is at its other end."""
         self.begin()
 
     def begin(self) -> None:
         """Wait for clients, as the only one who does."""
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.listener, selectors.EVENT_READ)
-        self.deputy_at = time.monotonic() + DEPUTY_AFTER
 
     def serve(self) -> None:
         """Answer until released. The answer to that goes out in the same round; who has not read theirs is left."""
         while not self.released:
-            for key, events in self.selector.select(self.until_deputy()):
+            for key, events in self.selector.select(self.standby.until()):
                 if key.fileobj is self.listener:
                     self.accept()
-                elif self.deputy and key.fileobj is self.line:
-                    self.selector.unregister(self.line)
-                    self.dismiss()
+                elif key.data is self.standby:
+                    self.selector.unregister(key.fileobj)
+                    self.standby.lost(key.fd)
                 else:
                     self.attend(self.clients[key.fd], events)
-            if self.until_deputy() == 0:
+            if self.standby.until() == 0:
                 with contextlib.suppress(OSError):  # where there is no room for one now, there may be soon
                     self.appoint()
 
-    def until_deputy(self) -> float | None:
-        """Return the seconds until a deputy is to be appointed; None where there is one."""
-        return None if self.deputy else max(0.0, self.deputy_at - time.monotonic())
-
     def appoint(self) -> None:
-        """Have a copy of this process stand by. Who is told to end meanwhile first learns which of the two it is."""
-        self.deputy_at, (ours, theirs) = time.monotonic() + DEPUTY_AFTER, socket.socketpair()
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
-        try:
-            if (pid := os.fork()) == 0:
-                ours.close()
-                self.stand_by(theirs)
-                return
-            self.deputy, self.line = pid, ours
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
-        theirs.close()
-        self.selector.register(ours, selectors.EVENT_READ)
+        """Have somebody stand by; be the deputy who goes on, where this is that copy."""
+        if self.standby.appoint(self.step_aside):
+            self.nft.forget()
+            self.listener.listen(BACKLOG)  # the kernel then names us to who connects
+            self.begin()
+        for descriptor in self.standby.lines.keys() - self.selector.get_map().keys():
+            self.selector.register(descriptor, selectors.EVENT_READ, self.standby)
 
-    def stand_by(self, line: socket.socket) -> None:
-        """Wait for the end of who serves, and go on as the one who does. Clients' connections are not ours."""
-        ending = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+    def step_aside(self) -> None:
+        """Let go of clients, who are another process's."""
         self.selector.close()
         for client in self.clients.values():
             client.connection.close()
         self.clients.clear()
-        line.recv(1)
-        line.close()
-        signal.signal(signal.SIGTERM, ending)
-        self.nft.forget()
-        self.listener.listen(CLIENTS)  # the kernel then names us to who connects
-        self.begin()
-
-    def dismiss(self) -> None:
-        """End the deputy, and be sure of it; should service go on, another one follows."""
-        self.deputy_at = time.monotonic() + DEPUTY_AFTER
-        if self.deputy:
-            os.kill(self.deputy, signal.SIGKILL)
-            os.waitpid(self.deputy, 0)
-            self.deputy = 0
-            self.line.close()
 
     def accept(self) -> None:
         """Admit a client of our own user, or root."""
         with contextlib.suppress(BlockingIOError):
             connection, _ = self.listener.accept()
-            _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if uid not in (0, os.geteuid()) or len(self.clients) >= CLIENTS:
+            if peer(connection)[1] not in (0, os.geteuid()) or len(self.clients) >= CLIENTS:
                 connection.close()
                 return
             connection.setblocking(False)
@@ -407,7 +347,8 @@ class Server:
                         "version": VERSION,
                         "source": SOURCE,
                         "pid": os.getpid(),
-                        "deputy": self.deputy,
+                        "deputy": self.standby.deputy,
+                        "spare": self.standby.spare,
                         "port": self.nft.port,
                         "owned": self.nft.owned(),
                     }

@@ -27,6 +27,14 @@ or cannot be looked into at the moment: in a storm of births links change faster
 """
 
 
+Stirs = Callable[[str], int]
+"""The path of a network namespace → a descriptor, for the caller to close, that becomes readable whenever a link or an
+address in it changes. What it says is read away and means no more than that.
+
+It blocks, and raises, as ``Places`` does.
+"""
+
+
 class Tap(msgspec.Struct, frozen=True):
     """A virtual machine's place on its host before anybody has said whose it is: no MAC, and no addresses.
 

@@ -11,7 +11,7 @@ from stockade.adapters.netlink.places import cookie
 
 
 def nft_helpers(state: Path) -> list[int]:
-    """Return the nft helper of the installation in a state folder, and its deputy."""
+    """Return the nft helper of the installation in a state folder, and who stands by for it, by pid."""
     socket = str(state / "nft.sock").encode()
     found = []
     for each in Path("/proc").iterdir():
@@ -22,7 +22,7 @@ def nft_helpers(state: Path) -> list[int]:
 
 
 def end_nft_helpers(state: Path) -> None:
-    """Have the nft helper of an installation end, and its deputy: whom the helper ends itself where it is first."""
+    """Have the nft helper of an installation end, and who stands by for it: whom it ends itself where it is first."""
     for pid in nft_helpers(state):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

@@ -12,7 +12,7 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -125,10 +125,12 @@ class Census:
         mounts: bool = True,
         moved: frozenset[str] = frozenset(),
         strangers: frozenset[str] = frozenset(),
+        within: Collection[int] = (),
     ) -> None:
         """Look once: at all there is (``thorough``), or at what is new, and at mounts where they changed (``mounts``).
 
-        ``moved``: ports of the host that changed; ``strangers``: ports whose other end is elsewhere.
+        ``moved``: ports of the host that changed; ``strangers``: ports whose other end is elsewhere; ``within``: the
+        inodes of namespaces within which something changed.
         """
         began, self._spent = time.thread_time(), 0.0
         there = pids()
@@ -137,10 +139,17 @@ class Census:
             self._remount(mounted())
         if thorough:
             self._touched |= self.homes.keys() | self._within.keys() | self._mounts.keys()
-        self._settle(now, moved)
+        self._settle(now, moved, within)
         if thorough:
             self._search(strangers, there, now)
         self.costs[thorough], self.spent = time.thread_time() - began - self._spent, self._spent
+
+    def look_into(self, within: Collection[int], now: float) -> None:
+        """Look into these namespaces (by inode) where they are known, and at nothing else."""
+        self._spent = 0.0
+        for home in [self.homes[inode] for inode in sorted(within) if inode in self.homes]:
+            self._look_within(home, now)
+        self.spent = self._spent
 
     # Who is where
 
@@ -183,9 +192,9 @@ class Census:
 
     # What is known of each
 
-    def _settle(self, now: float, moved: frozenset[str]) -> None:
+    def _settle(self, now: float, moved: frozenset[str], within: Collection[int]) -> None:
         known = {each.port: home.inode for home in self.homes.values() for each in home.place.endpoints if each.port}
-        again = {known[port] for port in moved if port in known}
+        again = {known[port] for port in moved if port in known} | set(within)
         again |= {home.inode for home in self.homes.values() if now >= home.due}
         if moved - known.keys() - self._uplinks:
             again |= {home.inode for home in self.homes.values() if not home.place.endpoints}

@@ -1,11 +1,11 @@
 """``Runtime`` over the kernel's census: what has a network namespace of its own is told of, whoever made it.
 
-Woken by what changes the host's links and mounts; looks by itself now and then, as often as a bounded share of one
-processor allows. A namespace is told of when it has been there for a moment: whoever makes it is about to tell of it.
+Woken by what changes the host's links and mounts, and within a namespace in which nobody is met yet; looks by itself
+now and then, as often as a bounded share of one processor allows. A namespace is told of when it has been there for a
+moment: whoever makes it is about to tell of it.
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -16,15 +16,18 @@ from stockade.adapters.namespaces.census import Census, Home, Settings
 from stockade.adapters.namespaces.mounts import MountWatch
 from stockade.adapters.namespaces.processes import look
 from stockade.adapters.namespaces.programs import Room
+from stockade.adapters.namespaces.stirring import Stirring
 from stockade.core.model.census import Process
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.inventory import Facts, Sighting, WorkloadKind
 from stockade.seams.clock import Clock
-from stockade.seams.places import Places
+from stockade.seams.places import Places, Stirs
 from stockade.seams.runtime import Gone, Listed, Lost, RuntimeEvent, Seen
 
 TOGETHER = 0.01
-"""Seconds between looks, at least."""
+"""Seconds between looks at the machine, at least."""
+MOMENT = 0.002
+"""The same between looks into namespaces that said something, and how long is waited for what comes with it."""
 NO_LINK, NESTED = "none", "nested"
 """The fact ``network`` of a namespace without an endpoint here: it has no link, or its links end elsewhere."""
 
@@ -39,7 +42,7 @@ class Whereabouts(msgspec.Struct, frozen=True):
 
 
 class NamespacesRuntime:
-    """Implements ``seams.runtime.Runtime``. ``heed`` wakes it; ``places`` runs in a thread."""
+    """Implements ``seams.runtime.Runtime``. ``heed`` wakes it; ``places`` and ``stirs`` run in a thread."""
 
     name = "namespaces"
 
@@ -48,6 +51,7 @@ class NamespacesRuntime:
         host: HostId,
         *,
         places: Places,
+        stirs: Stirs,
         clock: Clock,
         uplinks: Iterable[str] = (),
         settings: Settings = Settings(),  # noqa: B008 - frozen
@@ -60,6 +64,11 @@ class NamespacesRuntime:
         self._clock = clock
         self._settings = settings
         self._woken = asyncio.Event()
+        self._called = False
+        """Whether there is a reason to look at the machine, and not only into namespaces that said something."""
+        self._stirring = Stirring(stirs, self._heed_within)
+        self._within: set[int] = set()
+        """The namespaces that said something, by inode."""
         self._moved: set[str] = set()
         self._strangers: frozenset[str] = frozenset()
         self._remounted = True
@@ -71,7 +80,7 @@ class NamespacesRuntime:
     def heed(self, port: str) -> None:
         """Take note that a link of the host appeared, changed or went."""
         self._moved.add(port)
-        self._woken.set()
+        self._call()
 
     def heed_strangers(self, ports: Iterable[str]) -> None:
         """Take note of all ports of the host whose other end is elsewhere."""
@@ -109,12 +118,12 @@ class NamespacesRuntime:
         """Yield ``Listed`` first, then changes, for ever; ``Lost`` where ``/proc`` cannot be read, until it can."""
         mounts = MountWatch(self._heed_mounts)
         try:
-            listed, thorough_at = False, 0.0
+            listed, narrow, thorough_at = False, False, 0.0
             while True:
                 began = self._clock.monotonic()
-                thorough = not listed or began - thorough_at >= self._apart(thorough=True)
+                thorough = not narrow and (not listed or began - thorough_at >= self._apart(thorough=True))
                 try:
-                    found = await self._look(thorough=thorough, patient=listed)
+                    found = await self._look(thorough=thorough, patient=listed, narrow=narrow)
                 except OSError as problem:
                     yield Lost(f"/proc cannot be read: {problem.strerror or problem}")
                     listed = False
@@ -125,19 +134,26 @@ class NamespacesRuntime:
                         self.changed.set()
                         yield event
                     listed = True
-                await self._pause()
+                await self._stirring.follow(self._awaited(), self._thread)
+                narrow = await self._pause()
         finally:
             mounts.close()
+            self._stirring.close()
 
-    async def _look(self, *, thorough: bool, patient: bool) -> dict[WorkloadId, Seen]:
-        moved, self._moved = frozenset(self._moved), set()
-        remounted, self._remounted = self._remounted, False
-        now = self._clock.now()
-        looked = asyncio.get_running_loop().run_in_executor(
-            self._thread,
-            lambda: self.census.look(now, thorough=thorough, mounts=remounted, moved=moved, strangers=self._strangers),
-        )
-        await looked
+    async def _look(self, *, thorough: bool, patient: bool, narrow: bool) -> dict[WorkloadId, Seen]:
+        now, in_thread = self._clock.now(), asyncio.get_running_loop().run_in_executor
+        within, self._within = self._within, set()
+        if narrow:
+            await in_thread(self._thread, lambda: self.census.look_into(within, now))
+        else:
+            moved, self._moved = frozenset(self._moved), set()
+            remounted, self._remounted, self._called = self._remounted, False, False
+            await in_thread(
+                self._thread,
+                lambda: self.census.look(
+                    now, thorough=thorough, mounts=remounted, moved=moved, strangers=self._strangers, within=within
+                ),
+            )
         patience = self._settings.patience if patient else 0.0
         homes = [home for home in self.census.homes.values() if home.ours]
         told = [home for home in homes if now - home.found >= patience or self._id(home) in self._told]
@@ -149,15 +165,47 @@ class NamespacesRuntime:
         least = self._settings.thorough if thorough else self._settings.pause
         return max(least, self.census.costs[thorough] / self._settings.share)
 
-    async def _pause(self) -> None:
-        """Wait until something happens, or it is time to look anyway."""
-        busy = self.census.costs[False] / self._settings.busy_share
-        await asyncio.sleep(max(TOGETHER, busy, self.census.spent / self._settings.within_share))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(self._waits(), self._apart(thorough=False))):
-                await self._woken.wait()
+    async def _pause(self) -> bool:
+        """Wait until something happens, or it is time to look anyway; tell whether to look only where it was heard."""
+        began, within = self._clock.monotonic(), self.census.spent / self._settings.within_share
+        soonest = began + max(TOGETHER, self.census.costs[False] / self._settings.busy_share, within)
+        latest = soonest + min(self._waits(), self._apart(thorough=False))
+        await asyncio.sleep(max(MOMENT, within))
+        while (now := self._clock.monotonic()) < latest:
+            if self._within and (now < soonest or not self._called):
+                await asyncio.sleep(MOMENT)
+                return True
+            if self._called and now >= soonest:
                 await asyncio.sleep(self._settings.together)
-        self._woken.clear()
+                return False
+            await self._woken_by(soonest if self._called else latest)
+        return False
+
+    async def _woken_by(self, moment: float) -> None:
+        """Wait until something happens, or for a moment of the monotonic clock."""
+        try:
+            async with asyncio.timeout(max(moment - self._clock.monotonic(), 0.0)):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._woken.clear()
+
+    def _awaited(self) -> dict[int, str]:
+        """Return the namespaces of newborns in which nobody is met yet, with how to reach them; ours or not is told by
+        where their links lead.
+        """
+        since = self._clock.now() - self._settings.young
+        young = (home for home in self.census.homes.values() if home.found > since)
+        return {home.inode: home.path for home in young if not any(each.addresses for each in home.place.endpoints)}
+
+    def _call(self) -> None:
+        self._called = True
+        self._woken.set()
+
+    def _heed_within(self, inode: int) -> None:
+        self._within.add(inode)
+        self._woken.set()
 
     def _waits(self) -> float:
         """Return how long until somebody's patience ends: a namespace that was found and not told of yet."""
@@ -178,7 +226,7 @@ class NamespacesRuntime:
 
     def _heed_mounts(self) -> None:
         self._remounted = True
-        self._woken.set()
+        self._call()
 
     # One namespace, as a sighting
 

@@ -9,7 +9,7 @@ from stockade.adapters.netlink.facts import HostFacts, host_facts
 from stockade.adapters.netlink.host import HostWatch, describe
 from stockade.adapters.netlink.inside import endpoints_of, ports_of
 from stockade.adapters.netlink.namespace import Namespace, NamespaceGone
-from stockade.adapters.netlink.places import LinkPlaces, LinkTaps
+from stockade.adapters.netlink.places import LinkPlaces, LinkTaps, stirs
 from stockade.adapters.netlink.values import AddressesSeen, LinkEvent, LinkGone, LinkSeen, LinksListed
 from stockade.adapters.netlink.watch import LinkWatch, list_links
 
@@ -32,4 +32,5 @@ __all__ = [
     "host_facts",
     "list_links",
     "ports_of",
+    "stirs",
 ]

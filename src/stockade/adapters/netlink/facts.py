@@ -79,10 +79,17 @@ class Passing(msgspec.Struct, frozen=True):
     sessions: tuple[Failsafe, ...]
 
 
-def read_passing(namespace: Namespace | None = None, resolvers: Path = RESOLVERS) -> Passing:
-    """Read it in a network namespace, or in that of this thread."""
-    called, sessions = inside(namespace, lambda: (bridge_calls(), frozenset(ssh_sessions())))
-    return Passing(called, tuple(sorted(_resolvers(resolvers))), tuple(sorted(sessions)))
+def read_passing(
+    namespace: Namespace | None = None, resolvers: Path = RESOLVERS, sessions: Iterable[Failsafe] | None = None
+) -> Passing:
+    """Read it in a network namespace, or in that of this thread. ``sessions``: who is connected, where that is known.
+
+    Sessions take milliseconds: the kernel walks its whole table of connections for them. All else takes none.
+    """
+    called, connected = inside(
+        namespace, lambda: (bridge_calls(), frozenset(ssh_sessions() if sessions is None else sessions))
+    )
+    return Passing(called, tuple(sorted(_resolvers(resolvers))), tuple(sorted(connected)))
 
 
 # Bridges
@@ -169,11 +176,14 @@ def ssh_sessions(root: Path = PROC) -> Iterator[Failsafe]:
     daemon listens, or to port 22 where anything does.
     """
     rows = [row for table in ("tcp", "tcp6") for row in _rows(root / "thread-self/net" / table)]
-    listening = {row.inode: row.port for row in rows if row.state == LISTENING}
-    daemons = set(_daemon_sockets(root)) if listening else set()
+    connected = [row for row in rows if row.state == ESTABLISHED]
+    used = {row.port for row in connected}
+    listening = {row.inode: row.port for row in rows if row.state == LISTENING and row.port in used}
+    # Whose a socket is takes a look at every process: not where nobody is connected to a port that may be a daemon's.
+    daemons = set(_daemon_sockets(root)) if used.intersection(listening.values()) - {SSH} else set()
     ports = {port for inode, port in listening.items() if inode in daemons or port == SSH}
-    for row in rows:
-        if row.state == ESTABLISHED and row.port in ports:
+    for row in connected:
+        if row.port in ports:
             yield Failsafe(row.peer, Protocol.TCP, row.port)
 
 

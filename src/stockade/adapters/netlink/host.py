@@ -6,6 +6,7 @@ A change is only ever a reason to look again, so that what is yielded never depe
 import asyncio
 import ipaddress
 import platform
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ SETTLE = 0.005
 CALM = 0.2
 """Seconds for which a port that nobody knows yet may be somebody's who is just being born: nothing depends on it."""
 LOOK_ANYWAY = 5.0
-"""Seconds between looks when nothing was told: SSH sessions come and go without a word."""
+"""Seconds between looks when nothing was told, and between those at SSH sessions, which come and go without a word."""
 
 
 class HostWatch:
@@ -37,11 +38,18 @@ class HostWatch:
         self._heard = heard
         self._watch: LinkWatch | None = None
         self._described: Described | None = None
+        self._connected_at = -LOOK_ANYWAY
+        """When it was last looked who is connected by SSH, by the monotonic clock."""
 
     @property
     def lost(self) -> int:
         """How often the kernel had to drop messages; each time everything was listed again."""
         return self._watch.lost if self._watch else 0
+
+    @property
+    def links(self) -> LinksListed | None:
+        """The links as they are now, on the running loop; None where they are not followed, or were not listed yet."""
+        return self._watch.now if self._watch and self._described else None
 
     async def looks(
         self, bridges: Callable[[], tuple[Bridge, ...]], moved: asyncio.Event
@@ -68,7 +76,8 @@ class HostWatch:
                 if look != last and (strange_since is None or clock() - strange_since >= CALM):
                     last, strange_since = look, None
                     yield look
-                await _changed(moved, follower, LOOK_ANYWAY if strange_since is None else CALM)
+                due = max(self._connected_at + LOOK_ANYWAY - time.monotonic(), 0.0)
+                await _changed(moved, follower, due if strange_since is None else min(CALM, due))
         finally:
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
@@ -76,8 +85,11 @@ class HostWatch:
 
     def _look(self, bridges: tuple[Bridge, ...], links: LinksListed) -> tuple[Host, Sighting]:
         """Describe the host, unless everything is as it was."""
-        passing = read_passing()
-        last = self._described
+        last, now = self._described, time.monotonic()
+        known = last.passing.sessions if last and now - self._connected_at < LOOK_ANYWAY else None
+        passing = read_passing(sessions=known)
+        if known is None:
+            self._connected_at = now
         if last is None or last.links is not links or (last.bridges, last.passing) != (bridges, passing):
             look = describe(self._host, bridges, self._uplinks, links, passing)
             last = self._described = Described(links, bridges, passing, look)

@@ -36,12 +36,11 @@ def endpoints_of(
     return _sorted(_endpoints(list_links(namespace), ports, links, realms or {}))
 
 
-def endpoints_and_beyond(namespace: Namespace) -> tuple[tuple[Endpoint, ...], int]:
+def endpoints_and_beyond(namespace: Namespace, within: LinksListed) -> tuple[tuple[Endpoint, ...], int]:
     """Return the endpoints of a namespace on this host, and how many links it has that do not end here.
 
-    Asks for the links that it takes alone: as quick on a host of many as on one of few.
+    ``within`` are its links. Asks for the links that it takes alone: as quick on a host of many as on one of few.
     """
-    within = list_links(namespace)
     others = {each.peer_index for each in within.links if each.kind == "veth" and each.peer_index}
     links = look_up(others) if others else LinksListed()
     ports = {each.index: each for each in (ports_of(namespace, links) if others else ())}

@@ -1,4 +1,4 @@
-"""From the path of a network namespace to its place on this host: implements ``seams.places``."""
+"""From the path of a network namespace to its place on this host, and to word of it: implements ``seams.places``."""
 
 import socket
 import struct
@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from stockade.adapters.netlink.inside import endpoints_and_beyond
 from stockade.adapters.netlink.namespace import Namespace
 from stockade.adapters.netlink.values import LinkSeen, LinksListed
-from stockade.adapters.netlink.watch import list_links
+from stockade.adapters.netlink.watch import list_links, stirring
 from stockade.core.compile.addresses import link_local
 from stockade.core.model.ids import Address, HostId, Realm
 from stockade.core.model.inventory import Attachment, Endpoint
@@ -32,9 +32,9 @@ class LinkPlaces:
             with Namespace.at(path) as namespace:
                 if namespace.inode == _own():
                     raise OSError(f"{path} is the host's own network namespace")
-                mark = f"netns:{namespace.call(cookie)}"
-                endpoints, beyond = endpoints_and_beyond(namespace)
-                return Place(mark, tuple(map(self._placed, endpoints)), beyond)
+                number, within = namespace.call(lambda: (cookie(), list_links()))
+                endpoints, beyond = endpoints_and_beyond(namespace, within)
+                return Place(f"netns:{number}", tuple(map(self._placed, endpoints)), beyond)
         except StockadeError as problem:
             raise OSError(str(problem)) from problem
 
@@ -45,6 +45,15 @@ class LinkPlaces:
             realm=Realm(f"{self._host}/{where}"),
             addresses=_given(endpoint.mac, endpoint.addresses),
         )
+
+
+def stirs(path: str) -> int:
+    """Implements ``seams.places.Stirs``."""
+    try:
+        with Namespace.at(path) as namespace:
+            return namespace.call(stirring).detach()
+    except StockadeError as problem:
+        raise OSError(str(problem)) from problem
 
 
 class LinkTaps:

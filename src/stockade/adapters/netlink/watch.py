@@ -110,6 +110,13 @@ class LinkWatch:
             self._socket.send(wire.ask_link(peer))
 
 
+def stirring() -> socket.socket:
+    """Return a socket that becomes readable whenever a link or an address changes in the namespace of this thread."""
+    found = _open()
+    found.bind((0, wire.GROUPS))
+    return found
+
+
 def list_links(namespace: Namespace | None = None) -> LinksListed:
     """List links and addresses once, waiting for the kernel's answer."""
     with contextlib.closing(inside(namespace, _open)) as asked:

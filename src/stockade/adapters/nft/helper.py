@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -22,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = Path(__file__).parents[2] / "nfthelper" / "__main__.py"
-SOURCE = PROGRAM.with_name("holding.py")
 LARGEST = 64 << 20
 SHORT = 3.0
 """Seconds in which a living helper that has nothing to do answers, or a new one starts."""
+AT_ONCE = 1.0
+"""Seconds in which a spare has begun a helper; after that it is begun from nothing."""
 ROUND = 0.002
+READY = b"ready"
 
 
 class Helper:
@@ -46,8 +49,15 @@ class Helper:
         self._lock = threading.Lock()
 
     def call(self, **request: Any) -> dict[str, Any]:
-        """Ask a living helper, started if need be. ``OSError`` where it fails; the request is never sent twice."""
+        """Ask a living helper, started if need be. ``OSError`` where it fails; no transaction is ever sent twice."""
         with self._lock:
+            if not self._connected():
+                self._ensure()
+            try:
+                return self._ask(request, self.deadline)
+            except ConnectionError:
+                if request["do"] == "commit":
+                    raise
             self._ensure()
             return self._ask(request, self.deadline)
 
@@ -104,6 +114,14 @@ class Helper:
                 return attempt()
         raise ConnectionRefusedError(errno.ECONNREFUSED, "the nft helper does not answer", str(self.path))
 
+    def _connected(self) -> bool:
+        """Tell whether a helper is at the other end: one that ended has closed it, and one that lives says nothing."""
+        if self._connection is None:
+            return False
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return not poll.poll(0)
+
     def _again(self) -> dict[str, Any]:
         if self._connection is None:
             raise ConnectionResetError
@@ -113,7 +131,7 @@ class Helper:
         """Return the answer of the helper that lives, unless it is another version's: then it is asked to go."""
         self._connect()
         said = self._greet()
-        if said.get("source") == zlib.crc32(SOURCE.read_bytes()):
+        if said.get("source") == _source():
             return said
         self._ask({"do": "release"}, self.deadline)
         self._close()
@@ -121,6 +139,24 @@ class Helper:
         raise ConnectionRefusedError
 
     def _start(self) -> dict[str, Any]:
+        """Start a helper: by the spare of one that was killed, or where that does not do, from nothing."""
+        if not self._by_spare():
+            self._from_nothing()
+        self._await(self._connects, "the nft helper does not answer")
+        return self._greet()
+
+    def _by_spare(self) -> bool:
+        """Ask a spare for a helper; False where none is there, or it is another program, or in another place."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+            namespace = Path(self.netns or "/proc/thread-self/ns/net").stat().st_ino
+            question = {"source": _source(), "namespace": namespace}
+            asked.settimeout(AT_ONCE)
+            _connect(asked, self.path.with_name(f"{self.path.name}.spare"))
+            asked.sendall(json.dumps(question).encode())
+            return asked.recv(len(READY)) == READY
+        return False
+
+    def _from_nothing(self) -> None:
         command = [sys.executable, "-IS", str(PROGRAM), str(self.path)]
         command += [self.netns] if self.netns else []
         done = subprocess.run(
@@ -135,8 +171,6 @@ class Helper:
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise OSError(errno.EIO, f"the nft helper does not start: {said[-1]}", str(self.path))
-        self._await(self._connects, "the nft helper does not answer")
-        return self._greet()
 
     def _greet(self) -> dict[str, Any]:
         said = self._ask({"do": "ping"}, self.deadline)
@@ -155,12 +189,7 @@ class Helper:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(self.deadline)
         try:
-            # Through its folder, since a socket's name has room for 107 bytes.
-            folder = os.open(self.path.parent, os.O_PATH)
-            try:
-                connection.connect(f"/proc/self/fd/{folder}/{self.path.name}")
-            finally:
-                os.close(folder)
+            _connect(connection, self.path)
         except OSError:
             connection.close()
             raise
@@ -211,6 +240,20 @@ class Helper:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _source() -> int:
+    """Return what tells the helper that came with us from others."""
+    return zlib.crc32(b"".join(each.read_bytes() for each in sorted(PROGRAM.parent.glob("*.py"))))
+
+
+def _connect(connection: socket.socket, path: Path) -> None:
+    """Connect to a path, through its folder, since a socket's name has room for 107 bytes."""
+    folder = os.open(path.parent, os.O_PATH)
+    try:
+        connection.connect(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
 
 
 def _receive(connection: socket.socket, length: int, until: float) -> bytes:

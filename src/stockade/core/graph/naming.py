@@ -8,7 +8,7 @@ from stockade.core import select
 from stockade.core.graph.values import INTERNET, PROCESS, WORKLOAD, Node, NodeKind
 from stockade.core.model.labels import NAME
 from stockade.core.model.selector import ALL, And, Equal, Has, Not, Selector
-from stockade.core.plan.parties import ELSEWHERE
+from stockade.core.plan.cells import ELSEWHERE
 
 ID_BYTES = 8
 

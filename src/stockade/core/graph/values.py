@@ -8,7 +8,7 @@ import msgspec
 from stockade.core.model.flow import FlowEnd, Verdict, Via
 from stockade.core.model.ids import HostId, RuleId
 from stockade.core.model.packet import Direction
-from stockade.core.plan.parties import ELSEWHERE
+from stockade.core.plan.cells import ELSEWHERE
 from stockade.core.plan.portset import NOTHING, PortSet
 
 INTERNET = "internet"

@@ -30,7 +30,7 @@ from stockade.core.model.labels import NAME
 from stockade.core.model.net import Ports
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import PolicySet
-from stockade.core.plan.parties import ELSEWHERE
+from stockade.core.plan.cells import ELSEWHERE
 from stockade.core.plan.portset import range_text
 
 Zoom = tuple[str, ...]

@@ -12,6 +12,8 @@ Cell = tuple[Names, ...]
 """Addresses that no set tells apart: the sets that they lie in, by version."""
 Prefixes = Mapping[str, tuple[Prefix, ...]]
 """The prefixes of network sets, by name."""
+ELSEWHERE = "elsewhere"
+"""An address outside the inventory in no network that policy names, where it was in one or will be."""
 
 
 def cells(versions: Sequence[Prefixes]) -> list[Cell]:

@@ -22,11 +22,9 @@ from stockade.core.model.inventory import Host, Workload
 from stockade.core.model.labels import NAME
 from stockade.core.model.policy import METADATA_SET, PER_HOST_SET
 from stockade.core.model.snapshot import Snapshot
-from stockade.core.plan.cells import Cell, Names, cells, holds, network_text
+from stockade.core.plan.cells import ELSEWHERE, Cell, Names, cells, holds, network_text
 
 UNKNOWN = "unknown"
-ELSEWHERE = "elsewhere"
-"""An address outside the inventory in no network that policy names, where it was in one or will be."""
 
 
 class Party(msgspec.Struct, frozen=True):

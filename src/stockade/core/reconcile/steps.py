@@ -267,7 +267,8 @@ def same_rules(one: Chain, other: Chain) -> bool:
     A chain of ours without comments would be written anew each time; the compiler gives every rule one.
     """
     found = [rule_comment(rule) for rule in one.rules]
-    return "" not in found and found == [rule_comment(rule) for rule in other.rules]
+    same = one.rules is other.rules or found == [rule_comment(rule) for rule in other.rules]
+    return same and "" not in found
 
 
 def _elements(declared: ElementSet) -> frozenset[str]:

@@ -12,7 +12,15 @@ from typing import NamedTuple
 
 from stockade.core.compile.decide import closed, enforces
 from stockade.core.compile.nft.marks import MARKS
-from stockade.core.compile.nft.programs import BY_MODE, REFUSED, WOULD_REFUSE, ProgramChains, network_name
+from stockade.core.compile.nft.programs import (
+    BY_MODE,
+    REFUSED,
+    WOULD_REFUSE,
+    ProgramChains,
+    known_networks,
+    network_name,
+    program_chains,
+)
 from stockade.core.compile.nft.recording import Said, dropped, onward, prefix
 from stockade.core.compile.nft.rule import counter, rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet
@@ -58,9 +66,9 @@ class Judging:
     def __init__(self, intent: Intent) -> None:
         self.intent = intent
         self.programs = {program.id: program for program in intent.programs}
-        networks = {each.name: each for each in intent.networks}
+        known = known_networks(intent.networks)
         self.compiled: dict[tuple[ProgramId, Direction, str], ProgramChains] = {
-            (program.id, way, view.letter): ProgramChains(program, way, view, networks)
+            (program.id, way, view.letter): program_chains(program, way, view, known)
             for program in intent.programs
             if self._speaks(program.id)
             for way in Direction

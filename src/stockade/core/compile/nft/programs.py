@@ -6,8 +6,11 @@ Chains are named by their content, so a changed program is new chains beside the
 them switch in one transaction.
 """
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import pairwise
+from typing import Self
 
 import msgspec
 
@@ -37,17 +40,26 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class ProgramChains:
-    """The chains of one program, one direction, one view. ``entry`` is the chain that verdict maps lead to."""
+    """The chains of one program, one direction, one view. ``entry`` is the chain that verdict maps lead to.
 
-    def __init__(self, program: Program, way: Direction, view: View, networks: dict[str, PrefixSet]) -> None:
+    ``known``: every network by name, with the families in which it has prefixes.
+    """
+
+    def __init__(self, program: Program, way: Direction, view: View, known: "Known") -> None:
         self.program = program
         self.way = way
         self.view = view
-        self.networks = networks
+        self.families = dict(known)
         self.lines = program.egress if way is Direction.EGRESS else program.ingress
         self.chains: dict[str, Chain] = {}
         self._slices: dict[tuple[Line, ...], str] = {}
         self.entry = self._entry()
+
+    def copy(self) -> Self:
+        """Return the same, to which chains may be added apart."""
+        copied = copy.copy(self)
+        copied.chains, copied._slices = self.chains.copy(), self._slices.copy()
+        return copied
 
     def slice_for(self, protocol: Protocol, port: int) -> str:
         """Return the chain that judges one service."""
@@ -132,9 +144,31 @@ class ProgramChains:
             at = self.view.at("destination" if self.way is Direction.EGRESS else "source", family)
             if not line.peers.networks:
                 yield f"{at} @{line.peers.name}_{family}"
-            elif any((":" in each) == (family == 6) for each in self.networks[line.peers.name].prefixes):
+            elif family in self.families[line.peers.name]:
                 nobody = f"{at} != @inventory{family} {at} != @inside{family}"
                 yield f"{at} @{network_name(line.peers.name)}_{family} {nobody}"
+
+
+Known = frozenset[tuple[str, tuple[int, ...]]]
+REMEMBERED = 2048
+"""Chains of programs that are remembered: of some five hundred programs, each both ways and in both views."""
+
+
+def program_chains(program: Program, way: Direction, view: View, known: Known) -> ProgramChains:
+    """Return a program's chains. A host's programs are the same in one intent after the other."""
+    return _remembered(program, way, view, known).copy()
+
+
+@lru_cache(REMEMBERED)
+def _remembered(program: Program, way: Direction, view: View, known: Known) -> ProgramChains:
+    return ProgramChains(program, way, view, known)
+
+
+def known_networks(networks: Iterable[PrefixSet]) -> Known:
+    """Return every network by name, with the families in which it has prefixes."""
+    return frozenset(
+        (each.name, tuple(sorted({6 if ":" in prefix else 4 for prefix in each.prefixes}))) for each in networks
+    )
 
 
 def network_name(name: str) -> str:

@@ -1,0 +1,37 @@
+"""A program's chains are remembered from one rendering to the next, and nothing of what was rendered besides."""
+
+import pytest
+
+from stockade.core.compile.nft.programs import ProgramChains, known_networks, program_chains
+from stockade.core.compile.nft.view import CONNECTION, PACKET, View
+from stockade.core.model.ids import ProgramId, RuleId
+from stockade.core.model.intent import Line, Peers, PrefixSet, Program, Tier
+from stockade.core.model.net import Ports, Protocol
+from stockade.core.model.packet import Direction
+from stockade.core.model.policy import Mode
+
+WEB = Line(Tier.ALLOW, RuleId("web"), Peers("pweb"), (Ports(Protocol.TCP, 80, 90),))
+OFFICE = Line(Tier.ALLOW, RuleId("office"), Peers("office", networks=True), (Ports(Protocol.TCP, 85, 85),))
+PROGRAM = Program(ProgramId("p"), Mode.FULL, ingress=(WEB, OFFICE))
+NETWORKS = known_networks([PrefixSet("office", ("192.0.2.0/24",))])
+
+
+@pytest.mark.parametrize("view", [CONNECTION, PACKET])
+def test_what_one_rendering_adds_is_not_in_the_next(view: View) -> None:
+    fresh = ProgramChains(PROGRAM, Direction.INGRESS, view, NETWORKS)
+    before = program_chains(PROGRAM, Direction.INGRESS, view, NETWORKS)
+    before.chains.clear()
+    after = program_chains(PROGRAM, Direction.INGRESS, view, NETWORKS)
+    assert (after.entry, after.chains) == (fresh.entry, fresh.chains)
+
+
+def test_a_network_that_gained_another_family_makes_other_chains() -> None:
+    both = known_networks([PrefixSet("office", ("192.0.2.0/24", "2001:db8::/32"))])
+    one = program_chains(PROGRAM, Direction.INGRESS, CONNECTION, NETWORKS)
+    other = program_chains(PROGRAM, Direction.INGRESS, CONNECTION, both)
+    assert one.entry != other.entry
+
+
+def test_a_network_that_nobody_made_is_refused() -> None:
+    with pytest.raises(KeyError):
+        program_chains(PROGRAM, Direction.INGRESS, CONNECTION, known_networks([]))
