@@ -6,7 +6,7 @@ one end, they stand together: flows do not say whose each connection was.
 """
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from stockade.core.graph.services import Services, protocol_of
 from stockade.core.graph.values import (
@@ -108,7 +108,7 @@ def network_node(end: FlowEnd) -> Node:
     return Node(NodeKind.NETWORK, ((NETWORK, end.network or (INTERNET if everybodys else ELSEWHERE)),))
 
 
-def observed(found: list[Traffic], services: Services) -> Observed:
+def observed(found: Sequence[Traffic], services: Services) -> Observed:
     """Return what some traffic comes to, as one strand."""
     ports: dict[tuple[int, int], list[Traffic]] = {}
     said: dict[tuple[Direction, Verdict, RuleId], int] = {}

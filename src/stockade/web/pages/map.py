@@ -21,6 +21,7 @@ from stockade.core.model.selector import And
 from stockade.core.suggest.turning import Turned, closing, opening
 from stockade.errors import StockadeError
 from stockade.web.asking import Desk, command
+from stockade.web.assets import assets
 from stockade.web.forms import Form
 from stockade.web.frame import Data, Goto, View
 from stockade.web.pages import draft
@@ -42,7 +43,9 @@ SMALL = 2_000
 KEPT = ("by", "from", "to", "select", "verdict", "span", "at", "unseen", "draft", "view")
 """What of an address stays from step to step."""
 ROWS = 300
-"""Of the table, unless all are asked for; scripts fill in the rest."""
+"""Of the table that is sent to who has no scripts, unless all are asked for."""
+DRAWING = frozenset({"graphology.umd.min.js", "sigma.min.js", "forceatlas2.js"})
+"""What draws the picture; where set-up has not fetched all of it, the page has no scripts either."""
 NEAR = 12
 """Workloads of a node that its drawer names."""
 BIRTHS = 200
@@ -135,6 +138,7 @@ async def page(desk: Desk, asking: Asking) -> View:
         "crumbs": _crumbs(wish, by),
         "spans": SPANS,
         "strands": strands,
+        "drawing": assets().keys() >= DRAWING,
         "drafted": asking.session.draft is not None,
         "kept": desk.installation.controller.flows is not None,
         "edge": asking.text("edge"),
@@ -239,15 +243,10 @@ class _Count(msgspec.Struct, frozen=True):
     bytes_in: int
 
 
-class _Port(msgspec.Struct, frozen=True):
-    on: str
-    service: str
-
-
 class _Observed(msgspec.Struct, frozen=True):
     verdict: Verdict
     seen: _Count
-    ports: tuple[_Port, ...]
+    ports: tuple[str, ...]
     ports_count: int
 
 
@@ -257,15 +256,15 @@ class _Strand(msgspec.Struct, frozen=True):
     of: int
 
 
-class _Drawn(msgspec.Struct, frozen=True):
-    """What the picture and its table need of an edge: there are many."""
+class _Drawn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the picture and its table need of an edge: there are many. What was not assessed is left out."""
 
     source: str
     destination: str
     observed: _Observed | None
-    permitted: _Strand | None
-    needed: _Strand | None
-    pending: Pending | None
+    permitted: _Strand | None = None
+    needed: _Strand | None = None
+    pending: Pending | None = None
 
 
 def _drawn(edge: GraphEdge) -> _Drawn:
@@ -286,7 +285,7 @@ def _strand(it: PermittedView | None) -> _Strand | None:
 def _observed(it: ObservedView) -> _Observed:
     seen = it.seen
     count = _Count(seen.connections, seen.denied, seen.would_deny, seen.bytes_out, seen.bytes_in)
-    ports = tuple(_Port(each.on, each.service) for each in it.ports[:PORTS])
+    ports = tuple(each.service or each.on for each in it.ports[:PORTS])
     return _Observed(it.verdict, count, ports, it.ports_count)
 
 
