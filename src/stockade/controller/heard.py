@@ -75,7 +75,7 @@ class Heard:
 
     def __init__(self, snapshot: Snapshot, told: Telling, answers: Iterable[Answer] = ()) -> None:
         self._snapshot, self._telling = snapshot, told
-        self._lock = threading.Lock()
+        self._lock, self._reading = threading.Lock(), threading.Lock()
         self._kept = [msgspec.structs.replace(each, merged=None, traffic=()) for each in answers if not each.whole]
 
     def kept(self) -> tuple[Answer, ...]:
@@ -86,7 +86,13 @@ class Heard:
     def traffic(
         self, store: FlowStore, since: float, until: float, filters: tuple[FlowFilter, ...], whose: Whose
     ) -> Told:
-        """Return the traffic of a time that one of the filters asks for. Blocks."""
+        """Return the traffic of a time that one of the filters asks for. Blocks; who asks meanwhile waits for it."""
+        with self._reading:
+            return self._heard(store, since, until, filters, whose)
+
+    def _heard(
+        self, store: FlowStore, since: float, until: float, filters: tuple[FlowFilter, ...], whose: Whose
+    ) -> Told:
         marks = _marks(store, since, until, filters)
         wanted, question = _wanted(marks), (filters, marks[0].size)
         before = self._nearest(question, wanted)
