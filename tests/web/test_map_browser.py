@@ -347,3 +347,14 @@ def test_without_what_draws_the_first_frame_stays_and_the_table_says_it(seen: Co
     expect(page.locator("#map-table tbody tr")).to_have_count(9)
     expect(page.locator("#map-table")).to_be_visible()
     assert page.locator("#map-canvas .map-sketch").count() == 1
+
+
+def test_what_the_page_had_already_is_not_asked_for_again(seen: Consoled, visit: BrowserContext) -> None:
+    page = drawn(entered(visit, seen), seen)
+    page.wait_for_timeout(1000)  # the stream says at once what had happened before
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/map/data" in request.url else None)
+    for happened in ("one", "one", "two"):
+        page.evaluate(f"document.dispatchEvent(new CustomEvent('stockade:changed', {{ detail: '{happened}' }}))")
+        page.wait_for_timeout(1000)
+    assert len(asked) == 2

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import msgspec
@@ -124,6 +124,18 @@ class Worked:
         """What policy says."""
         return Judge(self.snapshot, book=self.book)
 
+    def work_ahead(self, zooms: Iterable[Zoom] = ()) -> None:
+        """Work out what the first look needs, whatever it asks for, and the crowds of some zooms."""
+        _ = self.whose.met
+        for by in tuple(zooms) or (ladder(self.dimensions)[:LEVELS],):
+            with self.lock:
+                self.crowd(by)
+
+    @property
+    def zooms(self) -> tuple[Zoom, ...]:
+        """The zooms at which it was looked at."""
+        return tuple(self._crowds)
+
     @cached_property
     def dimensions(self) -> tuple[str, ...]:
         """The labels in use, those that most have first; then workload and process."""
@@ -134,6 +146,16 @@ class Worked:
             for label in labels.items:
                 keys[label.key] = keys.get(label.key, 0) + counts[at]
         return (*sorted(keys, key=lambda key: (-keys[key], key)), WORKLOAD, PROCESS)
+
+
+LADDER, LEVELS = ("app", "role"), 2
+
+
+def ladder(dimensions: Iterable[str]) -> tuple[str, ...]:
+    """Return the levels of zoom: app and role, or else the labels that most have; then workload and process."""
+    *labels, workload, process = dimensions
+    usual = [each for each in LADDER if each in labels] or labels[:LEVELS]
+    return (*usual, workload, process)
 
 
 def _still(shown: Known, made: Picture) -> Known:
@@ -148,6 +170,14 @@ class Graphs:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: list[Worked] = []
+        self.looks = 0
+        """How often a map was asked for."""
+
+    def work_ahead(self, snapshot: Snapshot) -> None:
+        """Work out what a look at a snapshot will need, as the last one was looked at. Blocks."""
+        with self._lock:
+            zooms = self._kept[0].zooms if self._kept else ()
+        self.of(snapshot).work_ahead(zooms)
 
     def of(self, snapshot: Snapshot) -> Worked:
         """Return what is worked out of a snapshot."""
@@ -165,6 +195,7 @@ def graph(graphs: Graphs, controller: Controller, asked: Asked, draft: Snapshot 
     by, now, present = zoom(asked.by), controller.clock.now(), controller.snapshot
     since, until = _span(asked, now)
     earlier = Earlier(present) if until >= now else snapshot_at(controller.store, present, until)
+    graphs.looks += 1
     worked = graphs.of(earlier.snapshot)
     notes = [earlier.but] if earlier.but else []
     if controller.flows is None:

@@ -3,13 +3,14 @@
 The page works without scripts: every step of it is an address. With them, a picture is drawn of the same reply.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from stockade.controller.flow_queries import among
+from stockade.controller.graphs import LEVELS, ladder
 from stockade.controller.refused import Refused, Why
 from stockade.core import policy as written
 from stockade.core import select
@@ -37,7 +38,6 @@ BESIDE = "/map/beside"
 DRAFT = "/map/draft"
 SPANS = ((900, "15 min"), (3600, "1 hour"), (21_600, "6 hours"), (86_400, "1 day"), (604_800, "7 days"))
 HOUR = 3600
-LADDER = ("app", "role")
 SMALL = 2_000
 """Workloads up to which a page waits for what policy permits; with more it comes after what was seen."""
 KEPT = ("by", "from", "to", "select", "verdict", "span", "at", "unseen", "draft", "view")
@@ -70,7 +70,7 @@ class Wish(msgspec.Struct, frozen=True):
 def _wish(desk: Desk, asking: Asking) -> Wish:
     given = {name: asking.text(name) for name in KEPT}
     if not given["by"]:
-        given["by"] = ",".join(_ladder(_dimensions(desk))[: len(LADDER)])
+        given["by"] = ",".join(ladder(_dimensions(desk))[:LEVELS])
     if asking.session.draft is None:
         given["draft"] = ""
     return Wish(
@@ -89,13 +89,6 @@ def _moment(text: str, now: float) -> float | None:
 def _dimensions(desk: Desk) -> tuple[str, ...]:
     installation = desk.installation
     return installation.graphs.of(installation.controller.snapshot).dimensions
-
-
-def _ladder(dimensions: Iterable[str]) -> tuple[str, ...]:
-    """Return the levels of zoom: app and role, or else the labels that most have; then workload and process."""
-    *labels, workload, process = dimensions
-    usual = [each for each in LADDER if each in labels] or labels[: len(LADDER)]
-    return (*usual, workload, process)
 
 
 async def _asked(desk: Desk, asking: Asking, wish: Wish, *, strands: bool, unseen: bool | None = None) -> GraphReply:
@@ -124,8 +117,8 @@ async def page(desk: Desk, asking: Asking) -> View:
         reply = await _asked(desk, asking, wish, strands=strands)
     except StockadeError as found:
         problem = found
-    ladder = _ladder(_dimensions(desk))
-    by = tuple(reply.by) if reply else ladder[: len(LADDER)]
+    rungs = ladder(_dimensions(desk))
+    by = tuple(reply.by) if reply else rungs[:LEVELS]
     values: dict[str, Any] = {
         "wish": wish,
         "reply": reply,
@@ -134,7 +127,7 @@ async def page(desk: Desk, asking: Asking) -> View:
         "nodes": {each.id: each for each in reply.nodes} if reply else {},
         "edges": sorted(reply.edges, key=_urgency)[: None if asking.text("rows") else ROWS] if reply else (),
         "alone": _alone(reply) if reply else (),
-        "levels": _levels(ladder, by, wish),
+        "levels": _levels(rungs, by, wish),
         "crumbs": _crumbs(wish, by),
         "spans": SPANS,
         "strands": strands,
@@ -168,10 +161,10 @@ def _commands(wish: Wish, *more: str) -> tuple[str, ...]:
     return (command("graph", *words, *more),)
 
 
-def _levels(ladder: tuple[str, ...], by: tuple[str, ...], wish: Wish) -> list[tuple[str, str, bool]]:
+def _levels(rungs: tuple[str, ...], by: tuple[str, ...], wish: Wish) -> list[tuple[str, str, bool]]:
     """Return each level with its address, and whether it is among those in use."""
-    rows = [(name, wish.link(by=",".join(ladder[: at + 1])), name in by) for at, name in enumerate(ladder)]
-    return rows + [(name, wish.link(by=",".join(by)), True) for name in by if name not in ladder]
+    rows = [(name, wish.link(by=",".join(rungs[: at + 1])), name in by) for at, name in enumerate(rungs)]
+    return rows + [(name, wish.link(by=",".join(by)), True) for name in by if name not in rungs]
 
 
 def _crumbs(wish: Wish, by: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -396,8 +389,7 @@ async def _single(desk: Desk, id_: str) -> dict[str, Any]:
 
 def _inside(wish: Wish, node: GraphNode, reply: GraphReply) -> str:
     """Return the address of one level further in; empty where there is none."""
-    ladder = _ladder(reply.dimensions)
-    deeper = next((each for each in ladder if each not in reply.by), None)
+    deeper = next((each for each in ladder(reply.dimensions) if each not in reply.by), None)
     return wish.link(by=",".join((*reply.by, deeper)), select=node.select) if deeper and node.select else ""
 
 

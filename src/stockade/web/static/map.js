@@ -409,8 +409,10 @@
     return null
   }
 
-  document.addEventListener('stockade:changed', () => {
-    if (at || again || document.hidden) return
+  let known = document.getElementById('live').dataset.rung // what had happened before this page was made
+  document.addEventListener('stockade:changed', ({ detail }) => {
+    if (at || again || document.hidden || detail === known) return
+    known = detail
     again = true
     setTimeout(async () => { await ask(); again = false }, 300)
   })
