@@ -89,7 +89,7 @@ def picture(
     """Return the picture of some traffic at a zoom."""
     bounds = bounds or Bounds()
     services = Services(snapshot.policy)
-    found = grouped(traffic, by, services)
+    found = grouped(traffic, by, services, ask.before.traffic if ask.before else None)
     everybody = ask.everybody if ask.everybody is not None else crowd(snapshot, by)
     edges = list(_edges(found, services, ask.before))
     seen = total(each.observed.seen for each in edges if each.observed) if edges else None
