@@ -1,12 +1,24 @@
 """How a time range is split: all of it, nothing twice, as coarse as can be; wider only where nothing finer is kept."""
 
 import itertools
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockade.adapters.clickhouse.ranges import ENDLESS, HOUR, MINUTE, Floors, Ranges, ranges
+from stockade.adapters.clickhouse.ranges import (
+    ENDLESS,
+    HOUR,
+    MINUTE,
+    PIECES,
+    SIZES,
+    Floors,
+    Ranges,
+    Segment,
+    piece_of,
+    ranges,
+)
 from stockade.seams.flow_store import Resolution
 
 UNITS = {Resolution.RAW: 1, Resolution.MINUTE: MINUTE, Resolution.HOUR: HOUR}
@@ -69,3 +81,28 @@ def test_what_is_older_than_all_that_is_kept_is_said(hours: bool, expected: int)
     floors = Floors(raw=7 * HOUR, minute=5 * HOUR, hour=3 * HOUR)
     assert ranges(HOUR, 9 * HOUR, floors, hours=hours).partial_before == expected
     assert ranges(6 * HOUR, 9 * HOUR, floors, hours=hours).partial_before is None
+
+
+@given(MOMENTS, st.integers(1, 60 * HOUR), st.integers(0, 60), st.integers(0, 2))
+def test_what_is_read_of_pieces_is_what_is_read_of_the_whole(one: int, long: int, raw: int, day: int) -> None:
+    floors = Floors(raw * HOUR + 7 * MINUTE, day * 24 * HOUR + 13 * MINUTE)
+    whole = ranges(one, one + long, floors)
+    size = piece_of(whole, floors)
+    if size % HOUR:
+        whole = ranges(one, one + long, floors, hours=False)
+    assert size in SIZES
+    numbers = range(whole.since // size, -(-whole.until // size))
+    assert len(numbers) <= PIECES + 1
+    cuts = [(max(each * size, whole.since), min((each + 1) * size, whole.until)) for each in numbers]
+    pieces = [ranges(*cut, floors) for cut in cuts]
+    assert [(each.since, each.until) for each in pieces] == cuts, "a piece is answered wider than it is"
+    assert [each for piece in pieces for each in piece.segments] == list(_cut(whole, size))
+
+
+def _cut(whole: Ranges, size: int) -> Iterator[Segment]:
+    for each in whole.segments:
+        at = each.since
+        while at < each.until:
+            end = min(each.until, (at // size + 1) * size)
+            yield Segment(each.resolution, at, end)
+            at = end

@@ -3,8 +3,10 @@
 import sqlite3
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.event import listen
@@ -171,6 +173,23 @@ def test_a_checkpoint_bounds_what_is_replayed(path: Path) -> None:
     assert [event.revision for event in store.events(Revision(2), 10)] == [3, 4, 5]
     with pytest.raises(StockadeError, match="up to revision 2 are no longer kept"):
         store.events(Revision(1), 10)
+
+
+def test_equal_labels_of_a_checkpoint_are_one_object(path: Path) -> None:
+    alike = Labels((Label("app", "shop"), Label("role", "web")))
+    other = Labels((Label("app", "shop"), Label("role", "db")))
+    labels = {"web-1": alike, "web-2": msgspec.structs.replace(alike), "db-1": other, "odd": Labels()}
+    made = Snapshot(
+        workloads={each: Workload(seen(each).sighting, said) for each, said in labels.items()}  # type: ignore[misc]
+    )
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        store.checkpoint(made)
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        back = store.load().snapshot.workloads
+    assert dict(back) == dict(made.workloads)
+    web, twin, db = (back[WorkloadId(each)].labels for each in ("web-1", "web-2", "db-1"))
+    assert web is twin
+    assert web.items[0] is db.items[0]
 
 
 def test_the_revision_goes_on_from_a_checkpoint_without_events(path: Path) -> None:

@@ -257,3 +257,19 @@ def test_where_too_much_lies_between_the_policy_of_then_judges_the_inventory_of_
     assert found.snapshot.version == controller.snapshot.version - 1
     assert found.snapshot.workloads == controller.snapshot.workloads
     assert any("those of now" in each for each in graph(server, by="role", at=before).notes)
+
+
+def test_what_was_drawn_before_is_drawn_again_with_what_came_since(tmp_path: Path) -> None:
+    with closing(FlowStoreApart(tmp_path / "flows")) as flows, served(tmp_path, OWNER, flows) as running:
+        running.furnish()
+        assert running.send("POST", "/v1/apply", ApplyRequest(files=FILES, yes=True, wait=0)).status_code == 200
+        since = time.time() - 300
+        for number, known in enumerate((KNOWN, KNOWN[2:4], (), KNOWN[:1], KNOWN[4:]), 1):
+            if known:
+                assert running.say(Recorded(batch(known, number))).status_code == 200
+            span = {"by": "role", "since": since, "at": time.time() + 60}
+            before, first = (graph(running, **span, limit=limit) for limit in (2000, 2000 - number))  # asked first now
+            assert before.edges == first.edges
+            assert before.nodes == first.nodes
+            assert before.total == first.total
+            assert before.total is not None

@@ -1,11 +1,12 @@
 """Traffic that is kept says what is read and merged anew, whatever was stored, asked or changed in between."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 from bench.world import world
 from hypothesis import Phase, given, settings
@@ -19,11 +20,12 @@ from stockade.controller.whose import Whose
 from stockade.core.graph.merge import Telling, merged
 from stockade.core.model.flow import FlowKey, StoredFlow, Tally, Verdict
 from stockade.core.model.flow_table import kept
-from stockade.core.model.ids import Address, HostId, RuleId
+from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
+from stockade.core.model.labels import NO_LABELS
 from stockade.core.model.packet import Direction
 from stockade.core.model.selector import Equal
 from stockade.core.model.snapshot import Snapshot
-from stockade.seams.flow_store import EndFilter, FlowFilter, Retention, StoredBatch
+from stockade.seams.flow_store import EndFilter, FlowFilter, FlowGroups, FlowQuery, Retention, StoredBatch
 
 WORLD = world(12, 20)
 BEGAN = 1_767_261_600.0
@@ -39,30 +41,40 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.integers(0, 3)),
         st.tuples(st.just("ask"), SPAN, st.integers(0, len(FILTERS) - 1)),
+        st.tuples(st.just("relabel"), st.integers(0, 11)),
+        st.tuples(st.just("forget"), st.integers(1, 3)),
     ),
     min_size=3,
-    max_size=14,
+    max_size=16,
 )
 
 
 @pytest.mark.long
-@settings(deadline=None, max_examples=10, phases=(Phase.generate,))
+@pytest.mark.parametrize("most", [300_000, 150, 20])
+@settings(deadline=None, max_examples=5, phases=(Phase.generate,))
 @given(STEPS)
-def test_what_is_kept_is_what_is_read(steps: list[tuple[object, ...]]) -> None:
+def test_what_is_kept_is_what_is_read(most: int, steps: list[tuple[object, ...]]) -> None:
     with opened() as store, pytest.MonkeyPatch.context() as patch:
         patch.setattr(hearing, "ANSWERS", 2)
-        whose, telling = Whose(WORLD), Telling(WORLD)
-        hears = Heard(WORLD, telling)
+        patch.setattr(hearing, "SUMS", most)
+        world_now, hears = WORLD, Heard(WORLD, Telling(WORLD))
         for number, (what, *of) in enumerate([("put", 0), *steps]):
             if what == "put":
                 store.put([batch(WORLD, number, int(of[0]))])  # type: ignore[call-overload]
-                continue
-            (begin, end), which = of  # type: ignore[misc]
-            since, until = BEGAN + 3600 * begin, BEGAN + 3600 * end
-            seen = recorded(store, WORLD, since, until, *FILTERS[which], whose=whose)
-            for _ in range(2):
-                assert hears.traffic(store, since, until, FILTERS[which], whose).traffic == merged(seen.flows, telling)
-            assert len(hears._kept) <= 2
+            elif what == "relabel":
+                world_now = relabelled(world_now, NAMES[int(of[0])])  # type: ignore[call-overload]
+                hears = Heard(world_now, Telling(world_now), hears.kept())
+            elif what == "forget":
+                store.trim(BEGAN + 3600 * int(of[0]) + 9_999 * 86_400)  # type: ignore[call-overload]
+            else:
+                (begin, end), which = of  # type: ignore[misc]
+                span = (BEGAN + 3600 * begin, BEGAN + 3600 * end)
+                seen = recorded(store, world_now, *span, *FILTERS[which])
+                for _ in range(2):
+                    heard = hears.traffic(store, *span, FILTERS[which], Whose(world_now)).traffic
+                    assert heard == merged(seen.flows, Telling(world_now))
+                assert len(hears.kept()) <= 2
+                assert sum(each.size for each in hears.kept()) <= most
 
 
 def test_the_same_question_is_read_once_until_something_is_stored() -> None:
@@ -74,6 +86,68 @@ def test_the_same_question_is_read_once_until_something_is_stored() -> None:
         assert ask() is first
         store.put([batch(WORLD, 2, 0)])
         assert sum(each.seen.connections for each in ask()) > sum(each.seen.connections for each in first)
+
+
+def test_only_the_piece_in_which_something_came_is_read_again() -> None:
+    with opened() as stored:
+        store = Watched(stored)
+        store.put([batch(WORLD, each, 0) for each in range(1, 20)])
+        hears, whose = Heard(WORLD, Telling(WORLD)), Whose(WORLD)
+        ask = lambda moved: hears.traffic(store, BEGAN + moved, BEGAN + 3600, (FlowFilter(),), whose)  # type: ignore[arg-type]  # noqa: E731
+        first = ask(0).traffic
+        assert len(store.asked) == 1
+        store.put([one_flow(50, BEGAN + 1805)])
+        second = ask(0).traffic
+        assert store.asked[1:] == [(BEGAN + 1800, BEGAN + 1860)]
+        same = {id(each) for each in first} & {id(each) for each in second}
+        assert len(same) >= len(first) - 1
+        ask(90)
+        assert [until for _, until in store.asked[2:]] in ([], [BEGAN + 120])
+
+
+def test_what_comes_in_while_it_is_read_is_read_the_next_time() -> None:
+    with opened() as stored:
+        store = Watched(stored)
+        store.put([batch(WORLD, 1, 0)])
+        hears, whose = Heard(WORLD, Telling(WORLD)), Whose(WORLD)
+        ask = lambda: hears.traffic(store, BEGAN, BEGAN + 3600, (FlowFilter(),), whose).traffic  # type: ignore[arg-type]  # noqa: E731
+        late = one_flow(2, BEGAN + 1805)
+        store.meanwhile = lambda: stored.put([late])
+        ask()
+        assert ask() == merged(recorded(stored, WORLD, BEGAN, BEGAN + 3600, whose=whose).flows, Telling(WORLD))
+
+
+class Watched:
+    """A store of which is known what was read; something may happen in it just after that."""
+
+    def __init__(self, store: ClickHouseFlowStore) -> None:
+        self.put, self.mark = store.put, store.mark
+        self._store = store
+        self.asked: list[tuple[float | None, float | None]] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def groups(self, query: FlowQuery) -> FlowGroups:
+        self.asked.append((query.where.since, query.where.until))
+        found = self._store.groups(query)
+        self.meanwhile()
+        self.meanwhile = lambda: None
+        return found
+
+
+def one_flow(number: int, at: float) -> StoredBatch:
+    one, other = (WORLD.workloads[each].seen.endpoints[0].addresses[0] for each in NAMES[:2])
+    key = FlowKey(one, other, 6, 80, Direction.EGRESS, Verdict.ALLOWED, RuleId("default"), *NAMES[:2])
+    whose = Whose(WORLD)
+    ends = (whose.end(one, NAMES[0]), whose.end(other, NAMES[1]))
+    flow = StoredFlow(HostId("host-00000"), *ends, key, Tally(at, at + 1, 3, 4))
+    return StoredBatch(HostId("host-00000"), "single", number, BEGAN + 10_800, kept([flow]))
+
+
+def relabelled(snapshot: Snapshot, id_: WorkloadId) -> Snapshot:
+    """A snapshot in which a workload has lost its labels."""
+    return snapshot._replace(
+        workloads={**snapshot.workloads, id_: msgspec.structs.replace(snapshot.workloads[id_], labels=NO_LABELS)}
+    )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ EVIL = (
 ADDRESSES = ("href", "src", "action", "formaction", "hx-get", "hx-post", "xlink:href", "data")
 ACTING = {"style", "hx-on", "hx-vals", "srcdoc"}
 OURS = ("/", "#")
-OWN = ("console", "console-editor", "map", "map-graph", "map-sketch")
+OWN = ("console", "console-editor", "map", "map-graph", "map-sketch", "map-table")
 SCRIPTS = {f"/static/{name}." for name in (*OWN, "htmx.min", "sigma.min", "graphology.umd.min")}
 
 

@@ -262,7 +262,7 @@ def test_without_scripts_every_step_is_an_address(chromium: Browser, seen: Conso
     expect(page.get_by_role("complementary")).to_contain_text("17 connections, all denied")
     page.get_by_role("link", name="Close").click()
     page.get_by_role("link", name="workload", exact=True).click()
-    expect(page.locator("#map-table")).to_contain_text("workload=web-3")
+    expect(page.get_by_role("row").get_by_role("link", name="workload=web-3").first).to_be_visible()
     page.get_by_label("Only").fill("role = db")
     page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator("#map-table tbody tr")).to_have_count(5)
@@ -326,3 +326,35 @@ def test_what_is_drawn_first_stands_where_it_stays(seen: Consoled, visit: Browse
         "['map-shown', 'map-drawn'].map((each) => performance.getEntriesByName(each)[0].startTime)"
     )
     assert first < last
+
+
+def test_what_draws_for_good_comes_after_the_first_frame(seen: Consoled, visit: BrowserContext) -> None:
+    page = drawn(entered(visit, seen), seen)
+    page.evaluate("sessionStorage.clear()")
+    drawn(page, seen)
+    assert page.locator("script[src*='sigma'][defer]").count() == 0
+    assert page.locator("script[src*='sigma']").count() == 1
+    assert len(page.workers) == 1
+    drawn(page, seen)
+    assert page.workers == []  # what was laid out before stands where it stood
+
+
+def test_without_what_draws_the_first_frame_stays_and_the_table_says_it(seen: Consoled, visit: BrowserContext) -> None:
+    page = entered(visit, seen)
+    page.route("**/sigma.min.*", lambda route: route.fulfill(body="", content_type="text/javascript"))
+    page.goto(f"{seen.origin}/map")
+    expect(page.locator("#map-canvas[data-shown]")).to_be_visible()
+    expect(page.locator("#map-table tbody tr")).to_have_count(9)
+    expect(page.locator("#map-table")).to_be_visible()
+    assert page.locator("#map-canvas .map-sketch").count() == 1
+
+
+def test_what_the_page_had_already_is_not_asked_for_again(seen: Consoled, visit: BrowserContext) -> None:
+    page = drawn(entered(visit, seen), seen)
+    page.wait_for_timeout(1000)  # the stream says at once what had happened before
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/map/data" in request.url else None)
+    for happened in ("one", "one", "two"):
+        page.evaluate(f"document.dispatchEvent(new CustomEvent('stockade:changed', {{ detail: '{happened}' }}))")
+        page.wait_for_timeout(1000)
+    assert len(asked) == 2

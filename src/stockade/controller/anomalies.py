@@ -19,7 +19,7 @@ from stockade.core.graph.anomalies import CHECKS, COMPARED, Found, anomalies, fi
 from stockade.core.graph.anomaly import Anomaly, AnomalyKind, NotLookedFor
 from stockade.core.graph.baseline import way
 from stockade.core.graph.learning import Learning
-from stockade.core.graph.merge import telling
+from stockade.core.graph.merge import Telling
 from stockade.core.graph.scans import target, target_of
 from stockade.core.model.finding import Severity, Unassessed
 from stockade.core.model.flow import StoredFlow
@@ -93,7 +93,7 @@ class AnomalyWatch:
         if (number := self._next_hour(now)) is None:
             return False
         since = number * self.learning.window
-        told = telling(self._controller.snapshot)
+        told = Telling(self._controller.snapshot)
         flows = summed(self._store, since, since + self.learning.window)
         if not self._alarms.looked and flows:
             found, _ = self._compared(flows, since, since + self.learning.window, told)
@@ -129,7 +129,7 @@ class AnomalyWatch:
 
     def _found(self, snapshot: Snapshot, now: float) -> Found:
         """Blocks."""
-        told, since = telling(snapshot), now - self.learning.window
+        told, since = Telling(snapshot), now - self.learning.window
         flows = summed(self._store, since, now)
         if flows is None:
             return Found((), _everything(f"more than {KINDS} kinds of flows were recorded in an hour"))

@@ -1,6 +1,6 @@
 """Recorded flows, read back summed up by the minute or hour: what suggestions and replays judge."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -55,12 +55,32 @@ def recorded(
 
     ``Refused`` where they are too many.
     """
-    steps = (Dimension(Of.MINUTE if until - since <= FINE else Of.HOUR),) if timed else ()
-    by = (*(Dimension(each) for each in BY), *steps)
+    read = sums(store, since, until, *ends, step=step_of(until - since) if timed else None)
+    flows = sorted(flows_of(read.found.values(), whose or Whose(snapshot)), key=lambda each: each.tally.first)
+    return Recorded(tuple(flows), read.partial_before, read.since, read.until)
+
+
+class Sums(msgspec.Struct, frozen=True):
+    """What was read, by the values of ``BY`` and the step of time. Moments are as in ``Recorded``."""
+
+    found: Mapping[tuple[Value, ...], FlowGroup]
+    partial_before: float | None
+    since: float
+    until: float
+
+
+def step_of(seconds: float) -> Of:
+    """Return the step of time by which flows are read back."""
+    return Of.MINUTE if seconds <= FINE else Of.HOUR
+
+
+def sums(store: FlowStore, since: float, until: float, *ends: FlowFilter, step: Of | None = None) -> Sums:
+    """Read sums of flows by all that they say, and by a step of time. ``Refused`` where they are too many. Blocks."""
+    by = (*(Dimension(each) for each in BY), *((Dimension(step),) if step else ()))
     found, partial = dict[tuple[Value, ...], FlowGroup](), None
     begun, ended = since, until
-    for where in ends or (FlowFilter(),):
-        within = msgspec.structs.replace(where, since=since, until=until)
+    for each in ends or (FlowFilter(),):
+        within = msgspec.structs.replace(each, since=since, until=until)
         told = store.groups(FlowQuery(within, by, Measure.FIRST, descending=False, limit=MOST))
         begun, ended = min(begun, told.since or begun), max(ended, told.until or ended)
         if told.total > MOST:
@@ -71,8 +91,7 @@ def recorded(
             )
         found |= {each.values: each for each in told.groups}
         partial = max(filter(None, (partial, told.partial_before)), default=None)
-    flows = sorted(_flows(found.values(), whose or Whose(snapshot)), key=lambda each: each.tally.first)
-    return Recorded(tuple(flows), partial, begun, ended)
+    return Sums(found, partial, begun, ended)
 
 
 DIRECTIONS = {each.value: each for each in Direction}
@@ -104,7 +123,7 @@ def flow_of(group: FlowGroup, source: FlowEnd, destination: FlowEnd, more: Seque
     return StoredFlow(HostId(str(host)), source, destination, key, group.sums)
 
 
-def _flows(groups: Iterable[FlowGroup], whose: Whose) -> Iterator[StoredFlow]:
+def flows_of(groups: Iterable[FlowGroup], whose: Whose) -> Iterator[StoredFlow]:
     """Yield flows from sums by ``BY``."""
     outside: dict[tuple[Value, Value], FlowEnd] = {}
     for each in groups:

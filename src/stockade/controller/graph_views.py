@@ -4,13 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from urllib.parse import urlencode
 
+import msgspec
+
 from stockade.core.compile.rulebook import rulebook
 from stockade.core.graph.naming import called, node_id
 from stockade.core.graph.scans import called as end_called
 from stockade.core.graph.scans import named
 from stockade.core.graph.strands import plain
 from stockade.core.graph.values import Edge, Node, Observed, Permitted, Said, Seen, Traffic
-from stockade.core.graph.zoom import port_text
+from stockade.core.graph.zoom import Pair, port_text
 from stockade.core.model.ids import RuleId
 from stockade.core.model.policy import Where
 from stockade.core.model.snapshot import Snapshot
@@ -30,8 +32,23 @@ LISTED = 20
 """Ports, words, rules and programs that are listed of one edge; all are counted."""
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """An edge as it was shown, and what was seen on it then. Its address of flows has no span of time yet."""
+
+    edge: Edge
+    traffic: Sequence[Traffic]
+    view: GraphEdge
+
+
+Known = dict[Pair, Shown]
+
+
 class Showing:
-    """Shows nodes and edges over one span of time; ``wheres``: where the rules of the policy stand that judges."""
+    """Shows nodes and edges over one span of time; ``wheres``: where the rules of the policy stand that judges.
+
+    ``known``: edges that were shown with the same ``wheres`` and draft. Those that are the same are taken from there,
+    and those that are not are put there.
+    """
 
     def __init__(
         self,
@@ -40,10 +57,11 @@ class Showing:
         since: float,
         until: float,
         findings: Mapping[Node, int],
+        known: Known,
     ) -> None:
         self._wheres, self._draft = wheres, draft
-        self._span = {"since": since, "until": until}
-        self._findings = findings
+        self._span = f"&{urlencode({'since': since, 'until': until})}"
+        self._findings, self._known = findings, known
         self.shown = cache(self._node)
 
     def node(self, node: Node, count: int) -> GraphNode:
@@ -68,8 +86,15 @@ class Showing:
 
     def edge(self, edge: Edge, traffic: Sequence[Traffic]) -> GraphEdge:
         """Describe an edge; ``traffic`` is what was seen on it."""
+        ends = (edge.source, edge.destination)
+        shown = self._known.get(ends)
+        if shown is None or shown.edge != edge or shown.traffic != traffic:
+            shown = self._known[ends] = Shown(edge, traffic, self._edge(edge, traffic))
+        return msgspec.structs.replace(shown.view, flows=shown.view.flows + self._span)
+
+    def _edge(self, edge: Edge, traffic: Sequence[Traffic]) -> GraphEdge:
         (source, source_end), (destination, destination_end) = self.shown(edge.source), self.shown(edge.destination)
-        query = urlencode({"from": source_end, "to": destination_end, **self._span})
+        query = urlencode({"from": source_end, "to": destination_end})
         return GraphEdge(
             source,
             destination,

@@ -10,8 +10,8 @@ import msgspec
 from stockade.controller.earlier import Earlier, snapshot_at
 from stockade.controller.findings import FindingBoard
 from stockade.controller.flow_queries import end_filter, meets, verdicts
-from stockade.controller.graph_views import Showing, seen_view
-from stockade.controller.heard import Heard, Told
+from stockade.controller.graph_views import Known, Showing, seen_view
+from stockade.controller.heard import Answer, Heard, Told
 from stockade.controller.loop import Controller
 from stockade.controller.refused import Refused, Why
 from stockade.controller.whose import Whose
@@ -20,7 +20,7 @@ from stockade.core.compile.rulebook import Rulebook, rulebook
 from stockade.core.graph.judge import Judge
 from stockade.core.graph.merge import Telling
 from stockade.core.graph.picture import Ask, Bounds, Picture, crowd, picture
-from stockade.core.graph.values import PROCESS, WORKLOAD, Node, Traffic, total
+from stockade.core.graph.values import PROCESS, WORKLOAD, Node, Traffic
 from stockade.core.graph.zoom import Zoom, workload_nodes
 from stockade.core.model.flow import Verdict
 from stockade.core.model.selector import Selector
@@ -35,6 +35,8 @@ SHAPES = 2000
 """Nodes and edges of one map: what is more is counted, and never sent."""
 KEPT = 3
 """Snapshots of which what was worked out is remembered."""
+DRAWN = 3
+"""Pictures of one snapshot that are remembered, beside the last."""
 NO_FLOWS = "no flows are kept here, so that nothing is known to have been seen: see flows in docs/settings.md"
 
 
@@ -53,17 +55,27 @@ class Asked(msgspec.Struct, frozen=True):
     strands: bool = True
 
 
+class Drawn(msgspec.Struct, frozen=True):
+    """A picture with the traffic that it was made of, and how its edges were shown."""
+
+    traffic: Sequence[Traffic]
+    picture: Picture
+    shown: Known
+
+
 class Worked:
     """What is worked out of one snapshot, each of it once, when it is needed. Who uses the judge holds the lock.
 
-    ``book`` is the rulebook of another snapshot with the same policy.
+    ``book`` is the rulebook of another snapshot with the same policy; ``answers`` what was heard for another one.
     """
 
-    def __init__(self, snapshot: Snapshot, book: Rulebook | None = None) -> None:
+    def __init__(self, snapshot: Snapshot, book: Rulebook | None = None, answers: tuple[Answer, ...] = ()) -> None:
         self.snapshot = snapshot
+        self._answers = answers
         self.lock = threading.RLock()
         self.book = book or rulebook(snapshot.policy, snapshot.lapsed)
         self._crowds: dict[Zoom, Mapping[Node, int]] = {}
+        self._drawn: dict[Asked, Drawn] = {}
 
     def says_the_same(self, snapshot: Snapshot) -> bool:
         """Tell whether another snapshot has the same rulebook."""
@@ -74,6 +86,18 @@ class Worked:
         if by not in self._crowds:
             self._crowds = {**dict([*self._crowds.items()][-KEPT:]), by: crowd(self.snapshot, by)}
         return self._crowds[by]
+
+    def drawn(self, traffic: Sequence[Traffic], by: Zoom, asked: Asked, draft: Snapshot | None) -> Drawn:
+        """Return the picture of some traffic; of the same traffic, what was drawn before. A draft's is never kept."""
+        question = msgspec.structs.replace(asked, since=None, until=None)
+        with self.lock:
+            before = None if draft else self._drawn.pop(question, None)
+            if before is None or before.traffic is not traffic:
+                made = _pictured(traffic, by, self, asked, draft, before.picture if before else None)
+                before = Drawn(traffic, made, _still(before.shown, made) if before else {})
+            if draft is None:
+                self._drawn = {**dict([*self._drawn.items()][-DRAWN:]), question: before}
+            return before
 
     @cached_property
     def whose(self) -> Whose:
@@ -88,12 +112,29 @@ class Worked:
     @cached_property
     def heard(self) -> Heard:
         """What was seen of its workloads."""
-        return Heard(self.snapshot, self.told)
+        return Heard(self.snapshot, self.told, self._answers)
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """What was heard, for a later snapshot."""
+        return self.heard.kept() if "heard" in self.__dict__ else self._answers
 
     @cached_property
     def judge(self) -> Judge:
         """What policy says."""
         return Judge(self.snapshot, book=self.book)
+
+    def work_ahead(self, zooms: Iterable[Zoom] = ()) -> None:
+        """Work out what the first look needs, whatever it asks for, and the crowds of some zooms."""
+        _ = self.whose.met
+        for by in tuple(zooms) or (ladder(self.dimensions)[:LEVELS],):
+            with self.lock:
+                self.crowd(by)
+
+    @property
+    def zooms(self) -> tuple[Zoom, ...]:
+        """The zooms at which it was looked at."""
+        return tuple(self._crowds)
 
     @cached_property
     def dimensions(self) -> tuple[str, ...]:
@@ -107,12 +148,36 @@ class Worked:
         return (*sorted(keys, key=lambda key: (-keys[key], key)), WORKLOAD, PROCESS)
 
 
+LADDER, LEVELS = ("app", "role"), 2
+
+
+def ladder(dimensions: Iterable[str]) -> tuple[str, ...]:
+    """Return the levels of zoom: app and role, or else the labels that most have; then workload and process."""
+    *labels, workload, process = dimensions
+    usual = [each for each in LADDER if each in labels] or labels[:LEVELS]
+    return (*usual, workload, process)
+
+
+def _still(shown: Known, made: Picture) -> Known:
+    """Return what is known of the edges that are there."""
+    there = {(each.source, each.destination) for each in made.edges}
+    return {ends: each for ends, each in shown.items() if ends in there}
+
+
 class Graphs:
     """Remembers what was worked out of the last snapshots. Safe from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: list[Worked] = []
+        self.looks = 0
+        """How often a map was asked for."""
+
+    def work_ahead(self, snapshot: Snapshot) -> None:
+        """Work out what a look at a snapshot will need, as the last one was looked at. Blocks."""
+        with self._lock:
+            zooms = self._kept[0].zooms if self._kept else ()
+        self.of(snapshot).work_ahead(zooms)
 
     def of(self, snapshot: Snapshot) -> Worked:
         """Return what is worked out of a snapshot."""
@@ -120,7 +185,7 @@ class Graphs:
             found = next((each for each in self._kept if each.snapshot is snapshot), None)
             if found is None:
                 alike = next((each.book for each in self._kept if each.says_the_same(snapshot)), None)
-                found = Worked(snapshot, alike)
+                found = Worked(snapshot, alike, self._kept[0].answers if self._kept else ())
             self._kept = [found, *(each for each in self._kept if each is not found)][:KEPT]
             return found
 
@@ -130,6 +195,7 @@ def graph(graphs: Graphs, controller: Controller, asked: Asked, draft: Snapshot 
     by, now, present = zoom(asked.by), controller.clock.now(), controller.snapshot
     since, until = _span(asked, now)
     earlier = Earlier(present) if until >= now else snapshot_at(controller.store, present, until)
+    graphs.looks += 1
     worked = graphs.of(earlier.snapshot)
     notes = [earlier.but] if earlier.but else []
     if controller.flows is None:
@@ -138,12 +204,9 @@ def graph(graphs: Graphs, controller: Controller, asked: Asked, draft: Snapshot 
     else:
         filters = _filters(asked, present)
         seen = worked.heard.traffic(controller.flows.store, since, until, filters, worked.whose)
-    traffic = _wanted(seen.traffic, asked)
-    with worked.lock:
-        made = _pictured(traffic, by, worked, asked, draft and _as_of(draft, worked.snapshot, present))
-    showing = Showing(
-        worked.book.wheres, draft, seen.since, seen.until, _found(controller.findings, worked.snapshot, by)
-    )
+    drawn = worked.drawn(seen.traffic, by, asked, draft and _as_of(draft, worked.snapshot, present))
+    made, found = drawn.picture, _found(controller.findings, worked.snapshot, by)
+    showing = Showing(worked.book.wheres, draft, seen.since, seen.until, found, drawn.shown)
     return GraphReply(
         by=by,
         since=seen.since,
@@ -152,7 +215,7 @@ def graph(graphs: Graphs, controller: Controller, asked: Asked, draft: Snapshot 
         version=worked.snapshot.version,
         nodes=tuple(showing.node(node, count) for node, count in made.nodes),
         edges=tuple(showing.edge(edge, made.traffic.get((edge.source, edge.destination), ())) for edge in made.edges),
-        total=seen_view(total(each.seen for each in traffic)) if traffic else None,
+        total=seen_view(made.seen) if made.seen else None,
         left=GraphLeft(made.left.nodes, made.left.edges, made.left.connections, made.unassessed),
         dimensions=worked.dimensions,
         notes=(*notes, *_said(made, asked)),
@@ -168,15 +231,18 @@ def _span(asked: Asked, now: float) -> tuple[float, float]:
     return since, until
 
 
-def _pictured(traffic: Sequence[Traffic], by: Zoom, worked: Worked, asked: Asked, draft: Snapshot | None) -> Picture:
+def _pictured(
+    traffic: Sequence[Traffic], by: Zoom, worked: Worked, asked: Asked, draft: Snapshot | None, before: Picture | None
+) -> Picture:
     ask = Ask(
         now=worked.judge if asked.strands else None,
         draft=Judge(draft) if draft is not None else None,
         unseen=asked.unseen,
         only=_only(asked, worked.snapshot, by),
         everybody=worked.crowd(by),
+        before=before,
     )
-    return picture(traffic, by, worked.snapshot, ask, Bounds(shapes=min(max(asked.limit, 2), SHAPES)))
+    return picture(_wanted(traffic, asked), by, worked.snapshot, ask, Bounds(shapes=min(max(asked.limit, 2), SHAPES)))
 
 
 def zoom(text: str) -> Zoom:
@@ -216,8 +282,7 @@ def _filters(asked: Asked, snapshot: Snapshot) -> tuple[FlowFilter, ...]:
     return (FlowFilter(source=source, destination=destination),)
 
 
-def _wanted(traffic: Iterable[Traffic], asked: Asked) -> Sequence[Traffic]:
-    found = list(traffic)
+def _wanted(found: Sequence[Traffic], asked: Asked) -> Sequence[Traffic]:
     if asked.select:
         either = EndFilter(selector=_selector(asked.select))
         found = [each for each in found if meets(each.source, either) or meets(each.destination, either)]

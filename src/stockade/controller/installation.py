@@ -6,14 +6,14 @@ import msgspec
 
 import stockade
 from stockade.controller.anomalies import AnomalyWatch
+from stockade.controller.census import Censuses
 from stockade.controller.exporters.exporters import Exporters
 from stockade.controller.finding_views import without_evidence
 from stockade.controller.graphs import Graphs
 from stockade.controller.lifecycle import Lifecycle
 from stockade.controller.links import LinkBook
 from stockade.controller.loop import Controller
-from stockade.controller.views import host_views, mode_counts, pending_view, severity_counts
-from stockade.core.fold.declared import contests
+from stockade.controller.views import host_views, pending_view, severity_counts
 from stockade.wire.api import Caller, Setting, StatusReply
 
 
@@ -27,6 +27,7 @@ class Installation(msgspec.Struct, frozen=True):
     """Into the web console; None where there is none."""
     graphs: Graphs = msgspec.field(default_factory=Graphs)
     """What the map remembers between two questions."""
+    censuses: Censuses = msgspec.field(default_factory=Censuses)
     anomalies: AnomalyWatch | None = None
     """None where no flows are kept."""
     exporters: Exporters | None = None
@@ -39,6 +40,7 @@ async def status(installation: Installation, caller: Caller) -> StatusReply:
     snapshot = controller.snapshot
     active = await installation.lifecycle.stored(snapshot.version)
     found = without_evidence(controller)
+    census = installation.censuses.of(snapshot)
     return StatusReply(
         product=stockade.__version__,
         version=snapshot.version,
@@ -49,12 +51,12 @@ async def status(installation: Installation, caller: Caller) -> StatusReply:
         started=controller.started,
         pid=os.getpid(),
         you=caller,
-        hosts=host_views(snapshot, controller.roster),
+        hosts=host_views(snapshot, controller.roster, census),
         workloads=len(snapshot.workloads),
-        unknown=sum(not each.known for each in snapshot.workloads.values()),
-        modes=mode_counts(snapshot),
+        unknown=census.unknown,
+        modes=census.modes,
         quarantines=tuple(each.name for each in snapshot.policy.quarantines if each.name not in snapshot.lapsed),
-        contests=contests(snapshot),
+        contests=census.contests,
         pending=pending_view(controller.unconfirmed),
         settings=installation.settings,
         stalled=controller.stalled,

@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from stockade.adapters.sql import open_store
+from stockade.controller.ahead import work_ahead
 from stockade.controller.anomalies import AnomalyWatch
 from stockade.controller.clock import SystemClock
 from stockade.controller.exporters.hearing import Devices, Hearing, hearing
@@ -80,15 +81,18 @@ async def _working(
         time = asyncio.create_task(lifecycle.watch_time())
         trimming = asyncio.create_task(_trim(controller.flows))
         looking = asyncio.create_task(_look(anomalies))
+        heard = ear.exporters if ear else None
+        made = Installation(controller, lifecycle, settings, links, anomalies=anomalies, exporters=heard)
+        ahead = asyncio.create_task(work_ahead(made))
         try:
-            heard = ear.exporters if ear else None
-            yield Installation(controller, lifecycle, settings, links, anomalies=anomalies, exporters=heard)
+            yield made
         finally:
             controller.closing.set()
             controller.changed.ring()
             trimming.cancel()
             looking.cancel()
-            await asyncio.gather(time, trimming, looking, return_exceptions=True)
+            ahead.cancel()
+            await asyncio.gather(time, trimming, looking, ahead, return_exceptions=True)
 
 
 async def _look(anomalies: AnomalyWatch | None) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from stockade.controller.census import Census
 from stockade.controller.findings import FindingBoard
 from stockade.controller.refused import Refused, Why, unknown
 from stockade.controller.roster import Roster
@@ -179,26 +180,12 @@ def label_uses(snapshot: Snapshot) -> tuple[LabelUse, ...]:
     return tuple(sorted(LabelUse(*label, count) for label, count in used.items()))
 
 
-def mode_counts(snapshot: Snapshot) -> tuple[tuple[Mode, int], ...]:
-    """Count the workloads in each mode that has any, least strict first."""
-    counted = Counter(found for each in snapshot.workloads.values() if (found := _mode(snapshot, each)) is not None)
-    return tuple((each, counted[each]) for each in Mode if counted[each])
-
-
-def host_views(snapshot: Snapshot, roster: Roster) -> tuple[HostView, ...]:
+def host_views(snapshot: Snapshot, roster: Roster, census: Census) -> tuple[HostView, ...]:
     """Describe every host."""
-    carried = Counter(each.seen.host for each in snapshot.workloads.values())
-    unlabelled = Counter(each.seen.host for each in snapshot.workloads.values() if not each.known)
-    return tuple(_host_view(snapshot, roster, host, carried, unlabelled) for host in sorted(snapshot.hosts))
+    return tuple(_host_view(snapshot, roster, host, census) for host in sorted(snapshot.hosts))
 
 
-def _host_view(
-    snapshot: Snapshot,
-    roster: Roster,
-    host: HostId,
-    carried: Mapping[HostId | None, int],
-    unlabelled: Mapping[HostId | None, int],
-) -> HostView:
+def _host_view(snapshot: Snapshot, roster: Roster, host: HostId, census: Census) -> HostView:
     intent, known, counted = roster.wanted.get(host), roster.realised.get(host), roster.counters.get(host)
     return HostView(
         id=host,
@@ -210,8 +197,8 @@ def _host_view(
         realised_at=known.at if known else None,
         error=known.error if known else "",
         births=intent.births if intent else None,
-        workloads=carried[host],
-        unknown=unlabelled[host] + len(snapshot.hosts[host].unknown),
+        workloads=census.carried.get(host, 0),
+        unknown=census.unlabelled.get(host, 0) + len(snapshot.hosts[host].unknown),
         tracked=counted.tracked if counted else None,
         tracked_limit=counted.tracked_limit if counted else None,
         lost=counted.lost if counted else (),

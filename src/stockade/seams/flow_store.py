@@ -252,13 +252,28 @@ class FlowGroups(msgspec.Struct, frozen=True):
     partial_before: float | None = None
 
 
-class FlowMark(msgspec.Struct, frozen=True):
-    """What ``groups`` would read. Two marks of one text were of the same flows; the same flows may have several texts.
+class FlowPiece(msgspec.Struct, frozen=True):
+    """Flows from one moment to another, and a mark of them: of one text, they are the same flows.
 
-    The moments are as in ``FlowGroups``.
+    The same flows may have several texts. ``number`` is the same for the same part of time, however much of it was
+    asked for.
     """
 
+    number: int
+    since: float
+    until: float
     text: str
+
+
+class FlowMark(msgspec.Struct, frozen=True):
+    """What ``groups`` would read, in pieces of time, oldest first; pieces without flows are left out.
+
+    What is read of each piece comes together to what is read of the whole. ``size`` is a piece's, in seconds: whole
+    minutes or whole hours; the first and the last may be smaller. The moments are as in ``FlowGroups``.
+    """
+
+    pieces: tuple[FlowPiece, ...]
+    size: int
     since: float
     until: float
     partial_before: float | None = None
@@ -334,7 +349,7 @@ class FlowStore(Protocol):
         ...
 
     def mark(self, where: FlowFilter) -> FlowMark:
-        """Return a mark of the flows from one moment to another: cheaper than to read them."""
+        """Return marks of the flows from one moment to another, in a few pieces: cheaper than to read them."""
         ...
 
     def flows(self, where: FlowFilter, limit: int, after: str | None = None) -> FlowPage:

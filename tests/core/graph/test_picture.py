@@ -11,7 +11,8 @@ from stockade.core.graph.merge import Telling, merged, telling
 from stockade.core.graph.naming import called, node_id, selector_of
 from stockade.core.graph.picture import Ask, Bounds, crowd, picture
 from stockade.core.graph.strands import end_of, stranded
-from stockade.core.graph.values import Node, NodeKind
+from stockade.core.graph.values import Node, NodeKind, total
+from stockade.core.graph.zoom import Zoom
 from stockade.core.model.flow import FlowKey, StoredFlow, Tally, Verdict
 from stockade.core.model.ids import HostId, RuleId
 from stockade.core.model.packet import Direction
@@ -50,6 +51,22 @@ def test_what_fits_is_what_the_graph_says(small: Snapshot, seed: int) -> None:
     assert made.left.edges == made.left.nodes == made.unassessed == 0
     assert dict(made.nodes) == {**{each: 0 for each, _ in made.nodes}, **crowd(small, BY)}
     assert sum(crowd(small, BY).values()) == len(small.workloads)
+
+
+@pytest.mark.parametrize("by", [BY, ("d03", "process")])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_taken_from_a_picture_before_is_what_is_seen_now(small: Snapshot, seed: int, by: Zoom) -> None:
+    told, stored, before = telling(small), flows(small, seed), None
+    for more in (0, 3, 0, 20):
+        stored = [*stored[more // 2 :], *flows(small, seed + more, more)]
+        traffic = merged(stored, told)
+        made = picture(traffic, by, small, Ask(before=before), Bounds(shapes=60))
+        assert made == picture(traffic, by, small, Ask(), Bounds(shapes=60))
+        assert made.seen == total(each.seen for each in traffic)
+        if before is not None and not more:
+            known = {(each.source, each.destination): each.observed for each in before.edges}
+            assert all(each.observed is known[each.source, each.destination] for each in made.edges)
+        before = made
 
 
 @pytest.mark.parametrize("room", [2, 3, 7, 20, 60])

@@ -97,17 +97,19 @@ def groups_sql(query: FlowQuery, segments: Sequence[Segment], bound: Bound) -> s
     )
 
 
-def mark_sql(where: FlowFilter, segments: Sequence[Segment], bound: Bound) -> str:
+def mark_sql(where: FlowFilter, segments: Sequence[Segment], seconds: int, bound: Bound) -> str:
     """Return the statement that tells whether flows are the same as before: rows, and two sums of hashes of them.
 
-    Rows of what is summed up as it is kept may be joined in the meantime: their mark then differs, and they do not.
+    One row for each piece of so many seconds that has any, by its number. Rows of what is summed up as it is kept may
+    be joined in the meantime: their mark then differs, and they do not.
     """
     columns = f"source, destination, kind, {', '.join(SUMS)}"
-    hashes = f"cityHash64({columns}) AS one, xxHash64({columns}) AS other"
+    piece = f"intDiv(toUnixTimestamp(at), {int(seconds)}) AS piece"
+    hashes = f"{piece}, cityHash64({columns}) AS one, xxHash64({columns}) AS other"
     read = " UNION ALL ".join(
         f"SELECT {hashes} FROM {TABLES[each.resolution]} WHERE {_conditions(where, each, bound)}" for each in segments
     )
-    return f"SELECT count(), sum(one), sum(other) FROM ({read})"
+    return f"SELECT piece, count(), sum(one), sum(other) FROM ({read}) GROUP BY piece ORDER BY piece"
 
 
 def rows_sql(where: FlowFilter, segment: Segment, limit: int, after: Sequence[int | str], bound: Bound) -> str:

@@ -37,6 +37,19 @@ class Ranges(msgspec.Struct, frozen=True):
     partial_before: int | None
 
 
+PIECES = 64
+FINE = 2 * HOUR
+SIZES = tuple(each * MINUTE for each in (1, 2, 60, 180, 360, 1440, 10_080, 43_200))
+"""What a time is cut into pieces of: the smallest of these that makes at most so many. Longer times by whole hours."""
+
+
+def piece_of(read: Ranges, floors: Floors) -> int:
+    """Return the size of the pieces of a range; whole minutes only where they tell all of it."""
+    minutes = read.until - read.since <= FINE and _floor(read.since, HOUR) >= floors.minute
+    fitting = (each for each in SIZES if (read.until - read.since) // each < PIECES and (minutes or each >= HOUR))
+    return next(fitting, SIZES[-1])
+
+
 def ranges(since: int, until: int, floors: Floors, *, hours: bool = True) -> Ranges:
     """Split a range. ``hours``: whether a sum over an hour answers, or minutes are the coarsest that do."""
     if since >= until:

@@ -14,7 +14,7 @@ from stockade.adapters.clickhouse.client import UNOPENED, Place, connect, is_ser
 from stockade.adapters.clickhouse.faults import told
 from stockade.adapters.clickhouse.journal import Journal
 from stockade.adapters.clickhouse.putting import Putter
-from stockade.adapters.clickhouse.ranges import ENDLESS, Ranges, Segment, ranges
+from stockade.adapters.clickhouse.ranges import ENDLESS, HOUR, Ranges, Segment, piece_of, ranges
 from stockade.adapters.clickhouse.schema import COUNTS, KIND, keep, lighten, migrate, secret
 from stockade.adapters.clickhouse.trimming import floors, held, note_broken, trimmed
 from stockade.core.model.flow import FlowEnd, FlowLoss, StoredFlow, Tally
@@ -26,6 +26,7 @@ from stockade.seams.flow_store import (
     FlowGroups,
     FlowMark,
     FlowPage,
+    FlowPiece,
     FlowQuery,
     FlowsRefused,
     FlowStats,
@@ -153,19 +154,21 @@ class ClickHouseFlowStore:
             )
 
     def mark(self, where: FlowFilter) -> FlowMark:
-        """Return a mark of some flows: the sum of a hash of each, and how many."""
+        """Return marks of some flows: of each piece of their time how many rows, and two sums of hashes of them."""
         _check(where)
         with told(UNREAD):
-            read = self._ranges(where, hours=True)
-            bound = Bound()
-            text = "0"
+            kept = floors(self._client)
+            read = ranges(*_asked(where), kept)
+            size = piece_of(read, kept)
+            if size % HOUR:
+                read = ranges(*_asked(where), kept, hours=False)
+            bound, rows = Bound(), list[Any]()
             if read.segments:
-                found = self._client.query(
-                    mark_sql(where, read.segments, bound), parameters=bound.values, settings=ASKED
-                )
-                text = "-".join(map(str, found.result_rows[0]))
+                sql = mark_sql(where, read.segments, size // MICRO, bound)
+                rows = list(self._client.query(sql, parameters=bound.values, settings=ASKED).result_rows)
             return FlowMark(
-                text,
+                tuple(_piece(row, read, size) for row in rows),
+                size // MICRO,
                 _answered(where.since, read.since) or 0.0,
                 _answered(where.until, read.until) or ENDLESS / MICRO,
                 _seconds(read.partial_before),
@@ -275,6 +278,12 @@ def _answered(asked: float | None, answered: int) -> float | None:
 
 def _seconds(moment: int | None) -> float | None:
     return None if moment is None else moment / MICRO
+
+
+def _piece(row: Sequence[Any], read: Ranges, size: int) -> FlowPiece:
+    number = int(row[0])
+    since, until = max(number * size, read.since), min((number + 1) * size, read.until)
+    return FlowPiece(number, since / MICRO, until / MICRO, "-".join(map(str, row[1:])))
 
 
 def _group(row: Sequence[Any], query: FlowQuery) -> FlowGroup:

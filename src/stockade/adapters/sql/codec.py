@@ -1,5 +1,6 @@
 """Values ↔ the JSON text of a column. What cannot be read back is an error that names the row, never a guess."""
 
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import immutables
@@ -7,7 +8,7 @@ import msgspec
 
 from stockade.core.model.ids import Revision, Version, WorkloadId
 from stockade.core.model.inventory import Host, Workload
-from stockade.core.model.labels import Label
+from stockade.core.model.labels import NO_LABELS, Label, Labels
 from stockade.core.model.policy import PolicySet
 from stockade.core.model.snapshot import Snapshot
 from stockade.seams.store import StoreFailed
@@ -58,14 +59,25 @@ def write_snapshot(snapshot: Snapshot) -> str:
 
 
 def read_snapshot(text: str, row: str) -> Snapshot:
-    """Return the snapshot that was written."""
+    """Return the snapshot that was written. Equal labels are one object in it, as they are in one that was folded."""
     stored = read(text, _Checkpoint, row)
     return Snapshot(
         revision=stored.revision,
         hosts=immutables.Map({host.id: host for host in stored.hosts}),
-        workloads=immutables.Map({workload.id: workload for workload in stored.workloads}),
+        workloads=immutables.Map({workload.id: workload for workload in _labelled_once(stored.workloads)}),
         policy=stored.policy,
         version=stored.version,
         lapsed=frozenset(stored.lapsed),
         operator_labels=immutables.Map(stored.operator_labels),
     )
+
+
+def _labelled_once(workloads: Iterable[Workload]) -> Iterator[Workload]:
+    """Yield workloads with each set of labels, and each label, made once: there are many, and most are alike."""
+    sets, single = {NO_LABELS: NO_LABELS}, dict[Label, Label]()
+    for each in workloads:
+        known = sets.get(each.labels)
+        if known is None:
+            known = Labels(tuple([single.setdefault(label, label) for label in each.labels.items]))
+            sets[known] = known
+        yield msgspec.structs.replace(each, labels=known)

@@ -13,7 +13,7 @@ from stockade.core.compile.births import births
 from stockade.core.compile.population import program_for
 from stockade.core.compile.rulebook import Rulebook
 from stockade.core.graph.services import protocol_of
-from stockade.core.graph.values import Node, Traffic
+from stockade.core.graph.values import Node, Permitted, Traffic
 from stockade.core.graph.zoom import Zoom, workload_nodes
 from stockade.core.model.flow import FlowEnd
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
@@ -43,7 +43,7 @@ ESSENTIAL = Decision(allowed=True)
 HELD = RuleId("held")
 """What holds an end that nobody has labelled, where its host holds births."""
 RUNS, ZOOMS = 100_000, 3
-"""Pairs of parties of which what they may say is remembered, and zooms of which the members are."""
+"""Pairs of parties (and of nodes) of which what they may say is remembered, and zooms of which the members are."""
 Kind = tuple[int, bool] | None
 """An identity by its number, and whether a point judges it; None: whom nobody has labelled."""
 
@@ -61,6 +61,7 @@ class Judge:
         self._parties: dict[object, Party] = {}
         self._holding: dict[HostId, bool] = {}
         self._runs: dict[tuple[int, int], tuple[Run, ...]] = {}
+        self._permitted: dict[object, Permitted] = {}
         self._members: dict[Zoom, Mapping[Node, Mapping[Kind, int]]] = {}
         self._samples: dict[Kind, Workload] = {}
         self._declared = {
@@ -117,6 +118,14 @@ class Judge:
     def party_of_kind(self, kind: Kind) -> Party:
         """Return the party of a kind that ``members`` told of."""
         return self.party_of(self._samples[kind])
+
+    def kept(self, key: object, found: Callable[[], Permitted]) -> Permitted:
+        """Return what was found before under a key, or find it; for what follows from the snapshot alone."""
+        if key not in self._permitted:
+            if len(self._permitted) >= RUNS:
+                self._permitted.clear()
+            self._permitted[key] = found()
+        return self._permitted[key]
 
     def _counted(self, by: Zoom) -> Mapping[Node, Mapping[Kind, int]]:
         apart = (each for each in self.snapshot.workloads.values() if each.seen.owner is None)

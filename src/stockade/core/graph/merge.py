@@ -28,6 +28,7 @@ from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.parties import judged
 
 Between = tuple[str, str, str, str, int, int]
+"""Two ends, each by address and workload, and a protocol with a port."""
 Ends = tuple[FlowEnd, FlowEnd]
 
 
@@ -62,13 +63,17 @@ def merged(flows: Iterable[StoredFlow], told: Container[WorkloadId] = frozenset(
     """
     groups: dict[Between, list[StoredFlow]] = {}
     for flow in flows:
-        groups.setdefault(_between(flow), []).append(flow)
+        groups.setdefault(_place(flow.source, flow.destination, flow.key.protocol, flow.key.port), []).append(flow)
     return tuple(traffic for key in sorted(groups) for traffic in _group(groups[key], told))
 
 
-def _between(flow: StoredFlow) -> Between:
-    one, other, key = flow.source, flow.destination, flow.key
-    return (one.address, one.workload or "", other.address, other.workload or "", key.protocol, key.port)
+def between(traffic: Traffic) -> Between:
+    """Return what some traffic is merged by."""
+    return _place(traffic.source, traffic.destination, traffic.protocol, traffic.port)
+
+
+def _place(one: FlowEnd, other: FlowEnd, protocol: int, port: int) -> Between:
+    return (one.address, one.workload or "", other.address, other.workload or "", protocol, port)
 
 
 def _group(flows: list[StoredFlow], told: Container[WorkloadId]) -> Iterator[Traffic]:

@@ -13,7 +13,7 @@ import msgspec
 from stockade.core.graph.judge import Judge
 from stockade.core.graph.services import Services
 from stockade.core.graph.strands import Strand, pending, plain
-from stockade.core.graph.values import PROCESS, WORKLOAD, Edge, Node, NodeKind, Permitted, Traffic
+from stockade.core.graph.values import PROCESS, WORKLOAD, Edge, Node, NodeKind, Permitted, Seen, Traffic, total
 from stockade.core.graph.zoom import Pair, Zoom, grouped, observed, workload_nodes
 from stockade.core.model.labels import NAME
 from stockade.core.model.snapshot import Snapshot
@@ -39,7 +39,8 @@ class Left(msgspec.Struct, frozen=True):
 class Picture(msgspec.Struct, frozen=True):
     """Nodes, each with how many workloads it stands for, and edges; both sorted.
 
-    ``traffic`` is what each edge was made of. ``unassessed`` counts the pairs of nodes that a strand was not asked
+    ``traffic`` is what each edge was made of, and ``seen`` the sum of all, also of what there was no room for; None:
+    nothing was. ``unassessed`` counts the pairs of nodes that a strand was not asked
     about, because that would be too much.
     """
 
@@ -48,6 +49,7 @@ class Picture(msgspec.Struct, frozen=True):
     traffic: Mapping[Pair, Sequence[Traffic]]
     left: Left = Left()
     unassessed: int = 0
+    seen: Seen | None = None
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -55,6 +57,7 @@ class Ask(msgspec.Struct, frozen=True):
 
     ``unseen``: also edges on which nothing was seen and something is permitted. ``only``: nodes of the inventory that
     are wanted although nothing was seen of them; None: all. ``everybody``: the crowd at this zoom, where it is known.
+    ``before``: a picture of the same zoom and snapshot, for what was seen of edges on which nothing came since.
     """
 
     now: Judge | None = None
@@ -62,6 +65,7 @@ class Ask(msgspec.Struct, frozen=True):
     unseen: bool = False
     only: frozenset[Node] | None = None
     everybody: Mapping[Node, int] | None = None
+    before: Picture | None = None
 
 
 def crowd(snapshot: Snapshot, by: Zoom) -> Mapping[Node, int]:
@@ -85,9 +89,10 @@ def picture(
     """Return the picture of some traffic at a zoom."""
     bounds = bounds or Bounds()
     services = Services(snapshot.policy)
-    found = grouped(traffic, by, services)
+    found = grouped(traffic, by, services, ask.before.traffic if ask.before else None)
     everybody = ask.everybody if ask.everybody is not None else crowd(snapshot, by)
-    edges = [Edge(*ends, observed(each, services)) for ends, each in found.items()]
+    edges = list(_edges(found, services, ask.before))
+    seen = total(each.observed.seen for each in edges if each.observed) if edges else None
     silent = () if PROCESS in by else tuple(each for each in everybody if ask.only is None or each in ask.only)
     nodes, edges, left = _fitted(edges, silent, bounds.shapes)
     shown = {(each.source, each.destination): found[each.source, each.destination] for each in edges}
@@ -101,7 +106,16 @@ def picture(
         shown,
         left,
         stranding.unassessed,
+        seen,
     )
+
+
+def _edges(found: Mapping[Pair, Sequence[Traffic]], services: Services, before: Picture | None) -> Iterator[Edge]:
+    """Yield each edge with what was seen on it, taken from a picture before where that is the same traffic."""
+    known = {_place(each): each.observed for each in before.edges} if before else {}
+    for ends, traffic in found.items():
+        same = before is not None and before.traffic.get(ends) == traffic
+        yield Edge(*ends, known[ends] if same else observed(traffic, services))
 
 
 def _place(edge: Edge) -> Pair:

@@ -87,7 +87,8 @@ class Strand:
         self, snapshot: Snapshot, by: Zoom, traffic: Iterable[Traffic] = (), judge: Judge | None = None
     ) -> None:
         self.judge = judge or Judge(snapshot)
-        self._inside = self.judge.members(tuple(each for each in by if each != PROCESS))
+        self._by = tuple(each for each in by if each != PROCESS)
+        self._inside = self.judge.members(self._by)
         self._outside: dict[Node, list[tuple[Party, int]]] = {}
         self._known: dict[Node, Parties] = {}
         outside = {end for each in traffic for end in (each.source, each.destination) if end.workload is None}
@@ -105,7 +106,15 @@ class Strand:
         return self._count(plain(source)) * self._count(plain(destination))
 
     def between(self, source: Node, destination: Node) -> Permitted:
-        """Return what is permitted between two nodes."""
+        """Return what is permitted between two nodes. Between two of the inventory it is asked once."""
+        one, other = plain(source), plain(destination)
+        if one in self._outside or other in self._outside:
+            return self._between(source, destination)
+        return self.judge.kept(
+            (self._by, one, other, source == destination), lambda: self._between(source, destination)
+        )
+
+    def _between(self, source: Node, destination: Node) -> Permitted:
         ones, others = (self._parties(plain(node)) for node in (source, destination))
         on, pairs, of, rules = NOTHING, 0, 0, set[RuleId]()
         for one, count in ones:

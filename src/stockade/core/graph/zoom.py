@@ -6,7 +6,7 @@ one end, they stand together: flows do not say whose each connection was.
 """
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from stockade.core.graph.services import Services, protocol_of
 from stockade.core.graph.values import (
@@ -46,16 +46,22 @@ def edges(traffic: Iterable[Traffic], by: Zoom, policy: PolicySet) -> tuple[Edge
     )
 
 
-def grouped(traffic: Iterable[Traffic], by: Zoom, services: Services) -> Mapping[Pair, list[Traffic]]:
-    """Return traffic by the two nodes that it lies between."""
+def grouped(
+    traffic: Iterable[Traffic], by: Zoom, services: Services, before: Mapping[Pair, Sequence[Traffic]] | None = None
+) -> Mapping[Pair, list[Traffic]]:
+    """Return traffic by the two nodes that it lies between; ``before``: some of it, where that is known."""
+    placed = {id(each): ends for ends, some in (before or {}).items() for each in some}  # they live as long as it
     found: dict[Pair, list[Traffic]] = {}
     if PROCESS in by:
         for each in traffic:
-            found.setdefault(nodes_of(each, by, services), []).append(each)
+            found.setdefault(placed.get(id(each)) or nodes_of(each, by, services), []).append(each)
         return found
     nodes: dict[int, Node] = {}  # an end is mostly one object, and what is met lives on in what is found
     alike: dict[Node, Node] = {}
     for each in traffic:
+        if (known := placed.get(id(each))) is not None:
+            found.setdefault(known, []).append(each)
+            continue
         ends = []
         for end in (each.source, each.destination):
             if (node := nodes.get(id(end))) is None:
@@ -108,7 +114,7 @@ def network_node(end: FlowEnd) -> Node:
     return Node(NodeKind.NETWORK, ((NETWORK, end.network or (INTERNET if everybodys else ELSEWHERE)),))
 
 
-def observed(found: list[Traffic], services: Services) -> Observed:
+def observed(found: Sequence[Traffic], services: Services) -> Observed:
     """Return what some traffic comes to, as one strand."""
     ports: dict[tuple[int, int], list[Traffic]] = {}
     said: dict[tuple[Direction, Verdict, RuleId], int] = {}

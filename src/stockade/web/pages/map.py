@@ -3,13 +3,14 @@
 The page works without scripts: every step of it is an address. With them, a picture is drawn of the same reply.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from stockade.controller.flow_queries import among
+from stockade.controller.graphs import LEVELS, ladder
 from stockade.controller.refused import Refused, Why
 from stockade.core import policy as written
 from stockade.core import select
@@ -21,6 +22,7 @@ from stockade.core.model.selector import And
 from stockade.core.suggest.turning import Turned, closing, opening
 from stockade.errors import StockadeError
 from stockade.web.asking import Desk, command
+from stockade.web.assets import assets
 from stockade.web.forms import Form
 from stockade.web.frame import Data, Goto, View
 from stockade.web.pages import draft
@@ -36,13 +38,14 @@ BESIDE = "/map/beside"
 DRAFT = "/map/draft"
 SPANS = ((900, "15 min"), (3600, "1 hour"), (21_600, "6 hours"), (86_400, "1 day"), (604_800, "7 days"))
 HOUR = 3600
-LADDER = ("app", "role")
 SMALL = 2_000
 """Workloads up to which a page waits for what policy permits; with more it comes after what was seen."""
 KEPT = ("by", "from", "to", "select", "verdict", "span", "at", "unseen", "draft", "view")
 """What of an address stays from step to step."""
 ROWS = 300
-"""Of the table, unless all are asked for; scripts fill in the rest."""
+"""Of the table that is sent to who has no scripts, unless all are asked for."""
+DRAWING = frozenset({"graphology.umd.min.js", "sigma.min.js", "forceatlas2.js"})
+"""What draws the picture; where set-up has not fetched all of it, the page has no scripts either."""
 NEAR = 12
 """Workloads of a node that its drawer names."""
 BIRTHS = 200
@@ -67,7 +70,7 @@ class Wish(msgspec.Struct, frozen=True):
 def _wish(desk: Desk, asking: Asking) -> Wish:
     given = {name: asking.text(name) for name in KEPT}
     if not given["by"]:
-        given["by"] = ",".join(_ladder(_dimensions(desk))[: len(LADDER)])
+        given["by"] = ",".join(ladder(_dimensions(desk))[:LEVELS])
     if asking.session.draft is None:
         given["draft"] = ""
     return Wish(
@@ -86,13 +89,6 @@ def _moment(text: str, now: float) -> float | None:
 def _dimensions(desk: Desk) -> tuple[str, ...]:
     installation = desk.installation
     return installation.graphs.of(installation.controller.snapshot).dimensions
-
-
-def _ladder(dimensions: Iterable[str]) -> tuple[str, ...]:
-    """Return the levels of zoom: app and role, or else the labels that most have; then workload and process."""
-    *labels, workload, process = dimensions
-    usual = [each for each in LADDER if each in labels] or labels[: len(LADDER)]
-    return (*usual, workload, process)
 
 
 async def _asked(desk: Desk, asking: Asking, wish: Wish, *, strands: bool, unseen: bool | None = None) -> GraphReply:
@@ -121,8 +117,8 @@ async def page(desk: Desk, asking: Asking) -> View:
         reply = await _asked(desk, asking, wish, strands=strands)
     except StockadeError as found:
         problem = found
-    ladder = _ladder(_dimensions(desk))
-    by = tuple(reply.by) if reply else ladder[: len(LADDER)]
+    rungs = ladder(_dimensions(desk))
+    by = tuple(reply.by) if reply else rungs[:LEVELS]
     values: dict[str, Any] = {
         "wish": wish,
         "reply": reply,
@@ -131,10 +127,11 @@ async def page(desk: Desk, asking: Asking) -> View:
         "nodes": {each.id: each for each in reply.nodes} if reply else {},
         "edges": sorted(reply.edges, key=_urgency)[: None if asking.text("rows") else ROWS] if reply else (),
         "alone": _alone(reply) if reply else (),
-        "levels": _levels(ladder, by, wish),
+        "levels": _levels(rungs, by, wish),
         "crumbs": _crumbs(wish, by),
         "spans": SPANS,
         "strands": strands,
+        "drawing": assets().keys() >= DRAWING,
         "drafted": asking.session.draft is not None,
         "kept": desk.installation.controller.flows is not None,
         "edge": asking.text("edge"),
@@ -164,10 +161,10 @@ def _commands(wish: Wish, *more: str) -> tuple[str, ...]:
     return (command("graph", *words, *more),)
 
 
-def _levels(ladder: tuple[str, ...], by: tuple[str, ...], wish: Wish) -> list[tuple[str, str, bool]]:
+def _levels(rungs: tuple[str, ...], by: tuple[str, ...], wish: Wish) -> list[tuple[str, str, bool]]:
     """Return each level with its address, and whether it is among those in use."""
-    rows = [(name, wish.link(by=",".join(ladder[: at + 1])), name in by) for at, name in enumerate(ladder)]
-    return rows + [(name, wish.link(by=",".join(by)), True) for name in by if name not in ladder]
+    rows = [(name, wish.link(by=",".join(rungs[: at + 1])), name in by) for at, name in enumerate(rungs)]
+    return rows + [(name, wish.link(by=",".join(by)), True) for name in by if name not in rungs]
 
 
 def _crumbs(wish: Wish, by: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -239,15 +236,10 @@ class _Count(msgspec.Struct, frozen=True):
     bytes_in: int
 
 
-class _Port(msgspec.Struct, frozen=True):
-    on: str
-    service: str
-
-
 class _Observed(msgspec.Struct, frozen=True):
     verdict: Verdict
     seen: _Count
-    ports: tuple[_Port, ...]
+    ports: tuple[str, ...]
     ports_count: int
 
 
@@ -257,15 +249,15 @@ class _Strand(msgspec.Struct, frozen=True):
     of: int
 
 
-class _Drawn(msgspec.Struct, frozen=True):
-    """What the picture and its table need of an edge: there are many."""
+class _Drawn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the picture and its table need of an edge: there are many. What was not assessed is left out."""
 
     source: str
     destination: str
     observed: _Observed | None
-    permitted: _Strand | None
-    needed: _Strand | None
-    pending: Pending | None
+    permitted: _Strand | None = None
+    needed: _Strand | None = None
+    pending: Pending | None = None
 
 
 def _drawn(edge: GraphEdge) -> _Drawn:
@@ -286,7 +278,7 @@ def _strand(it: PermittedView | None) -> _Strand | None:
 def _observed(it: ObservedView) -> _Observed:
     seen = it.seen
     count = _Count(seen.connections, seen.denied, seen.would_deny, seen.bytes_out, seen.bytes_in)
-    ports = tuple(_Port(each.on, each.service) for each in it.ports[:PORTS])
+    ports = tuple(each.service or each.on for each in it.ports[:PORTS])
     return _Observed(it.verdict, count, ports, it.ports_count)
 
 
@@ -397,8 +389,7 @@ async def _single(desk: Desk, id_: str) -> dict[str, Any]:
 
 def _inside(wish: Wish, node: GraphNode, reply: GraphReply) -> str:
     """Return the address of one level further in; empty where there is none."""
-    ladder = _ladder(reply.dimensions)
-    deeper = next((each for each in ladder if each not in reply.by), None)
+    deeper = next((each for each in ladder(reply.dimensions) if each not in reply.by), None)
     return wish.link(by=",".join((*reply.by, deeper)), select=node.select) if deeper and node.select else ""
 
 

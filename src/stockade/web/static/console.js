@@ -22,7 +22,7 @@ const refresher = {
       this.source = new EventSource(flows ? '/live?flows=1' : '/live')
       this.source.addEventListener('changed', (event) => {
         if (event.lastEventId !== live().dataset.rung) this.again()
-        document.dispatchEvent(new Event('stockade:changed'))
+        document.dispatchEvent(new CustomEvent('stockade:changed', { detail: event.lastEventId }))
       })
     } else if (!wanted && this.source) {
       this.leave() // a browser keeps few connections to one host, and nobody sees this page

@@ -5,19 +5,28 @@
 ;(() => {
   const root = document.getElementById('map')
   window.stockadeAlone = true
-  if (!root || !root.dataset.graph || !window.Sigma || !window.graphology || !root.dataset.layout) return
-  if (!document.createElement('canvas').getContext('webgl2')) return // the table is there
+  if (!root || !root.dataset.graph) return
 
   const MANY = 300
   const look = window.stockadeMap
   const stage = document.getElementById('map-canvas')
   const table = document.getElementById('map-table')
+  const query = (more) => {
+    const given = new URLSearchParams(location.search)
+    for (const [name, value] of Object.entries(more)) value === null || value === '' ? given.delete(name) : given.set(name, value)
+    return given.toString()
+  }
+  const rows = window.stockadeTable(table, look, query)
   const still = window.matchMedia('(prefers-reduced-motion: reduce)')
   const said = (text) => { document.getElementById('map-said').textContent = text }
 
   let reply = JSON.parse(root.dataset.graph)
-  let nodes = new Map()
-  let edges = new Map()
+  const keyed = (answer) => [
+    new Map(answer.nodes.map((each) => [each.id, each])),
+    new Map(answer.edges.map((each) => [`${each.source}~${each.destination}`, each])),
+  ]
+  let [nodes, edges] = keyed(reply)
+  if (!window.graphology || !document.createElement('canvas').getContext('webgl2')) return rows.fill(nodes, edges)
   let colour = look.colours()
   let selected = null // {node: id} or {edge: 'id~id'}
   let drawn = null
@@ -41,10 +50,16 @@
     try { sessionStorage.setItem(shelf(), JSON.stringify(Object.fromEntries([...places].slice(-4000)))) } catch { /* no room */ }
   }
 
-  const worker = new Worker(`${root.dataset.worker}?layout=${encodeURIComponent(root.dataset.layout)}`)
+  let worker = null // made when something is to be laid out: what was seen before stands where it stood
   let job = 0
   const waiting = new Map()
-  worker.onmessage = ({ data }) => { waiting.get(data.job)?.(data); waiting.delete(data.job) }
+  function laying() {
+    if (!worker) {
+      worker = new Worker(`${root.dataset.worker}?layout=${encodeURIComponent(root.dataset.layout)}`)
+      worker.onmessage = ({ data }) => { waiting.get(data.job)?.(data); waiting.delete(data.job) }
+    }
+    return worker
+  }
   const measure = document.createElement('canvas').getContext('2d')
   measure.font = '12px system-ui, sans-serif'
 
@@ -70,7 +85,7 @@
       height: attributes.map((each) => each.size * 2 + 34),
       fixed: ids.map((id) => !isNew.has(id)), edges: [...links.keys()].sort().map((key) => links.get(key)),
     }
-    const laid = await new Promise((done) => { waiting.set(asked.job, done); worker.postMessage(asked) })
+    const laid = await new Promise((done) => { waiting.set(asked.job, done); laying().postMessage(asked) })
     ids.forEach((id, at) => {
       if (isNew.has(id) && graph.hasNode(id)) graph.mergeNodeAttributes(id, { x: tenth(laid.x[at]), y: tenth(laid.y[at]) })
     })
@@ -81,8 +96,7 @@
 
   function take(next) {
     reply = next
-    nodes = new Map(reply.nodes.map((each) => [each.id, each]))
-    edges = new Map(reply.edges.map((each) => [`${each.source}~${each.destination}`, each]))
+    ;[nodes, edges] = keyed(reply)
     graph.nodes().filter((id) => !nodes.has(id)).forEach((id) => graph.dropNode(id))
     const fresh = []
     const warm = hot()
@@ -225,12 +239,6 @@
 
   // --- selecting and opening ---
 
-  const query = (more) => {
-    const given = new URLSearchParams(location.search)
-    for (const [name, value] of Object.entries(more)) value === null || value === '' ? given.delete(name) : given.set(name, value)
-    return given.toString()
-  }
-
   const address = (more) => {
     const asked = query(more)
     return asked ? `/map?${asked}` : '/map'
@@ -372,63 +380,7 @@
     else if (stage.dataset.drawn) later = setTimeout(fill, 50)
   }
 
-  function fill() {
-    const body = table.querySelector('tbody')
-    const before = new Map([...body.querySelectorAll('tr[data-edge]')].map((row) => [row.dataset.edge, row]))
-    const urgency = ({ observed }) => (observed ? [-observed.seen.denied, -observed.seen.would_deny, -observed.seen.connections] : [0, 0, 1])
-    const sorted = [...edges].sort(([one, a], [other, b]) => {
-      const [x, y] = [urgency(a), urgency(b)]
-      return x[0] - y[0] || x[1] - y[1] || x[2] - y[2] || (one < other ? -1 : 1)
-    })
-    const same = ([key, edge]) => {
-      const cells = before.get(key)?.cells
-      return cells?.[1].textContent.trim() === nodes.get(edge.source).text && cells[2].textContent.trim() === nodes.get(edge.destination).text
-    }
-    if (before.size === sorted.length && sorted.every(same)) {
-      for (const [key, edge] of sorted) numbers(before.get(key), edge)
-      return
-    }
-    body.replaceChildren(...sorted.map(([key, edge]) => row(key, edge)))
-    document.getElementById('map-rest')?.remove()
-  }
-
-  const cell = (tag, text, kind = '') => Object.assign(document.createElement(tag), { textContent: text, className: kind })
-  const strand = (it) => (it === null || it === undefined ? '? not assessed' : !it.pairs ? 'nothing' : it.pairs === it.of ? it.on : `${it.on} (${it.pairs} of ${it.of} pairs)`)
-  const size = (octets) => {
-    const units = ['B', 'kB', 'MB', 'GB', 'TB']
-    let at = 0
-    let value = octets
-    while (value >= 1000 && at < 4) { value /= 1000; at += 1 }
-    return `${at && value < 10 ? value.toFixed(1) : value.toFixed(0)} ${units[at]}`
-  }
-
-  function row(key, edge) {
-    const made = document.createElement('tr')
-    made.dataset.edge = key
-    const link = (text, more, kind) => Object.assign(document.createElement('a'), { textContent: text, className: kind, href: `/map?${query(more)}` })
-    const mark = cell('td', edge.observed ? look.MARK[look.kind(edge)] : '', `mark-text ${look.kind(edge)}`)
-    if (edge.observed) mark.setAttribute('aria-label', edge.observed.verdict)
-    const from = document.createElement('th')
-    from.scope = 'row'
-    from.append(link(nodes.get(edge.source).text, { edge: key, node: null }, 'row'))
-    const to = document.createElement('td')
-    to.append(link(nodes.get(edge.destination).text, { node: edge.destination, edge: null }, 'plain'))
-    const ports = edge.observed ? edge.observed.ports.slice(0, 3).map((each) => each.service || each.on).join(', ') + (edge.observed.ports_count > 3 ? ` and ${edge.observed.ports_count - 3} more` : '') : '–'
-    made.append(mark, from, to, cell('td', ports, 'wide'), cell('td', '', 'number'), cell('td', '', 'number'), cell('td', '', 'number'), cell('td', '', 'wide'))
-    if (table.querySelectorAll('thead th').length > 8) made.append(cell('td', '', 'wide'), cell('td', ''))
-    numbers(made, edge)
-    return made
-  }
-
-  function numbers(made, edge) {
-    const seen = edge.observed?.seen
-    const put = (at, text) => { if (made.cells[at] && made.cells[at].textContent.trim() !== text) made.cells[at].textContent = text }
-    put(4, String(seen?.connections ?? 0))
-    put(5, String(seen?.denied ?? 0))
-    put(6, seen ? size(seen.bytes_out + seen.bytes_in) : '–')
-    put(7, strand(edge.permitted))
-    if (made.cells.length > 8) { put(8, strand(edge.needed)); put(9, edge.pending ?? '–') }
-  }
+  const fill = () => rows.fill(nodes, edges)
 
   // --- what happens meanwhile, and what was ---
 
@@ -457,8 +409,10 @@
     return null
   }
 
-  document.addEventListener('stockade:changed', () => {
-    if (at || again || document.hidden) return
+  let known = document.getElementById('live').dataset.rung // what had happened before this page was made
+  document.addEventListener('stockade:changed', ({ detail }) => {
+    if (at || again || document.hidden || detail === known) return
+    known = detail
     again = true
     setTimeout(async () => { await ask(); again = false }, 300)
   })
@@ -488,6 +442,11 @@
     requestAnimationFrame(() => setTimeout(done))
   })
 
+  // What draws with WebGL is large, and not needed before the first frame. Where it does not come, the table is there.
+  const loaded = (path) => new Promise((done) => {
+    document.head.append(Object.assign(document.createElement('script'), { src: path, onload: done, onerror: done }))
+  })
+
   recall()
   table.classList.add('sr')
   aside(new URLSearchParams(location.search).get('view') === 'table')
@@ -501,6 +460,8 @@
     await shown()
     stage.dataset.shown = '1'
     performance.mark('map-shown')
+    if (!window.Sigma) await loaded(root.dataset.renderer)
+    if (!window.Sigma) return aside(true)
     drawn = draw()
     drawn.once('afterRender', () => {
       sketch.remove()
