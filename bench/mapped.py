@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.world import world
 from stockade.adapters.clickhouse.apart import FlowStoreApart
+from stockade.adapters.memory import look_rarely
 from stockade.adapters.sql import open_store
 from stockade.controller.clock import SystemClock
 from stockade.controller.http.peers import Access
@@ -38,6 +39,7 @@ WHO = Caller(name="bench", uid=os.geteuid(), role=Role.APPLY)
 
 def serve(folder: str, workloads: int, rows: int) -> None:
     """Serve until stdin ends."""
+    look_rarely()  # as ``up`` does
     asyncio.run(_serve(Path(folder), workloads, rows))
 
 
