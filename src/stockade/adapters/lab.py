@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from stockade.decoding import ready
 from stockade.seams.runtime import Lost, RuntimeEvent
 
 PAUSE = 0.2
@@ -20,7 +21,7 @@ class LabRuntime:
     def __init__(self, path: Path) -> None:
         """``path``: the socket on which the lab tells."""
         self._path = path
-        self._decode = msgspec.json.Decoder(RuntimeEvent).decode
+        self._decode = msgspec.json.Decoder(ready(RuntimeEvent)).decode
 
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         """Yield what the lab tells; when it hangs up, ``Lost``, and again from the start."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from stockade.agent.values import Owners
+from stockade.decoding import ready
 from stockade.wire import PROTOCOL, Assignment
 
 NAME = "assignment"
@@ -27,7 +28,7 @@ class AssignmentFile:
     def read(self) -> Kept | None:
         """Return what was kept last; None where there is nothing that this agent understands."""
         try:
-            found = msgspec.msgpack.decode(self._path.read_bytes(), type=Kept)
+            found = msgspec.msgpack.decode(self._path.read_bytes(), type=ready(Kept))
         except (FileNotFoundError, msgspec.DecodeError):
             return None
         return found if found.assignment.protocol == PROTOCOL else None

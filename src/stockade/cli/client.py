@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from stockade.core.model.problem import Problem
+from stockade.decoding import ready
 from stockade.errors import StockadeError
 from stockade.wire.api import BirthView, ErrorReply, Message, WatchLine
 from stockade.wire.flows import FlowView
@@ -77,7 +78,7 @@ class Client:
                 it.read()
             _raise_for(it)
             for text in it.iter_lines():
-                yield msgspec.json.decode(text, type=where.lines)
+                yield msgspec.json.decode(text, type=ready(where.lines))
 
     def _request(self, name: str, body: Message | None, parameters: dict[str, Any]) -> httpx.Request:
         where = route(name)
@@ -118,7 +119,7 @@ def _raise_for(response: httpx.Response) -> None:
     if response.is_success:
         return
     try:
-        reply = msgspec.json.decode(response.content, type=ErrorReply)
+        reply = msgspec.json.decode(response.content, type=ready(ErrorReply))
     except msgspec.DecodeError:
         reply = ErrorReply(
             error=f"the server answered {response.status_code} and no reason",
@@ -130,7 +131,7 @@ def _raise_for(response: httpx.Response) -> None:
 
 def _decode(content: bytes, reply: type[Reply]) -> Reply:
     try:
-        return msgspec.json.decode(content, type=reply)
+        return msgspec.json.decode(content, type=ready(reply))
     except msgspec.DecodeError as problem:
         raise StockadeError(
             f"the server's answer is not what this command understands: {problem}",

@@ -22,6 +22,7 @@ import msgspec
 from stockade.adapters.gate import BIRTHS
 from stockade.agent.state import AssignmentFile
 from stockade.core.compile.nft.ruleset import TABLE
+from stockade.decoding import ready
 from stockade.errors import StockadeError
 
 FAMILIES = ("inet", "bridge")
@@ -150,7 +151,7 @@ def forget(state: Path) -> None:
 
 def _read(line: bytes) -> Opened | None:
     try:
-        return msgspec.json.decode(line, type=Opened)
+        return msgspec.json.decode(line, type=ready(Opened))
     except msgspec.DecodeError:
         return None
 

@@ -20,6 +20,7 @@ import msgspec
 from stockade.core.gate import Call, Files, Target
 from stockade.core.gate.containerd import DEFAULT_SPEC
 from stockade.core.gate.docker import BEHIND, NAME
+from stockade.decoding import ready
 from stockade.errors import StockadeError
 
 PACKAGED = "/usr/lib/stockade/stockade-gate"
@@ -100,7 +101,7 @@ class Disk:
     def record(self, target: Target) -> Record:
         """Return what was done to a target before; an empty record where nothing was, or where it cannot be read."""
         try:
-            return msgspec.json.decode((self._records / f"{target.name}.json").read_bytes(), type=Record)
+            return msgspec.json.decode((self._records / f"{target.name}.json").read_bytes(), type=ready(Record))
         except (FileNotFoundError, msgspec.DecodeError):
             return Record()
 
@@ -177,7 +178,7 @@ class Disk:
     def _all(self) -> Iterator[Record]:
         for path in sorted(self._records.glob("*.json")):
             with contextlib.suppress(msgspec.DecodeError):
-                yield msgspec.json.decode(path.read_bytes(), type=Record)
+                yield msgspec.json.decode(path.read_bytes(), type=ready(Record))
 
 
 def built() -> Path:

@@ -20,6 +20,7 @@ from stockade.cli.output import View, bold, columns, line, remark
 from stockade.cli.session import deliver
 from stockade.cli.settings import NO_FLAGS, Common, Settings, resolve
 from stockade.cli.shop_lab import SHOP
+from stockade.decoding import ready
 from stockade.errors import StockadeError
 from stockade.testing.lab import Lab, enter
 from stockade.wire.api import Message
@@ -146,7 +147,7 @@ def _written(state: Path, record: LabRecord) -> Iterator[None]:
 def _record(state: Path) -> LabRecord | None:
     """Return the lab that is up; None where none is, or where a killed one has left its record."""
     with suppress(FileNotFoundError, msgspec.DecodeError):
-        record = msgspec.json.decode((state / RECORD).read_bytes(), type=LabRecord)
+        record = msgspec.json.decode((state / RECORD).read_bytes(), type=ready(LabRecord))
         return record if _lives(record) else None
     return None
 

@@ -9,6 +9,7 @@ import msgspec
 
 from stockade.controller.loop import Controller
 from stockade.core.model.ids import HostId
+from stockade.decoding import ready
 from stockade.wire import AgentMessage, Assignment
 
 
@@ -25,10 +26,10 @@ class DirectLink:
 
     async def say(self, message: AgentMessage) -> int:
         """Deliver a message; return the last generation that is stored. ``StockadeError`` where it was not taken."""
-        heard = msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=AgentMessage)
+        heard = msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=ready(AgentMessage))
         return await self._controller.take(heard)
 
     async def assignments(self, since: str) -> AsyncIterator[Assignment]:
         """Yield what this host shall enforce, each time that it is not what it has; ends with the controller."""
         async for each in self._controller.assignments(self._host, since):
-            yield msgspec.msgpack.decode(msgspec.msgpack.encode(each), type=Assignment)
+            yield msgspec.msgpack.decode(msgspec.msgpack.encode(each), type=ready(Assignment))

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from stockade.adapters.clickhouse.speech import CALLS, Answer, Opening, Request, receive, send
+from stockade.decoding import ready
 from stockade.seams.flow_store import (
     FlowFilter,
     FlowGroups,
@@ -101,7 +102,7 @@ class FlowStoreApart:
             answer = self._ask(line, body, ANSWERED_IN)
         if answer.failure is not None:
             raise _failed(answer.failure, refused=answer.refused)
-        return msgspec.msgpack.decode(answer.answer, type=CALLS[call][1])
+        return msgspec.msgpack.decode(answer.answer, type=ready(CALLS[call][1]))
 
     def _started(self) -> socket.socket:
         if self._closed:
@@ -128,7 +129,7 @@ class FlowStoreApart:
             if body is not None:
                 send(line, body)
             if data := receive(line):
-                return msgspec.msgpack.decode(data, type=Answer)
+                return msgspec.msgpack.decode(data, type=ready(Answer))
             why = "its process died"
         except TimeoutError:
             why = f"it did not answer within {patience:.0f} s"

@@ -8,6 +8,7 @@ import msgspec
 
 from stockade.adapters.clickhouse.columns import newest
 from stockade.core.model.ids import HostId
+from stockade.decoding import ready
 from stockade.seams.flow_store import FlowStoreFailed, StoredBatch
 
 SUFFIX = ".put"
@@ -95,7 +96,7 @@ class Journal:
 
 def _read(path: Path) -> Begun:
     try:
-        return msgspec.msgpack.decode(path.read_bytes(), type=Begun)
+        return msgspec.msgpack.decode(path.read_bytes(), type=ready(Begun))
     except msgspec.MsgspecError as problem:
         raise FlowStoreFailed(
             f"a put in progress cannot be read: {path}: {problem}",

@@ -18,6 +18,7 @@ import structlog
 from stockade.adapters.clickhouse.faults import LOCKED_MESSAGE
 from stockade.adapters.clickhouse.speech import CALLS, Answer, Opening, Request, receive, send
 from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
+from stockade.decoding import ready
 from stockade.errors import StockadeError
 from stockade.seams.flow_store import FlowsRefused, FlowStoreFailed
 
@@ -34,7 +35,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends when nobody is served any more
     os.setpriority(os.PRIO_PROCESS, 0, LATER)
-    opening = msgspec.json.decode(sys.argv[1], type=Opening)
+    opening = msgspec.json.decode(sys.argv[1], type=ready(Opening))
     with socket.socket(fileno=sys.stdin.fileno()) as line:
         try:
             store = _open(opening)
@@ -68,8 +69,8 @@ def _open(opening: Opening) -> ClickHouseFlowStore:
 
 def _answer(store: ClickHouseFlowStore, data: bytes) -> bytes:
     try:
-        request = msgspec.msgpack.decode(data, type=Request)
-        arguments = msgspec.msgpack.decode(request.arguments, type=CALLS[request.call][0])
+        request = msgspec.msgpack.decode(data, type=ready(Request))
+        arguments = msgspec.msgpack.decode(request.arguments, type=ready(CALLS[request.call][0]))
         found = getattr(store, request.call)(*arguments)
         return msgspec.msgpack.encode(Answer(msgspec.Raw(msgspec.msgpack.encode(found))))
     except StockadeError as problem:

@@ -20,6 +20,7 @@ from stockade.adapters.clickhouse.trimming import floors, held, note_broken, tri
 from stockade.core.model.flow import FlowEnd, FlowLoss, StoredFlow, Tally
 from stockade.core.model.flow_table import FlowKind, KeptEnd, stored_flow
 from stockade.core.model.ids import HostId
+from stockade.decoding import ready
 from stockade.seams.flow_store import (
     FlowFilter,
     FlowGroup,
@@ -183,7 +184,7 @@ class ClickHouseFlowStore:
             bound = Bound()
             sql = rows_sql(where, Segment(Resolution.RAW, since, until), limit + 1, _place(after), bound)
             found = self._client.query(sql, parameters=bound.values, settings=ASKED).result_rows
-            rows = [msgspec.convert(row, _Row) for row in found]
+            rows = [msgspec.convert(row, ready(_Row)) for row in found]
             shown = rows[:limit]
             return FlowPage(
                 flows=self._whole(shown),
@@ -236,7 +237,7 @@ class ClickHouseFlowStore:
 
     def _kinds(self, ids: set[int]) -> dict[int, tuple[HostId, FlowKind]]:
         rows = self._named("kinds", ", ".join(KIND), ids)
-        return {row[0]: (HostId(row[1]), msgspec.convert(row[2:], FlowKind)) for row in rows}
+        return {row[0]: (HostId(row[1]), msgspec.convert(row[2:], ready(FlowKind))) for row in rows}
 
     def _named(self, table: str, columns: str, ids: set[int]) -> Sequence[Sequence[Any]]:
         found = self._client.query(
@@ -328,7 +329,7 @@ def _place(after: str | None) -> tuple[Any, ...]:
     if after is None:
         return ()
     try:
-        place = msgspec.msgpack.decode(base64.urlsafe_b64decode(after), type=_After)
+        place = msgspec.msgpack.decode(base64.urlsafe_b64decode(after), type=ready(_After))
     except (ValueError, msgspec.MsgspecError) as problem:
         raise FlowsRefused(
             f"{after[:80]!r} is no place in the flows to go on from", kept=UNREAD, remedy="Start with the first page."

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from stockade.adapters.containerd.protobuf import Message
+from stockade.decoding import ready
 
 NAMESPACES = "containerd.services.namespaces.v1.Namespaces"
 CONTAINERS = "containerd.services.containers.v1.Containers"
@@ -139,6 +140,6 @@ def _sandbox_by_extension(found: Message) -> str:
     if extension is None:
         return ""
     try:
-        return msgspec.json.decode(extension.data(2), type=_CriMetadata).metadata.sandbox
+        return msgspec.json.decode(extension.data(2), type=ready(_CriMetadata)).metadata.sandbox
     except msgspec.MsgspecError:
         return ""

@@ -15,6 +15,7 @@ import h11
 import msgspec
 
 from stockade.adapters.docker.wire import Refusal
+from stockade.decoding import ready
 from stockade.errors import StockadeError
 from stockade.seams.following import Broken
 
@@ -109,7 +110,7 @@ class EngineApi:
         """Return the decoded answer of one GET."""
         answer = await self._ask(self._target(path, query))
         try:
-            return msgspec.json.decode(answer.body, type=kind)
+            return msgspec.json.decode(answer.body, type=ready(kind))
         except msgspec.MsgspecError as problem:
             raise Unreadable(f"Docker's answer to {path} is not what its API says: {problem}") from problem
 
@@ -285,7 +286,7 @@ def _dotted(version: tuple[int, int]) -> str:
 
 def _refusal(target: str, status: int, body: bytes) -> Exception:
     try:
-        message = msgspec.json.decode(body, type=Refusal).message
+        message = msgspec.json.decode(body, type=ready(Refusal)).message
     except msgspec.MsgspecError:
         message = json.dumps(body[:200].decode(errors="replace"))
     if status == 404:

@@ -29,6 +29,7 @@ from stockade.adapters.docker.starting import Starting
 from stockade.adapters.docker.wire import Container, Listing, Message, Network
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Attachment, Bridge, Endpoint, Published, WorkloadState
+from stockade.decoding import ready
 from stockade.seams.clock import Clock
 from stockade.seams.following import Outbox, cause
 from stockade.seams.places import Place, Places
@@ -97,7 +98,7 @@ class Session:
         """By container: the path of its network namespace, and the mark that tells it from others."""
         self._proxied: bool | None = None
         """Whether this engine runs docker-proxies; not known before the first published port."""
-        self._decode = msgspec.json.Decoder(Message)
+        self._decode = msgspec.json.Decoder(ready(Message))
         self._listed_at = 0.0
         self._networks_changed = asyncio.Event()
         self._starting = Starting(api, site, lambda path: self._aside(places, path))

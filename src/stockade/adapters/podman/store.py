@@ -24,6 +24,7 @@ from stockade.adapters.podman.wire import Container, Event, Listing, PodListing
 from stockade.adapters.podman.written import written
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import WorkloadState
+from stockade.decoding import ready
 from stockade.seams.clock import Clock
 from stockade.seams.places import Place, Places
 from stockade.seams.runtime import Seen
@@ -98,7 +99,7 @@ class Store:
         self._filled = asyncio.Event()
         self._found: dict[str, tuple[int, Place]] = {}
         """By container: the pid of its first process, and where its network namespace is met."""
-        self._decode = msgspec.json.Decoder(Event)
+        self._decode = msgspec.json.Decoder(ready(Event))
         self._heeded: dict[tuple[str, str, float], bool] = {}
         """Events that came by one of two ways."""
         self._listed_at = 0.0
@@ -345,7 +346,7 @@ def _decoded(answer: Answer, kind: type[_T], words: str) -> _T:
     if answer.complaint:
         raise PodmanLost(f"`podman {words}` says: {answer.complaint}")
     try:
-        return msgspec.json.decode(answer.printed, type=kind)
+        return msgspec.json.decode(answer.printed, type=ready(kind))
     except msgspec.MsgspecError as problem:
         raise PodmanLost(f"`podman {words}` printed what we do not understand: {problem}") from problem
 

@@ -9,6 +9,8 @@ from itertools import pairwise
 
 import msgspec
 
+from stockade.decoding import ready
+
 PROGRAMS = ("qemu-system-", "qemu-kvm", "kvm")
 """How the names of the processes begin that are virtual machines."""
 DEFAULT_MAC = "52:54:00:12:34:"
@@ -59,7 +61,7 @@ def _fields(value: str, first: str) -> dict[str, str]:
     """Return the fields of an option's value; ``first`` is what a field without a name is."""
     if value.startswith("{"):
         try:
-            told = msgspec.json.decode(value, type=dict[str, object])
+            told = msgspec.json.decode(value, type=ready(dict[str, object]))
         except msgspec.DecodeError:
             return {}
         return {name: str(each) for name, each in told.items() if isinstance(each, str | int)}

@@ -11,6 +11,7 @@ from stockade.core.model.inventory import Host, Workload
 from stockade.core.model.labels import NO_LABELS, Label, Labels
 from stockade.core.model.policy import PolicySet
 from stockade.core.model.snapshot import Snapshot
+from stockade.decoding import ready
 from stockade.seams.store import StoreFailed
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ def write(value: object) -> str:
 def read(text: str, kind: type[T], row: str) -> T:
     """Return the value of a column; ``row`` names it in the error."""
     try:
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text, type=ready(kind))
     except msgspec.MsgspecError as problem:
         raise StoreFailed(
             f"the database's {row} cannot be read: {problem}",

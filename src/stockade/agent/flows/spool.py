@@ -12,12 +12,13 @@ import msgspec
 
 from stockade.core.model.flow import FlowLoss
 from stockade.core.model.flow_table import FlowBatch
+from stockade.decoding import ready
 
 FOLDER, HEARD = "flows", "heard"
 MOST = 64 << 20
 """Bytes kept, at most."""
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(FlowBatch).decode
+_decode = msgspec.msgpack.Decoder(ready(FlowBatch)).decode
 
 
 class Spool:

@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 
 from stockade.controller.refused import Refused, Why
+from stockade.decoding import ready
 from stockade.wire.api import SCHEMA, Caller, Message
 from stockade.wire.routes import LARGEST, Parameter, Route
 
@@ -71,7 +72,7 @@ async def _read(request: Request) -> bytes:
 
 def _body(content: bytes, kind: type[Message]) -> Message:
     try:
-        return msgspec.json.decode(content, type=kind)
+        return msgspec.json.decode(content, type=ready(kind))
     except msgspec.MsgspecError as problem:
         newer = "$.schema" in str(problem)
         raise Refused(
@@ -98,7 +99,7 @@ def _value(parameter: Parameter, text: str) -> Any:
     try:
         if parameter.type is int and not _WHOLE.fullmatch(text):
             raise msgspec.ValidationError
-        value = msgspec.convert(text, parameter.type, strict=False)
+        value = msgspec.convert(text, ready(parameter.type), strict=False)
     except msgspec.ValidationError as problem:
         raise Refused(
             Why.MALFORMED,
