@@ -3,7 +3,9 @@
 'use strict'
 
 window.stockadeTable = (table, look, query) => {
+  const NOBODY = { source: null, destination: null }
   let nodes = new Map()
+  let wide = false // with what a draft needs
 
   function fill(known, edges) {
     nodes = known
@@ -15,15 +17,18 @@ window.stockadeTable = (table, look, query) => {
       const [x, y] = [urgency(a), urgency(b)]
       return x[0] - y[0] || x[1] - y[1] || x[2] - y[2] || (one < other ? -1 : 1)
     })
-    const same = ([key, edge]) => {
-      const cells = before.get(key)?.cells
-      return cells?.[1].textContent.trim() === nodes.get(edge.source).text && cells[2].textContent.trim() === nodes.get(edge.destination).text
+    const same = (row, edge) => row.dataset.edge &&
+      row.cells[1]?.textContent.trim() === nodes.get(edge.source)?.text && row.cells[2]?.textContent.trim() === nodes.get(edge.destination)?.text
+    wide = table.querySelectorAll('thead th').length > 8
+    for (const row of [...body.rows]) if (!same(row, edges.get(row.dataset.edge) ?? NOBODY)) row.remove()
+    // Rows that are there stay where they stand, so that whoever reads them goes on; new ones come where they are due.
+    let next = null
+    for (const [key, edge] of sorted.reverse()) {
+      const there = before.get(key)?.isConnected ? before.get(key) : null
+      if (there) numbers(there, edge)
+      next = there ?? body.insertBefore(row(key, edge), next)
     }
-    if (sorted.length && before.size === sorted.length && sorted.every(same)) {
-      for (const [key, edge] of sorted) numbers(before.get(key), edge)
-      return
-    }
-    body.replaceChildren(...(sorted.length ? sorted.map(([key, edge]) => row(key, edge)) : [none()]))
+    if (!body.rows.length) body.append(none())
   }
 
   function none() {
@@ -55,7 +60,7 @@ window.stockadeTable = (table, look, query) => {
     to.append(link(nodes.get(edge.destination).text, { node: edge.destination, edge: null }, 'plain'))
     const ports = edge.observed ? edge.observed.ports.slice(0, 3).map((each) => each).join(', ') + (edge.observed.ports_count > 3 ? ` and ${edge.observed.ports_count - 3} more` : '') : '–'
     made.append(mark, from, to, cell('td', ports, 'wide'), cell('td', '', 'number'), cell('td', '', 'number'), cell('td', '', 'number'), cell('td', '', 'wide'))
-    if (table.querySelectorAll('thead th').length > 8) made.append(cell('td', '', 'wide'), cell('td', ''))
+    if (wide) made.append(cell('td', '', 'wide'), cell('td', ''))
     numbers(made, edge)
     return made
   }

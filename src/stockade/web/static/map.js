@@ -8,6 +8,7 @@
   if (!root || !root.dataset.graph) return
 
   const MANY = 300
+  const SPARE = 300 // edges that are gone and kept
   const look = window.stockadeMap
   const stage = document.getElementById('map-canvas')
   const table = document.getElementById('map-table')
@@ -72,8 +73,8 @@
     const index = new Map(ids.map((id, at) => [id, at]))
     const attributes = ids.map((id) => graph.getNodeAttributes(id))
     const links = new Map()
-    graph.forEachEdge((_, { strand }, source, target) => {
-      if (source === target) return
+    graph.forEachEdge((_, { strand, gone }, source, target) => {
+      if (source === target || gone) return
       const key = [source, target].sort().join('~')
       links.set(key, [index.get(source), index.get(target), strand === 'observed' ? 1 : Math.max(links.get(key)?.[2] ?? 0, 0.25)])
     })
@@ -111,9 +112,9 @@
     }
     const wanted = new Map()
     for (const edge of edges.values()) for (const [key, attributes] of look.strands(edge, colour)) wanted.set(key, [edge, attributes])
-    graph.edges().filter((key) => !wanted.has(key)).forEach((key) => graph.dropEdge(key))
+    retire(graph.edges().filter((key) => !wanted.has(key)))
     for (const [key, [edge, attributes]] of wanted) {
-      if (graph.hasEdge(key)) touch('Edge', key, attributes)
+      if (graph.hasEdge(key)) touch('Edge', key, { ...attributes, gone: false, hidden: hidden(attributes) })
       else graph.addEdgeWithKey(key, edge.source, edge.destination, { ...attributes, ...edgeState(attributes, edge.source, edge.destination, warm) })
     }
     for (const id of fresh) near(id, fresh)
@@ -121,6 +122,19 @@
     tell()
     return fresh
   }
+
+  // For every edge that goes Sigma reads the whole graph anew. So it is hidden first, and many go at once.
+  function retire(keys) {
+    if (drawn && keys.length <= SPARE) return keys.forEach((key) => touch('Edge', key, { gone: true, hidden: true }))
+    if (drawn) drawn.refresh = () => drawn
+    keys.forEach((key) => graph.dropEdge(key))
+    if (!drawn) return
+    delete drawn.refresh
+    drawn.refresh({ schedule: true })
+  }
+
+  // Whom a node has an edge with.
+  const beside = (id) => [...new Set(graph.filterEdges(id, (_, { gone }) => !gone).map((key) => graph.opposite(id, key)))]
 
   function touch(what, id, wanted) {
     const now = graph[`get${what}Attributes`](id)
@@ -130,7 +144,7 @@
 
   // What is new enters beside whom it talks to.
   function near(id, fresh) {
-    const settled = graph.neighbors(id).filter((each) => !fresh.includes(each))
+    const settled = beside(id).filter((each) => !fresh.includes(each))
     if (!settled.length) return
     const [dx, dy] = look.begin(id, [120, 120])
     const mean = (axis) => settled.reduce((sum, each) => sum + graph.getNodeAttribute(each, axis), 0) / settled.length
@@ -139,7 +153,8 @@
 
   function tell() {
     const count = {}
-    graph.forEachEdge((_, { strand, show }) => {
+    graph.forEachEdge((_, { strand, show, gone }) => {
+      if (gone) return
       const kind = strand === 'observed' ? show : strand === show ? strand : null
       if (kind) count[kind] = (count[kind] || 0) + 1
     })
@@ -164,12 +179,12 @@
   const nodeState = (id, hot) => ({ dim: hot.size > 0 && !hot.has(id), chosen: id === selected?.node })
   const edgeState = (each, source, target, hot) => {
     const chosen = Boolean(selected) && (selected.edge === each.edge || source === selected.node || target === selected.node)
-    return { hidden: hidden(each), dim: hot.size > 0 && !chosen, chosen }
+    return { hidden: Boolean(each.gone) || hidden(each), dim: hot.size > 0 && !chosen, chosen }
   }
 
   function hot() {
     const found = new Set(selected?.edge?.split('~'))
-    if (selected?.node && graph.hasNode(selected.node)) [selected.node, ...graph.neighbors(selected.node)].forEach((each) => found.add(each))
+    if (selected?.node && graph.hasNode(selected.node)) [selected.node, ...beside(selected.node)].forEach((each) => found.add(each))
     return found
   }
 
@@ -328,7 +343,7 @@
       const across = Math.abs(x * dy) + Math.abs(y * dx)
       return [along > 0 && across <= along * 1.8 ? along + across * 2 : Infinity, id]
     }).filter(([far]) => far < Infinity).sort(([one], [other]) => one - other)
-    const next = ahead(graph.neighbors(from))[0] ?? ahead(graph.nodes())[0]
+    const next = ahead(beside(from))[0] ?? ahead(graph.nodes())[0]
     if (next) choose({ node: next[1] }, false)
   }
 
@@ -372,15 +387,22 @@
     if (open) filling()
   }
 
-  // The table's rows, from the same reply: at once where they are looked at, else when the picture is there.
+  // The table's rows, from the same reply: at once where they are looked at, else when the picture is there, and then
+  // now and then: to lay out what nobody sees takes a tenth of a second.
+  const SELDOM = 3000
   let later = 0
   function filling() {
-    clearTimeout(later)
     if (root.classList.contains('shows-table')) fill()
-    else if (stage.dataset.drawn) later = setTimeout(fill, 50)
+    else if (stage.dataset.drawn && !later) later = setTimeout(fill, filled ? SELDOM : 50)
   }
 
-  const fill = () => rows.fill(nodes, edges)
+  let filled = false
+  function fill() {
+    clearTimeout(later)
+    later = 0
+    filled = true
+    rows.fill(nodes, edges)
+  }
 
   // --- what happens meanwhile, and what was ---
 
