@@ -38,7 +38,6 @@ async def _controller(state: Path) -> None:
 
 async def _agent(state: Path, name: str, *uplinks: str) -> None:
     from stockade.adapters.gate import GateSocket
-    from stockade.adapters.memory import keep_little, look_rarely
     from stockade.adapters.neighbours import LinkNeighbours
     from stockade.adapters.netfilter.conntrack import Conntrack
     from stockade.adapters.netlink import LinkPlaces, stirs
@@ -50,6 +49,7 @@ async def _agent(state: Path, name: str, *uplinks: str) -> None:
     from stockade.cli.settings import NO_FLAGS, resolve
     from stockade.controller.clock import SystemClock
     from stockade.controller.logs import log_to
+    from stockade.memory import keep_little, look_rarely
 
     keep_little()
     look_rarely()

@@ -25,6 +25,7 @@ from stockade.core.model.flow_table import FlowBatch, kept, told
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.core.model.snapshot import Snapshot
+from stockade.memory import look_rarely
 from stockade.seams.flow_store import FlowFilter, FlowQuery, Retention, StoredBatch, dimension
 
 # -- the store --------------------------------------------------------------------------------------------------------
@@ -49,6 +50,7 @@ def main() -> None:
 
 def figures(*, quick: bool) -> Iterator[Figure]:
     """Yield the store's figures."""
+    look_rarely()  # as the store's process does
     count = STORED_QUICK if quick else STORED
     yield from _stored(count, labelled=True)
     yield from _stored(count, labelled=False)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from bench.world import world
 from stockade.adapters.clickhouse.apart import FlowStoreApart
-from stockade.adapters.memory import look_rarely
 from stockade.adapters.sql import open_store
 from stockade.controller.clock import SystemClock
 from stockade.controller.http.peers import Access
@@ -27,6 +26,7 @@ from stockade.core.model.ids import HostId, RuleId, Version
 from stockade.core.model.inventory import Workload
 from stockade.core.model.packet import Direction
 from stockade.core.model.snapshot import Snapshot
+from stockade.memory import look_rarely
 from stockade.web.listening import bound_console, origin, serving_console
 from stockade.wire.api import Caller, Role
 

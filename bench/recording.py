@@ -17,7 +17,6 @@ from pathlib import Path
 
 from bench.figures import Figure, at_least, at_most, program
 from bench.hosts import bring_about, host_kernel, in_a_lab
-from stockade.adapters.memory import look_rarely
 from stockade.adapters.namespaces import KnownPrograms, Room
 from stockade.adapters.namespaces.processes import namespace_of, pids
 from stockade.adapters.netfilter.flows import KernelFlows
@@ -37,6 +36,7 @@ from stockade.core.model.net import Ports, Protocol
 from stockade.core.model.policy import Action, EnforcementMode, Mode, Policy, PolicySet, Rule, Selected
 from stockade.core.model.selector import Equal
 from stockade.core.policy import complete
+from stockade.memory import look_rarely
 from stockade.seams.flows import Decision
 from stockade.testing.lab import Lab, Topology, bridged, lab_bridge
 

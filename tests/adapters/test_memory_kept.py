@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import gc, weakref
-from stockade.adapters.memory import MADE, keep_little, look_rarely
+from stockade.memory import MADE, keep_little, look_rarely
 
 class Cycle:
     def __init__(self):

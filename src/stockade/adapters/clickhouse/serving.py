@@ -20,6 +20,7 @@ from stockade.adapters.clickhouse.speech import CALLS, Answer, Opening, Request,
 from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.decoding import ready
 from stockade.errors import StockadeError
+from stockade.memory import look_rarely
 from stockade.seams.flow_store import FlowsRefused, FlowStoreFailed
 
 LATER = 5
@@ -35,6 +36,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends when nobody is served any more
     os.setpriority(os.PRIO_PROCESS, 0, LATER)
+    look_rarely()
     opening = msgspec.json.decode(sys.argv[1], type=ready(Opening))
     with socket.socket(fileno=sys.stdin.fileno()) as line:
         try:
