@@ -33,11 +33,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "flows"
 
 
-def test_an_older_schema_is_brought_to_the_newest_and_keeps_its_flows(folder: Path) -> None:
+def left(folder: Path) -> Place:
+    """A folder as a store leaves it, with flows."""
     store = open_flow_store(folder, retention=ALWAYS)
     store.put(world(1, 60))
     store.close()
     place = connect(folder)
+    place.client.database = place.database
+    return place
+
+
+def test_an_older_schema_is_brought_to_the_newest_and_keeps_its_flows(folder: Path) -> None:
+    place = left(folder)
     assert migrate(place, (*STEPS, LATER)) == 1
     assert migrate(place, (*STEPS, LATER)) == 0
     assert setting(place.client, "schema") == str(LATER.number)
@@ -49,11 +56,7 @@ def test_an_older_schema_is_brought_to_the_newest_and_keeps_its_flows(folder: Pa
 
 
 def test_a_store_from_before_names_opens_with_its_flows_and_takes_named_ones(folder: Path) -> None:
-    store = open_flow_store(folder, retention=ALWAYS)
-    store.put(world(1, 60))
-    store.close()
-    place = connect(folder)
-    place.client.database = place.database
+    place = left(folder)
     place.client.command("ALTER TABLE ends DROP COLUMN told_name")
     remember(place.client, "schema", "1")
     place.close()
@@ -221,11 +224,7 @@ def _codecs(place: Place) -> set[str]:
 
 
 def test_tables_that_were_written_with_more_work_are_from_now_on_with_less_and_hold_the_same(folder: Path) -> None:
-    store = open_flow_store(folder, retention=ALWAYS)
-    store.put(world(1, 60))
-    store.close()
-    place = connect(folder)
-    place.client.database = place.database
+    place = left(folder)
     for table in TABLES.values():
         place.client.command(
             f"ALTER TABLE {table} {', '.join(f'MODIFY COLUMN {name} CODEC(ZSTD(1))' for name in MOMENTS)}"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -53,21 +54,21 @@ STEPS = st.lists(
 @pytest.mark.parametrize("most", [300_000, 150, 20])
 @settings(deadline=None, max_examples=5, phases=(Phase.generate,))
 @given(STEPS)
-def test_what_is_kept_is_what_is_read(most: int, steps: list[tuple[object, ...]]) -> None:
+def test_what_is_kept_is_what_is_read(most: int, steps: list[tuple[Any, ...]]) -> None:
     with opened() as store, pytest.MonkeyPatch.context() as patch:
         patch.setattr(hearing, "ANSWERS", 2)
         patch.setattr(hearing, "SUMS", most)
         world_now, hears = WORLD, Heard(WORLD, Telling(WORLD))
         for number, (what, *of) in enumerate([("put", 0), *steps]):
             if what == "put":
-                store.put([batch(WORLD, number, int(of[0]))])  # type: ignore[call-overload]
+                store.put([batch(WORLD, number, of[0])])
             elif what == "relabel":
-                world_now = relabelled(world_now, NAMES[int(of[0])])  # type: ignore[call-overload]
+                world_now = relabelled(world_now, NAMES[of[0]])
                 hears = Heard(world_now, Telling(world_now), hears.kept())
             elif what == "forget":
-                store.trim(BEGAN + 3600 * int(of[0]) + 9_999 * 86_400)  # type: ignore[call-overload]
+                store.trim(BEGAN + 3600 * of[0] + 9_999 * 86_400)
             else:
-                (begin, end), which = of  # type: ignore[misc]
+                (begin, end), which = of
                 span = (BEGAN + 3600 * begin, BEGAN + 3600 * end)
                 seen = recorded(store, world_now, *span, *FILTERS[which], timed=False)
                 for _ in range(2):

@@ -51,7 +51,7 @@ def taken(snapshot: Snapshot) -> Census:
     counted = Counter(_modes(snapshot))
     return Census(
         Counter(each.seen.host for each in every),
-        Counter(each.seen.host for each in every if not each.labels.items),
+        Counter(each.seen.host for each in every if not each.known),
         tuple((each, counted[each]) for each in Mode if counted[each]),
         contests(snapshot),
     )
@@ -62,7 +62,7 @@ def _modes(snapshot: Snapshot) -> Iterator[Mode]:
     named = NAME in select.keys(*(each.select for each in snapshot.policy.modes))
     known: dict[int, Mode] = {}
     for each in snapshot.workloads.values():
-        if not each.labels.items or each.seen.host not in snapshot.hosts:
+        if not each.known or each.seen.host not in snapshot.hosts:
             continue
         found = None if named else known.get(id(each.labels))
         if found is None:

@@ -165,9 +165,7 @@ def _moved(versions: tuple[Talk, Talk], known: Iterable[str]) -> dict[Peers, Tex
     return {peers: members for peers, members in found.items() if members}
 
 
-def _touched(
-    versions: tuple[Talk, Talk], text: str, way: Direction, moved: Mapping[Peers, Texts]
-) -> Texts | Mapping[str, Party]:
+def _touched(versions: tuple[Talk, Talk], text: str, way: Direction, moved: Mapping[Peers, Texts]) -> Iterable[str]:
     before, after = versions
     was, now = before.program(text), after.program(text)
     if (silence(was), enforces(was)) != (silence(now), enforces(now)):
