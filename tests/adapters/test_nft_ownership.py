@@ -600,6 +600,16 @@ def test_only_a_request_to_terminate_ends_it(space: Room, tmp_path: Path, number
     assert settled(shop(), space.kernel.observe())
 
 
+def test_one_that_does_not_start_in_time_is_an_error_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "slow.py"
+    slow.write_text("import time\ntime.sleep(600)\n", encoding="utf-8")
+    monkeypatch.setattr("stockade.adapters.nft.helper.PROGRAM", slow)
+    with pytest.raises(TimeoutError, match=r"has not started within 0\.3 s"):
+        Helper(tmp_path / "nft.sock", deadline=0.3).ping()
+
+
 def test_what_keeps_it_from_starting_is_said(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"does not start: .*No such file"):
         Helper(tmp_path / "nft.sock", netns=str(tmp_path / "nowhere")).ping()

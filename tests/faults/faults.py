@@ -146,9 +146,8 @@ class Operator:
     def __init__(self, on: Stage, dice: random.Random) -> None:
         self.on, self._dice = on, dice
         self.versions: dict[int, str] = {}
-        self.label = ""
-        self.maybe = ""
-        """The label that was asked for last; whether it was set is not known where no answer came."""
+        self.labels = {""}
+        """The label that was acknowledged last, and those asked for since, without an answer: one of them is set."""
         self.revision = 0
         self.leaked: list[Leak] = []
         self.births = 0
@@ -175,10 +174,10 @@ class Operator:
 
     async def _relabel(self) -> None:
         value = f"v{next(self._numbers)}"
-        self.maybe = value
+        self.labels.add(value)
         request = LabelsRequest(labels={"app": "extra", "team": value})
         reply = await asyncio.to_thread(self.on.client.call, "set-labels", WorkloadReply, request, workload=TEMPORARY)
-        self.label, self.revision = value, max(self.revision, reply.revision)
+        self.labels, self.revision = {value}, max(self.revision, reply.revision)
         self.labelled += 1
 
     async def _apply(self) -> None:
@@ -219,7 +218,7 @@ class Operator:
         known = await asyncio.to_thread(self.on.client.call, "workloads", WorkloadsReply)
         extra = next(each for each in known.workloads if each.name == TEMPORARY)
         team = next((label.value for label in extra.labels if label.key == "team"), "")
-        assert team in (self.label, self.maybe), (team, self.label, self.maybe)
+        assert team in self.labels, (team, self.labels)
 
 
 def seed_of(shard: int) -> int:

@@ -14,8 +14,8 @@ from stockade.cli.output import remark
 from stockade.cli.settings import NO_FLAGS, Common, Settings, resolve
 from stockade.errors import StockadeError
 
-PATIENCE = 20.0
-"""Seconds for one answer of the kernel: a boot must not wait longer for what does not come."""
+PATIENCE = 60.0
+"""Seconds for one answer of the kernel: open at last is worse than late. The unit's time-out is what a boot waits."""
 
 
 def restore(*, common: Common = NO_FLAGS) -> int:

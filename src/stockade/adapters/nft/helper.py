@@ -159,15 +159,19 @@ class Helper:
     def _from_nothing(self) -> None:
         command = [sys.executable, "-IS", str(PROGRAM), str(self.path)]
         command += [self.netns] if self.netns else []
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            timeout=self.deadline,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                timeout=self.deadline,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            late = f"the nft helper has not started within {self.deadline:g} s"
+            raise TimeoutError(errno.ETIMEDOUT, late, str(self.path)) from None
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise OSError(errno.EIO, f"the nft helper does not start: {said[-1]}", str(self.path))

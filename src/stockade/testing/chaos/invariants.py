@@ -1,8 +1,10 @@
 """What must hold through every fault (I1 to I6), judged from outside: packets, the kernel, the API, the audit log."""
 
 import asyncio
+import contextlib
 import errno
 import math
+import re
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -185,8 +187,8 @@ class Judge:
     def _came_true(self, log_before: int) -> Violations:
         """No host says that it enforces a version after it has said so of a later one, be it for a moment."""
         found = []
-        for line in self._on.log()[log_before:].splitlines():
-            if '"outcome"' not in line or (said := msgspec.json.decode(line)).get("error"):
+        for said in records(self._on.log()[log_before:]):
+            if "outcome" not in said or said.get("error"):
                 continue
             if said["version"] < self._realised:
                 found.append(
@@ -261,6 +263,15 @@ class Judge:
         if labelled < self._worker.labelled:
             found.append(f"I6 {self._worker.labelled} labels were set, {labelled} are in the audit log")
         return found
+
+
+def records(log: str) -> Iterator[dict[str, Any]]:
+    """Return what a log's lines say. Whoever is killed, or finds no room, leaves half a line: another follows on it."""
+    for line in log.splitlines():
+        for start in re.finditer(r'\{"', line):
+            with contextlib.suppress(msgspec.DecodeError):
+                yield msgspec.json.decode(line[start.start() :])
+                break
 
 
 def _named(count: Count) -> str:

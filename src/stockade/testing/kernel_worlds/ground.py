@@ -51,6 +51,8 @@ TRANSLATED = "10.2.0."
 
 RETRANS = "25"
 """Milliseconds between two questions for a neighbour; after three it counts as failed."""
+BELIEVED = "3600"
+"""Seconds for which one that answered is not asked again."""
 UNTRACKED_PORTS = (1900, 1999)
 """UDP ports, either end, that a foreign rule takes from connection tracking."""
 
@@ -219,7 +221,11 @@ class Ground:
         return "".join(said)
 
     async def _ask_neighbours_again(self) -> None:
-        """A neighbour that did not answer under one policy is asked again soon: the next policy may let it."""
+        """A neighbour that did not answer under one policy is asked again soon: the next policy may let it.
+
+        One that answered is believed for as long as worlds are tried: in the next it may be a stranger, whom the host
+        does not hear, and whether it is known still would be a matter of seconds.
+        """
         lab = self.lab
         for name in lab.names:
             links = ["default", *(plug.interface for plug in lab.plugs(name))]
@@ -227,7 +233,10 @@ class Ground:
                 ports = (plug.port for node in lab.names for plug in lab.plugs(node) if not plug.bridge)
                 links = ["default", FRONT, BACK, *ports]
             settings = [
-                (f"net/{ip}/neigh/{link}/retrans_time_ms", RETRANS) for ip in ("ipv4", "ipv6") for link in links
+                (f"net/{ip}/neigh/{link}/{key}", value)
+                for ip in ("ipv4", "ipv6")
+                for link in links
+                for key, value in (("retrans_time_ms", RETRANS), ("delay_first_probe_time", BELIEVED))
             ]
             await lab.sysctl(name, settings)
 
