@@ -11,7 +11,9 @@ from bench.world import world
 from stockade.core.graph.anomalies import anomalies
 from stockade.core.graph.baseline import learn
 from stockade.core.graph.directed import Directed
+from stockade.core.graph.judge import Judge
 from stockade.core.graph.merge import merged, telling
+from stockade.core.graph.picture import Ask, picture
 from stockade.core.graph.strands import end_of, stranded
 from stockade.core.graph.values import Node, NodeKind
 from stockade.core.graph.ways import Ways
@@ -88,6 +90,12 @@ def _flows(snapshot: Snapshot, count: int) -> Iterator[Figure]:
     yield Figure(
         "three strands by workload", took, "s", compared_with=f"{len(strands):,} edges, {len(some):,} of traffic"
     )
+    judge, by = Judge(snapshot), ("d03", "d06")
+    took, made = _timed(lambda: picture(traffic, by, snapshot, Ask(now=judge)))
+    beside = f"{len(made.nodes):,} nodes, {len(made.edges):,} edges, of which not assessed {made.unassessed:,}"
+    yield Figure("a map with what is permitted", took, "s", compared_with=beside)
+    took, _ = _timed(lambda: picture(traffic, by, snapshot, Ask(now=judge)))
+    yield Figure("the same map once more", took, "s")
     took, _ = _timed(lambda: replay(rows[: count // 10], snapshot, snapshot))
     yield Figure("flows replayed against a draft", count // 10 / took, "rows/s")
     some_rows = rows[: count // 10]

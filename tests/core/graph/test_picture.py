@@ -19,7 +19,7 @@ from stockade.core.model.packet import Direction
 from stockade.core.model.snapshot import Snapshot
 
 BY = ("d00", "d03")
-ALL = Bounds(pairs=10**6)
+ALL = Bounds(steps=10**6)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_nothing_is_lost_for_want_of_room(small: Snapshot, room: int) -> None:
 
 def test_what_is_too_much_to_ask_is_not_assessed_and_that_is_counted(small: Snapshot) -> None:
     traffic = merged(flows(small, 5), telling(small))
-    made = picture(traffic, BY, small, Ask(now=Judge(small)), Bounds(pairs=40))
+    made = picture(traffic, BY, small, Ask(now=Judge(small)), Bounds(steps=400))
     without = [each for each in made.edges if each.permitted is None]
     assert without
     assert len(without) == made.unassessed

@@ -6,12 +6,14 @@ snapshot. Not judged here, as in a plan: what is essential, save that somebody t
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from stockade.core.compile.births import births
 from stockade.core.compile.population import program_for
 from stockade.core.compile.rulebook import Rulebook
+from stockade.core.graph.alike import Alike
 from stockade.core.graph.services import protocol_of
 from stockade.core.graph.values import Node, Permitted, Traffic
 from stockade.core.graph.zoom import Zoom, workload_nodes
@@ -39,6 +41,13 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     where: Where | None = None
 
 
+class Asked(NamedTuple):
+    """What is permitted between two nodes, and how many steps it took to find: of the work alone, as it is bounded."""
+
+    permitted: Permitted
+    steps: int
+
+
 ESSENTIAL = Decision(allowed=True)
 HELD = RuleId("held")
 """What holds an end that nobody has labelled, where its host holds births."""
@@ -57,11 +66,12 @@ class Judge:
     def __init__(self, snapshot: Snapshot, keys: frozenset[str] = frozenset(), book: Rulebook | None = None) -> None:
         self.snapshot = snapshot
         self.world = World(snapshot, keys, book)
+        self.alike = Alike(self.world)
         self._used = self.world.used_prefixes()
         self._parties: dict[object, Party] = {}
         self._holding: dict[HostId, bool] = {}
         self._runs: dict[tuple[int, int], tuple[Run, ...]] = {}
-        self._permitted: dict[object, Permitted] = {}
+        self._asked: dict[object, Asked] = {}
         self._members: dict[Zoom, Mapping[Node, Mapping[Kind, int]]] = {}
         self._samples: dict[Kind, Workload] = {}
         self._declared = {
@@ -119,13 +129,15 @@ class Judge:
         """Return the party of a kind that ``members`` told of."""
         return self.party_of(self._samples[kind])
 
-    def kept(self, key: object, found: Callable[[], Permitted]) -> Permitted:
-        """Return what was found before under a key, or find it; for what follows from the snapshot alone."""
-        if key not in self._permitted:
-            if len(self._permitted) >= RUNS:
-                self._permitted.clear()
-            self._permitted[key] = found()
-        return self._permitted[key]
+    def known(self, key: object) -> Asked | None:
+        """Return what was found before under a key."""
+        return self._asked.get(key)
+
+    def keep(self, key: object, found: Asked) -> None:
+        """Remember what was found; for what follows from the snapshot alone."""
+        if len(self._asked) >= RUNS:
+            self._asked.clear()
+        self._asked[key] = found
 
     def _counted(self, by: Zoom) -> Mapping[Node, Mapping[Kind, int]]:
         apart = (each for each in self.snapshot.workloads.values() if each.seen.owner is None)

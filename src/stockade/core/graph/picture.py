@@ -1,7 +1,7 @@
 """Traffic and a snapshot → one picture: nodes with how many stand behind each, edges, and what there was no room for.
 
 Bounded on purpose. Of edges those come first that somebody must look at: denied, would be denied, then the busiest.
-What policy permits is asked for pairs of identities; beyond a bound it is left out, which is not the same as nothing.
+What policy permits is asked of groups of identities; beyond a bound it is left out, which is not the same as nothing.
 """
 
 from collections import Counter
@@ -18,14 +18,17 @@ from stockade.core.graph.zoom import Pair, Zoom, grouped, observed, workload_nod
 from stockade.core.model.labels import NAME
 from stockade.core.model.snapshot import Snapshot
 
+FIRST = 40
+"""Steps that it takes to find out what an identity may say, and who speaks of it."""
+
 
 class Bounds(msgspec.Struct, frozen=True):
     """What one picture may hold."""
 
     shapes: int = 2000
     """Nodes and edges together."""
-    pairs: int = 10_000
-    """Pairs of identities that one strand is asked about."""
+    steps: int = 300_000
+    """What one strand may take: ``Strand.asked``, and ``FIRST`` for each identity of a node that is met first."""
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -160,7 +163,7 @@ class _Stranding:
         self._traffic, self._draft = traffic, ask.draft
         told = [each for every in traffic.values() for each in every]
         self._strands = [
-            _Bounded(Strand(judge.snapshot, by, told, judge), bounds.pairs) if judge else None
+            _Bounded(Strand(judge.snapshot, by, told, judge), bounds.steps) if judge else None
             for judge in (ask.now, ask.draft)
         ]
 
@@ -195,12 +198,15 @@ class _Stranding:
 
 
 class _Bounded:
-    def __init__(self, strand: Strand, pairs: int) -> None:
-        self._strand, self._left = strand, pairs
+    def __init__(self, strand: Strand, steps: int) -> None:
+        self._strand, self._left = strand, steps
+        self._met: set[Node] = set()
 
     def between(self, source: Node, destination: Node) -> Permitted | None:
-        cost = self._strand.pairs(source, destination)
-        if cost > self._left:
+        new = {plain(source), plain(destination)} - self._met
+        left = self._left - FIRST * sum(map(self._strand.identities, new))
+        if left < 0 or (found := self._strand.asked(source, destination, left)) is None:
             return None
-        self._left -= cost
-        return self._strand.between(source, destination)
+        self._met |= new
+        self._left = left - found.steps
+        return found.permitted

@@ -1,26 +1,26 @@
 """Edges with all their strands: what was observed, what is permitted, what a draft would permit, and what it decides.
 
-What is permitted between two nodes is asked for every pair of identities of which one has a workload in the one node
-and one in the other, as they are in the snapshot. A network's node is the addresses of it that were met.
+What is permitted between two nodes is what every identity with a workload in the one may say to every identity with one
+in the other, as they are in the snapshot. A network's node is the addresses of it that were met.
 """
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from stockade.core.graph.judge import Judge
+from stockade.core.graph.alike import Parties, Side
+from stockade.core.graph.judge import Asked, Judge
 from stockade.core.graph.services import Services
 from stockade.core.graph.values import PROCESS, Edge, Node, NodeKind, Pending, Permitted, Traffic
 from stockade.core.graph.zoom import Pair, Zoom, grouped, node_of, observed
 from stockade.core.model.flow import FlowEnd
-from stockade.core.model.ids import Address, RuleId
+from stockade.core.model.ids import Address
 from stockade.core.model.inventory import Workload
 from stockade.core.model.labels import NAME
+from stockade.core.model.packet import Direction
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.parties import Party
-from stockade.core.plan.permitted import permitted
-from stockade.core.plan.portset import NOTHING
 
-Parties = list[tuple[Party, int]]
-"""Each with how many ends of its own."""
+ENDLESS = sys.maxsize
 
 
 def stranded(
@@ -90,7 +90,7 @@ class Strand:
         self._by = tuple(each for each in by if each != PROCESS)
         self._inside = self.judge.members(self._by)
         self._outside: dict[Node, list[tuple[Party, int]]] = {}
-        self._known: dict[Node, Parties] = {}
+        self._sides: dict[Node, Side] = {}
         outside = {end for each in traffic for end in (each.source, each.destination) if end.workload is None}
         for end in sorted(outside, key=lambda each: (each.address, each.network)):
             self._outside.setdefault(node_of(end, ()), []).append((self.judge.party(end), 1))
@@ -101,45 +101,50 @@ class Strand:
         """The nodes that it knows."""
         return self._inside.keys() | self._outside.keys()
 
-    def pairs(self, source: Node, destination: Node) -> int:
-        """Return how many pairs of identities ``between`` asks about."""
-        return self._count(plain(source)) * self._count(plain(destination))
-
     def between(self, source: Node, destination: Node) -> Permitted:
-        """Return what is permitted between two nodes. Between two of the inventory it is asked once."""
-        one, other = plain(source), plain(destination)
-        if one in self._outside or other in self._outside:
-            return self._between(source, destination)
-        return self.judge.kept(
-            (self._by, one, other, source == destination), lambda: self._between(source, destination)
-        )
+        """Return what is permitted between two nodes."""
+        found = self.asked(source, destination)
+        assert found is not None  # nothing bounds it
+        return found.permitted
 
-    def _between(self, source: Node, destination: Node) -> Permitted:
-        ones, others = (self._parties(plain(node)) for node in (source, destination))
-        on, pairs, of, rules = NOTHING, 0, 0, set[RuleId]()
-        for one, count in ones:
-            for other, more in others:
-                number = count * more - (count if one is other and source == destination else 0)
-                found = self.judge.runs(one, other) if number else ()
-                ports = permitted(found)
-                of += number
-                pairs += number if ports else 0
-                on |= ports
-                rules |= {run.rule for run in found if run.allowed and run.rule}
-        return Permitted(on, pairs, of, tuple(sorted(rules)))
+    def asked(self, source: Node, destination: Node, most: int = ENDLESS) -> Asked | None:
+        """Return what is permitted between two nodes; None where that takes more than so many steps.
 
-    def _count(self, node: Node) -> int:
+        A step is an identity that is put into a group, or two groups of which it is asked what they may say. Between
+        two nodes of the inventory it is asked once; how many steps that took is told again.
+        """
+        one, other, same = plain(source), plain(destination), source == destination
+        key = (self._by, one, other, same)
+        if (found := self.judge.known(key)) is None:
+            if (found := self._asked(one, other, same=same, most=most)) is None:
+                return None
+            if one not in self._outside and other not in self._outside:
+                self.judge.keep(key, found)
+        return found if found.steps <= most else None
+
+    def _asked(self, source: Node, destination: Node, *, same: bool, most: int) -> Asked | None:
+        if (steps := self.identities(source) + self.identities(destination)) > most:
+            return None
+        alike, one, other = self.judge.alike, self._side(source), self._side(destination)
+        ones = alike.groups(one, other, Direction.EGRESS)
+        others = alike.groups(other, one, Direction.INGRESS)
+        if (steps := steps + len(ones) * len(others)) > most:
+            return None
+        return Asked(alike.permitted(ones, others, same=same), steps)
+
+    def identities(self, node: Node) -> int:
+        """Return how many identities a node has, less its process."""
         return len(self._outside[node]) if node in self._outside else len(self._inside.get(node, {}))
 
-    def _parties(self, node: Node) -> Parties:
-        if node not in self._known:
+    def _side(self, node: Node) -> Side:
+        if node not in self._sides:
             kinds = self._inside.get(node, {}).items()
             inside = [(self.judge.party_of_kind(kind), count) for kind, count in kinds]
-            self._known[node] = self._outside.get(node) or inside
-        return self._known[node]
+            self._sides[node] = self.judge.alike.side(self._outside.get(node) or inside)
+        return self._sides[node]
 
 
-def _summed(found: Parties) -> Parties:
+def _summed(found: Parties) -> list[tuple[Party, int]]:
     """Return each party once."""
     counts: dict[int, tuple[Party, int]] = {}
     for party, count in found:

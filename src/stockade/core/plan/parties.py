@@ -17,7 +17,7 @@ from stockade.core.compile.population import CARRIED, Population
 from stockade.core.compile.rulebook import Rulebook, rulebook
 from stockade.core.fold.declared import is_declared
 from stockade.core.model.ids import HostId, Prefix, WorkloadId
-from stockade.core.model.intent import Line, Program
+from stockade.core.model.intent import Peers, Program
 from stockade.core.model.inventory import Host, Workload
 from stockade.core.model.labels import NAME
 from stockade.core.model.policy import METADATA_SET, PER_HOST_SET
@@ -145,15 +145,15 @@ class World:
         )
 
 
-def speaks(book: Rulebook, line: Line, party: Party) -> bool:
+def includes(book: Rulebook, peers: Peers, party: Party) -> bool:
     """Tell whether a line's peers include a party."""
-    if not line.peers.name:
+    if not peers.name:
         return True
-    if line.peers.networks:
-        return bool(party.networks.intersection(line.peers.name.split(",")))
+    if peers.networks:
+        return bool(party.networks.intersection(peers.name.split(",")))
     if not party.workloads or not party.workloads[0].known:
         return False
-    term, sample = book.terms[line.peers.name], party.workloads[0]
+    term, sample = book.terms[peers.name], party.workloads[0]
     if term.adrift and party.program is not None:
         return False
     return select.matches(term.selector, sample.labels, sample.name)

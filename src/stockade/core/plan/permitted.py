@@ -12,7 +12,7 @@ from stockade.core.model.intent import Line, Program, Tier
 from stockade.core.model.net import LAST_PORT, Ports, Protocol
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
-from stockade.core.plan.parties import Party, speaks
+from stockade.core.plan.parties import Party, includes
 from stockade.core.plan.portset import SPACES, PortSet, joined
 
 Silence = bool | None
@@ -49,8 +49,8 @@ class Run(msgspec.Struct, frozen=True):
 
 def runs(book: Rulebook, source: Party, destination: Party) -> tuple[Run, ...]:
     """Judge every service between two parties."""
-    leaving = (line for line in counting(source.program, Direction.EGRESS) if speaks(book, line, destination))
-    entering = (line for line in counting(destination.program, Direction.INGRESS) if speaks(book, line, source))
+    leaving = (line for line in counting(source.program, Direction.EGRESS) if includes(book, line.peers, destination))
+    entering = (line for line in counting(destination.program, Direction.INGRESS) if includes(book, line.peers, source))
     return talk(silence(source.program), tuple(leaving), silence(destination.program), tuple(entering))
 
 

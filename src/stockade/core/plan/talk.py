@@ -112,7 +112,7 @@ class Talk:
         return found
 
     def _found(self, peers: Peers) -> Texts:
-        """As ``parties.speaks``, for all parties at once."""
+        """As ``parties.includes``, for all parties at once."""
         if not peers.name:
             return frozenset(self.world.parties)
         if peers.networks:

@@ -24,7 +24,7 @@ from stockade.core.model.net import Ports
 from stockade.core.model.policy import Action, End, Networks, Policy, PolicySet, Rule, Selected, ServiceRef
 from stockade.core.model.selector import And, Not, Or, Selector
 from stockade.core.model.snapshot import Snapshot
-from stockade.core.plan.parties import speaks
+from stockade.core.plan.parties import includes
 from stockade.core.plan.permitted import covers as line_covers
 from stockade.core.plan.portset import portset
 from stockade.core.suggest.networks import Sets
@@ -116,7 +116,8 @@ class _Crediting:
             program = self._programs[id(mine)]
             ports = Ports(protocol_of(traffic.protocol), traffic.port, traffic.port)
             lines = program.egress if leaving else program.ingress
-            speaking = (each for each in lines if line_covers(each, ports) and speaks(self.judge.world.book, each, far))
+            book = self.judge.world.book
+            speaking = (each for each in lines if line_covers(each, ports) and includes(book, each.peers, far))
             first = next(speaking, None)
             if first is not None and _opens(first):
                 found.add(first.rule)
