@@ -25,8 +25,8 @@ def main() -> None:
 
 async def _controller(state: Path) -> None:
     from stockade.controller.http.server import access_for
-    from stockade.controller.logs import log_to
     from stockade.controller.run import running_controller
+    from stockade.logs import log_to
 
     log_to()
     state.mkdir(exist_ok=True)
@@ -48,7 +48,7 @@ async def _agent(state: Path, name: str, *uplinks: str) -> None:
     from stockade.cli.inspection import HostInspection
     from stockade.cli.settings import NO_FLAGS, resolve
     from stockade.controller.clock import SystemClock
-    from stockade.controller.logs import log_to
+    from stockade.logs import log_to
     from stockade.memory import keep_little, look_rarely
 
     keep_little()

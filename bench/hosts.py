@@ -10,9 +10,9 @@ from pathlib import Path
 from stockade.adapters.netfilter.conntrack import Conntrack
 from stockade.adapters.netlink.namespace import Namespace
 from stockade.adapters.nft import NftKernel
-from stockade.controller.logs import log_to
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.reconcile import steps, text
+from stockade.logs import log_to
 from stockade.testing.lab import Lab, enter
 
 ROOM = 1 << 24

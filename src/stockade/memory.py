@@ -3,6 +3,8 @@
 import contextlib
 import ctypes
 import gc
+import sys
+from collections.abc import Iterator
 
 M_ARENA_MAX = -8
 """malloc.h of the GNU C library."""
@@ -28,3 +30,22 @@ def look_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(MADE, YOUNGER, YOUNGER)
+
+
+def give_back() -> None:
+    """Give the machine back what was freed and would be kept for the next burst. Call it when little happens."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library, which does not
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextlib.contextmanager
+def without(package: str) -> Iterator[None]:
+    """Import something without what it would load beside itself if that is there; nobody else goes without it."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]

@@ -12,9 +12,9 @@ import structlog
 from controlled import ADA, FILES, HOST, applied, container, host_seen, opened, report, run
 
 from stockade.controller.labels import set_labels
-from stockade.controller.logs import log_to
 from stockade.core.model.event import WorkloadSeen
 from stockade.core.model.inventory import Facts
+from stockade.logs import log_to
 from stockade.wire.api import File
 
 SECRET = "hunter2"

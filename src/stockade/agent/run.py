@@ -8,9 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
-
-import structlog
+from typing import TypeVar
 
 from stockade.agent.counting import counted
 from stockade.agent.flows.recorder import Recorder
@@ -50,6 +48,8 @@ from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
 from stockade.core.model.policy import Births, Where
 from stockade.errors import StockadeError
+from stockade.logs import log_of
+from stockade.memory import give_back
 from stockade.seams.clock import Clock
 from stockade.seams.gate import Gate, Knock
 from stockade.seams.inspection import Inspection
@@ -65,6 +65,8 @@ LOOK_AGAIN = 5.0
 LOOK_ANYWAY = 30.0
 """The same where somebody does."""
 COUNT_EVERY = 5.0
+GIVE_BACK = 60.0
+"""Seconds between two times that memory is given back."""
 SETTLE = 0.5
 """Seconds after which what was saved is made to outlive a power cut."""
 SWEEP = 0.1
@@ -75,7 +77,7 @@ STARTING, MOMENT = 1.0, 0.01
 """Seconds for which a runtime that asks waits for an agent that has just begun, and between two looks."""
 NO_LOSSES: tuple[tuple[str, int], ...] = ()
 
-log: Any = structlog.get_logger("agent")
+log = log_of("agent")
 T = TypeVar("T")
 
 
@@ -168,6 +170,7 @@ class Agent:
         for runtime in self._runtimes:
             yield runtime.name, partial(self._follow, runtime)
         yield "counters", self._count
+        yield "memory", self._rest
         yield "tables", self._look_again
         if self._surveys is not None:
             yield "census", self._survey
@@ -447,6 +450,12 @@ class Agent:
                     await self._link.say(Surveyed(self._host, census))
                 except (OSError, StockadeError) as problem:
                     log.debug("census-unheard", detail=str(problem))
+
+    async def _rest(self) -> None:
+        """Give back what a start takes, and every burst, and the process would keep."""
+        while True:
+            await asyncio.sleep(GIVE_BACK)
+            await asyncio.to_thread(give_back)
 
     def _counters(self) -> Counters:
         intent = self.machine.realised

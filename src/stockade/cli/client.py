@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from stockade.core.model.problem import Problem
 from stockade.decoding import ready
 from stockade.errors import StockadeError
+from stockade.memory import without
 from stockade.wire.api import BirthView, ErrorReply, Message, WatchLine
 from stockade.wire.flows import FlowView
 from stockade.wire.routes import route
+
+with without("click"):  # what httpx needs for a command line of its own
+    import httpx
 
 Reply = TypeVar("Reply", bound=Message)
 

@@ -123,7 +123,7 @@ async def _live(
 def _settle() -> None:
     """Have this process take little, go first, and say what it does; most that it consists of is loaded by now."""
     from stockade.adapters.priority import go_first
-    from stockade.controller.logs import log_to
+    from stockade.logs import log_to
     from stockade.memory import keep_little, look_rarely
 
     keep_little()

@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Container, Iterator
 
-import structlog
 from msgspec.structs import replace
 
 from stockade.controller.anomaly_reading import KINDS, singly, summed
@@ -26,6 +25,7 @@ from stockade.core.model.flow import StoredFlow
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
+from stockade.logs import log_of
 from stockade.seams.flow_store import FlowStore, Resolution
 from stockade.wire import Findings
 
@@ -40,7 +40,7 @@ MOST = 200
 STEADY = 24
 """What was met in so many hours since it was new is no longer suspicious."""
 
-log = structlog.get_logger("controller")
+log = log_of("controller")
 
 
 class AnomalyWatch:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import msgspec
-import structlog
 
 from stockade.controller.accepting import lapse
 from stockade.controller.loop import ITSELF, Controller
@@ -27,6 +26,7 @@ from stockade.core.model.problem import Problem
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.plan.values import Caution, Plan
 from stockade.errors import StockadeError
+from stockade.logs import log_of
 from stockade.seams.store import Commit, Entry, SourceFile, StoredVersion, StoreFailed, Unconfirmed
 from stockade.wire.api import (
     ApplyRequest,
@@ -48,7 +48,7 @@ PAIRS = 20
 ENFORCING = (Mode.SELECTIVE, Mode.FULL)
 
 T = TypeVar("T")
-log = structlog.get_logger("lifecycle")
+log = log_of("lifecycle")
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-import structlog
-
 from stockade.controller.alarms import Alarms
 from stockade.controller.bell import Bell
 from stockade.controller.births import BirthCounts
@@ -27,6 +25,7 @@ from stockade.core.model.ids import HostId, Version, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.snapshot import Snapshot
 from stockade.errors import StockadeError
+from stockade.logs import log_of
 from stockade.seams.clock import Clock
 from stockade.seams.store import Birth, Commit, Entry, Loaded, Realised, Store, StoredVersion, StoreFailed, Unconfirmed
 from stockade.wire import AgentMessage, Assignment, Counters, Findings, Outcome, Recorded, Report, Surveyed
@@ -37,7 +36,7 @@ ITSELF = "stockade"
 """The author of what nobody asked for just then: the first version, a return to the confirmed one, a lapse."""
 
 T = TypeVar("T")
-log = structlog.get_logger("controller")
+log = log_of("controller")
 
 
 class Controller:

@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import structlog
-
 from stockade.adapters.sql import open_store
 from stockade.controller.ahead import work_ahead
 from stockade.controller.anomalies import AnomalyWatch
@@ -21,6 +19,7 @@ from stockade.controller.links import LinkBook
 from stockade.controller.loop import Controller, following, open_controller
 from stockade.controller.wiring import standard_parts
 from stockade.errors import StockadeError
+from stockade.logs import log_of
 from stockade.seams.clock import Clock
 from stockade.seams.flow_store import FlowStore
 from stockade.seams.store import Store
@@ -29,7 +28,7 @@ from stockade.wire.api import Check, Setting
 TRIM_EVERY = 300.0
 """Seconds between looks at whether flows are older or more than is kept."""
 
-log = structlog.get_logger("controller")
+log = log_of("controller")
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
 from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool
 from starlette.exceptions import HTTPException
@@ -22,6 +21,7 @@ from stockade.controller.http.app import status_of
 from stockade.controller.installation import Installation
 from stockade.controller.refused import Refused, Why
 from stockade.errors import StockadeError
+from stockade.logs import log_of
 from stockade.seams.store import Commit, Entry
 from stockade.web import completing, exporting, live, pages
 from stockade.web.asking import Desk
@@ -32,7 +32,7 @@ from stockade.web.guard import Guard
 from stockade.web.sessions import Session, Sessions, TooOften
 from stockade.wire.api import Role
 
-log = structlog.get_logger("console")
+log = log_of("console")
 
 THEME = "stockade_theme"
 A_YEAR = 365 * 86_400

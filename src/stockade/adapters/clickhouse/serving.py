@@ -10,16 +10,15 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import structlog
 
 from stockade.adapters.clickhouse.faults import LOCKED_MESSAGE
 from stockade.adapters.clickhouse.speech import CALLS, Answer, Opening, Request, receive, send
 from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.decoding import ready
 from stockade.errors import StockadeError
+from stockade.logs import log_of
 from stockade.memory import look_rarely
 from stockade.seams.flow_store import FlowsRefused, FlowStoreFailed
 
@@ -27,7 +26,7 @@ LATER = 5
 """The process's niceness: it is in nobody's way."""
 LOCKED_FOR, LOOK = 15.0, 0.1
 """Seconds for which one that served before may still be ending."""
-log: Any = structlog.get_logger("flow-store")
+log = log_of("flow-store")
 NOTHING = msgspec.Raw(b"\xc0")
 
 

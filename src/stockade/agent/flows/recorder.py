@@ -9,10 +9,8 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import msgspec
-import structlog
 
 from stockade.agent.flows import dns
 from stockade.agent.flows.names import NOBODY, names
@@ -25,6 +23,7 @@ from stockade.core.model.flow_table import FlowBatch
 from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
 from stockade.errors import StockadeError
+from stockade.logs import log_of
 from stockade.seams.clock import Clock
 from stockade.seams.flow_store import FlowsRefused
 from stockade.seams.flows import FlowSource, Programs
@@ -40,7 +39,7 @@ ANSWERS = 1000
 UNKEPT = 8
 """Batches kept in memory while the disk takes none."""
 
-log: Any = structlog.get_logger("flows")
+log = log_of("flows")
 
 
 class Recorder:

@@ -9,16 +9,16 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
-import structlog
 
 from stockade.adapters.netflow import Ear
 from stockade.controller.exporters.exporters import Exporters, Network
 from stockade.controller.flows import FlowIntake
 from stockade.core.model.flow_table import FlowBatch
 from stockade.core.model.snapshot import Snapshot
+from stockade.logs import log_of
 from stockade.seams.clock import Clock
 from stockade.seams.flow_store import FlowsRefused, FlowStoreFailed
 
@@ -28,7 +28,7 @@ PATIENCE = 0.5
 UNSTORED = 64
 """Batches that are kept while the store takes none."""
 
-log: Any = structlog.get_logger("netflow")
+log = log_of("netflow")
 
 
 class Devices(NamedTuple):

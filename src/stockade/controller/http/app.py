@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 
 import msgspec
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,12 +19,13 @@ from stockade.controller.metrics import exposition
 from stockade.controller.refused import Refused, Why
 from stockade.controller.watch import watched, watched_births, watched_flows
 from stockade.errors import StockadeError
+from stockade.logs import log_of
 from stockade.seams.flow_store import FlowsRefused, FlowStoreFailed
 from stockade.seams.store import StoreFailed
 from stockade.wire.api import Caller, ErrorReply, Role
 from stockade.wire.routes import ROUTES, Media, Route
 
-log = structlog.get_logger("http")
+log = log_of("http")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 ROLE_NEEDED = {Role.READ: "read", Role.APPLY: "apply"}

@@ -4,9 +4,12 @@ import contextlib
 import io
 import logging
 import sys
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
-import structlog
+from stockade.memory import without
+
+with without("rich"):  # it shows tracebacks in colours for whoever develops, and is a tenth of an agent's memory
+    import structlog
 
 
 class _WholeLines(io.TextIOBase):
@@ -21,6 +24,11 @@ class _WholeLines(io.TextIOBase):
             self._stream.write(line)
             self._stream.flush()
         return len(line)
+
+
+def log_of(part: str) -> Any:
+    """Return the log of a part of this process."""
+    return structlog.get_logger(part)
 
 
 def log_to(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
