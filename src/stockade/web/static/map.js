@@ -163,11 +163,16 @@
     document.getElementById('map-sum').textContent =
       `${words(nodes.size, 'node', 'nodes')}, ${words(edges.size, 'edge', 'edges')}` +
       (reply.total ? `; ${words(reply.total.connections, 'connection', 'connections')}${reply.total.denied ? `, ${reply.total.denied.toLocaleString('en')} denied` : ''}` : '')
-    const names = document.getElementById('map-names')
-    names.replaceChildren(...[...nodes.values()].slice(0, 500).map((each) => Object.assign(document.createElement('option'), { value: each.text })))
+    suggest([...nodes.values()].slice(0, 500).map((each) => each.text))
     document.getElementById('map-notes').replaceChildren(...reply.notes.map((text) => Object.assign(document.createElement('p'), { className: 'notice', textContent: `? ${text}` })))
     filling()
     stage.dataset.shapes = nodes.size + edges.size
+  }
+
+  let suggested = ''
+  function suggest(texts) {
+    if (suggested === (suggested = texts.join('\n'))) return
+    document.getElementById('map-names').replaceChildren(...texts.map((value) => Object.assign(document.createElement('option'), { value })))
   }
 
   // --- what is shown ---
