@@ -99,7 +99,7 @@ def test_the_contracts_are_all_there() -> None:
     kinds = [contract["type"] for contract in project["tool"]["importlinter"]["contracts"]]
     assert kinds.count("layers") == 2
     assert kinds.count("independence") == 2
-    assert kinds.count("forbidden") == 3
+    assert kinds.count("forbidden") == 4
 
 
 def test_no_registry_or_machine_path_is_named() -> None:

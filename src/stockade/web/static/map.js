@@ -98,7 +98,7 @@
   function take(next) {
     reply = next
     ;[nodes, edges] = keyed(reply)
-    graph.nodes().filter((id) => !nodes.has(id)).forEach((id) => graph.dropNode(id))
+    drop(graph.nodes().filter((id) => !nodes.has(id)), (id) => graph.dropNode(id))
     const fresh = []
     const warm = hot()
     const called = look.names(reply.nodes)
@@ -123,13 +123,20 @@
     return fresh
   }
 
-  // For every edge that goes Sigma reads the whole graph anew. So it is hidden first, and many go at once.
+  // An edge that goes is hidden first, and many go at once.
   function retire(keys) {
-    if (drawn && keys.length <= SPARE) return keys.forEach((key) => touch('Edge', key, { gone: true, hidden: true }))
-    if (drawn) drawn.refresh = () => drawn
-    keys.forEach((key) => graph.dropEdge(key))
+    if (!drawn || keys.length > SPARE) drop(keys, (key) => graph.dropEdge(key))
+    else keys.forEach((key) => touch('Edge', key, { gone: true, hidden: true }))
+  }
+
+  // For every node and edge that goes Sigma reads the whole graph anew. While they go there is nothing to read.
+  function drop(keys, one) {
+    if (!keys.length) return
+    if (drawn) graph.forEachNode = graph.forEachEdge = () => {}
+    keys.forEach(one)
     if (!drawn) return
-    delete drawn.refresh
+    delete graph.forEachNode
+    delete graph.forEachEdge
     drawn.refresh({ schedule: true })
   }
 
@@ -394,7 +401,7 @@
 
   // The table's rows, from the same reply: at once where they are looked at, else when the picture is there, and then
   // now and then: to lay out what nobody sees takes a tenth of a second.
-  const SELDOM = 3000
+  const SELDOM = 10000
   let later = 0
   function filling() {
     if (root.classList.contains('shows-table')) fill()
