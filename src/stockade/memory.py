@@ -44,6 +44,7 @@ def without(package: str) -> Iterator[None]:
     if package in sys.modules:
         yield
         return
+    # None there has an import fail as if the package were missing; typeshed knows modules only.
     sys.modules[package] = None  # type: ignore[assignment]
     try:
         yield

@@ -16,8 +16,9 @@ from stockade.core.model.ids import RuleId
 from stockade.core.model.intent import ANYBODY, Line, Peers
 from stockade.core.model.packet import Direction
 from stockade.core.plan.parties import Party, World, includes
-from stockade.core.plan.permitted import Silence, counting, permitted, silence, talk
+from stockade.core.plan.permitted import counting, permitted, silence, talk
 from stockade.core.plan.portset import PortSet, joined
+from stockade.core.plan.talk import Exchange
 
 Parties = Sequence[tuple[Party, int]]
 """Each with how many ends of its own."""
@@ -25,8 +26,6 @@ Numbers = frozenset[int]
 """Peers that lines speak of, by their numbers here."""
 _Own = tuple[tuple[int, int], ...]
 """A party's lines in the order in which they are tried: the number of each, and of its peers."""
-_Exchange = tuple[Silence, tuple[int, ...], Silence, tuple[int, ...]]
-"""What decides between two parties: each one's silence, and its lines about the other, by number."""
 SAID = 100_000
 """Exchanges of which what they permit is remembered."""
 
@@ -56,7 +55,7 @@ class Alike:
         self._peers: dict[Peers, int] = {}
         self._own: dict[tuple[int, Direction], _Own] = {}
         self._included: dict[int, Numbers] = {}
-        self._said: dict[_Exchange, _Said] = {}
+        self._said: dict[Exchange, _Said] = {}
 
     def side(self, parties: Parties) -> Side:
         """Return the side that some parties are of every exchange."""
@@ -116,7 +115,7 @@ class Alike:
             found = self._said[said] = self._judged(said)
         return found
 
-    def _judged(self, said: _Exchange) -> _Said:
+    def _judged(self, said: Exchange) -> _Said:
         one, leaving, other, entering = said
         runs = talk(
             one, tuple(self._lines[each] for each in leaving), other, tuple(self._lines[each] for each in entering)
