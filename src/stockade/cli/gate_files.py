@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
+from stockade.cli.client import over
 from stockade.core.gate import Call, Files, Target
 from stockade.core.gate.containerd import DEFAULT_SPEC
 from stockade.core.gate.docker import BEHIND, NAME
@@ -210,9 +211,7 @@ def asked(path: Path) -> str:
 def behind(docker: str) -> str:
     """Ask Docker which containers have the gate for their runtime; what it cannot tell is taken for some."""
     try:
-        with httpx.Client(
-            transport=httpx.HTTPTransport(uds=docker.removeprefix("unix://")), timeout=PATIENCE
-        ) as engine:
+        with httpx.Client(transport=over(docker.removeprefix("unix://")), timeout=PATIENCE) as engine:
             listed = engine.get("http://docker/containers/json", params={"all": "1"}).raise_for_status().json()
             found = [engine.get(f"http://docker/containers/{each['Id']}/json").json() for each in listed]
     except (httpx.HTTPError, ValueError):
