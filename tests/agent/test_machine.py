@@ -19,7 +19,6 @@ from stockade.agent.values import (
     Greeted,
     Heard,
     HostObserved,
-    Introduce,
     KeepBirths,
     Observe,
     Observed,
@@ -43,6 +42,7 @@ from stockade.core.model.intent import Intent
 from stockade.core.model.policy import Births, PolicySet, Where
 from stockade.core.policy import complete
 from stockade.core.reconcile import steps, text
+from stockade.seams.neighbours import Introduction
 from stockade.seams.runtime import Gone, Listed, Lost, Seen
 from stockade.testing.inventories import HOST_A
 from stockade.testing.scenarios import SCENARIOS, container, host, host_itself
@@ -61,6 +61,10 @@ def intent(seed: int = 1, revision: int = 5) -> Intent:
 
 def said(commands: tuple[Command, ...], kind: type) -> list[Command]:
     return [each for each in commands if isinstance(each, kind)]
+
+
+def admitted(commands: tuple[Command, ...]) -> list[Introduction]:
+    return [each for commit in commands if isinstance(commit, Commit) for each in commit.admitted]
 
 
 def reports(commands: tuple[Command, ...]) -> list[Report]:
@@ -87,12 +91,12 @@ def heard(report: Report) -> Heard:
 
 
 def through(machine: Machine, assigned: Intent, observed: Ruleset = NOTHING, now: float = 10.0) -> tuple[Command, ...]:
-    """Carry an assignment to its end; return the last commands. ``observed``: what the kernel holds, if it is read."""
-    commands = machine.handle(Assigned(Assignment(assigned)), now)
-    if said(commands, Observe):
-        commands = machine.handle(Observed(observed), now)
-    while said(commands, Commit):
-        commands = machine.handle(Committed(), now)
+    """Carry an assignment to its end; return all commands. ``observed``: what the kernel holds, if it is read."""
+    commands = last = machine.handle(Assigned(Assignment(assigned)), now)
+    if said(last, Observe):
+        commands += (last := machine.handle(Observed(observed), now))
+    while said(last, Commit):
+        commands += (last := machine.handle(Committed(), now))
     return commands
 
 
@@ -439,15 +443,14 @@ def test_who_is_admitted_is_told_of_its_neighbours_once() -> None:
     born = compile_snapshot(fold([*shop, container("db-2", 14)]))[HOST_A]
     other = msgspec.structs.replace(born, revision=Revision(99))
     machine = whole()
-    assert said(through(machine, one), Introduce) == [], "whoever was there before has asked long since"
-    (told,) = said(through(machine, other, render(one)), Introduce)
-    introduction = told.introduction
+    assert admitted(through(machine, one)) == [], "whoever was there before has asked long since"
+    (introduction,) = admitted(through(machine, other, render(one)))
     assert (introduction.port, introduction.mac, introduction.bridge) == ("veth14", "02:00:00:00:00:0e", "br0")
     neighbours = dict(introduction.neighbours)
     assert neighbours["10.0.0.1"] == "", "the host, by the bridge's own link address"
     assert neighbours["fd00::11"] == "02:00:00:00:00:0b"
     assert not {"10.0.0.14", "192.168.7.1"} & neighbours.keys(), "neither itself nor what is not on this link"
-    assert said(through(machine, msgspec.structs.replace(other, revision=Revision(100))), Introduce) == []
+    assert admitted(through(machine, msgspec.structs.replace(other, revision=Revision(100)))) == []
 
 
 def test_nobody_is_told_where_nobody_was_kept_from_asking() -> None:
@@ -455,7 +458,7 @@ def test_nobody_is_told_where_nobody_was_kept_from_asking() -> None:
     machine = whole()
     through(machine, compile_snapshot(fold(opened))[HOST_A])
     born = compile_snapshot(fold([*opened, container("db-2", 14)]))[HOST_A]
-    assert said(through(machine, born), Introduce) == []
+    assert admitted(through(machine, born)) == []
     assert machine.realised == born
 
 

@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 from stockade.core.model.ids import Address
@@ -23,21 +24,26 @@ Said = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class LinkNeighbours:
-    """Implements ``seams.neighbours.Neighbours`` in this network namespace. Needs ``CAP_NET_RAW``."""
+    """Implements ``seams.neighbours.Neighbours`` in the network namespace in which it is first used: its packet socket
+    stays open, as the kernel takes some 20 ms to close one. Needs ``CAP_NET_RAW``.
+    """
+
+    @cached_property
+    def _link(self) -> socket.socket:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
 
     def introduce(self, introduction: Introduction) -> int:
         """Tell an endpoint of its neighbours, each in a frame; return how many frames were sent."""
         told = 0
         to_mac, askers = _packed(introduction.mac), _askers(introduction.addresses)
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:
-            own = _link_address(link, introduction.bridge)
-            routes = _forwards(introduction.bridge)
-            for address, mac in introduction.neighbours:
-                said = ipaddress.ip_address(address)
-                if asker := askers.get(said.version):
-                    at = _packed(mac) if mac else own
-                    link.sendto(_answer(to_mac, asker, at, said, router=routes and not mac), (introduction.port, 0))
-                    told += 1
+        own = _link_address(self._link, introduction.bridge)
+        routes = _forwards(introduction.bridge)
+        for address, mac in introduction.neighbours:
+            said = ipaddress.ip_address(address)
+            if asker := askers.get(said.version):
+                at = _packed(mac) if mac else own
+                self._link.sendto(_answer(to_mac, asker, at, said, router=routes and not mac), (introduction.port, 0))
+                told += 1
         return told
 
 

@@ -13,7 +13,6 @@ from stockade.agent.values import (
     Command,
     Commit,
     Forget,
-    Introduce,
     Observe,
     Owners,
     Remark,
@@ -216,7 +215,7 @@ class Enforcing:
         addresses = moved(self._owners, intent)
         given = tuple(each for each in addresses if each in now)
         left = tuple(each for each in addresses if each not in now)
-        return Done((Commit(batch, given, left, ahead),))
+        return Done((Commit(batch, given, left, ahead, introductions(self.realised, intent)),))
 
     def _realised(self, intent: Intent) -> Done:
         before, self.realised = self.realised, intent
@@ -227,8 +226,7 @@ class Enforcing:
         self._owners = owners_of(intent)
         self._busy, self._running, self._failures, self._suspecting = False, None, 0, False
         self._held = None if self._doubted else self._leads_to
-        commands: list[Command] = [Introduce(each) for each in introductions(before, intent)]
-        commands += [Forget(forget)] if forget else []
+        commands: list[Command] = [Forget(forget)] if forget else []
         commands += [Sweep(intent)] if moved_rules else []
         mended = suspected or (self._changed and not news)
         return Done((*commands, *self._save_owners(intent)), intent, news, unfinished=self._dirty, mended=mended)

@@ -31,7 +31,6 @@ from stockade.agent.values import (
     Heard,
     HostObserved,
     Inspected,
-    Introduce,
     KeepBirths,
     Observe,
     Observed,
@@ -128,6 +127,7 @@ class Agent:
         self._recorder = recorder
         self._happenings: asyncio.Queue[Happening] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
+        self._introducer = ThreadPoolExecutor(1, thread_name_prefix="neighbours")
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._ahead = Ahead(kernel)
@@ -199,7 +199,8 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self._worker.shutdown, wait=True, cancel_futures=True)
+        for each in (self._worker, self._introducer):
+            await asyncio.to_thread(each.shutdown, wait=True, cancel_futures=True)
 
     # Commands
 
@@ -218,8 +219,6 @@ class Agent:
                 if not self._sweeping:
                     self._sweeping = True
                     self._background(self._sweep_soon())
-            case Introduce(introduction=introduction):
-                self._background(self._introduce(introduction))
             case Say():
                 self._background(self._say(command))
             case Save(assignment=assignment, owners=owners):
@@ -284,6 +283,8 @@ class Agent:
         self._write(command.batch)
         if after := (*command.forget, *command.left):
             self._kernel.forget(after)
+        for each in command.admitted:
+            self._introducer.submit(self._introduce, each)
         return Committed()
 
     def _learn(self, intent: Intent) -> None:
@@ -316,11 +317,11 @@ class Agent:
     def _slice(self, going: Iterator[int], intent: Intent) -> int:
         return next(going, -1) if self._switched is intent else -1
 
-    async def _introduce(self, introduction: Introduction) -> None:
+    def _introduce(self, introduction: Introduction) -> None:
         """Where it cannot be done, the endpoint asks again by itself, after a second."""
         if self._neighbours is not None:
             try:
-                await asyncio.to_thread(self._neighbours.introduce, introduction)
+                self._neighbours.introduce(introduction)
             except OSError as problem:
                 log.debug("not-introduced", port=introduction.port, detail=str(problem))
 

@@ -151,12 +151,14 @@ class Commit(msgspec.Struct, frozen=True):
     ``ahead``: this is the switch to that intent, and before it connections older than tracking are seen to.
     ``forget``: addresses whose entries go right before and right after, because they are another's from then on.
     ``left``: addresses that are nobody's from then on, whose entries go right after.
+    ``admitted``: endpoints that are told of their neighbours then: nobody answered when they asked.
     """
 
     batch: str
     forget: tuple[Address, ...] = ()
     left: tuple[Address, ...] = ()
     ahead: Intent | None = None
+    admitted: tuple[Introduction, ...] = ()
 
 
 class Forget(msgspec.Struct, frozen=True):
@@ -169,12 +171,6 @@ class Sweep(msgspec.Struct, frozen=True):
     """End every tracked connection that the intent does not allow."""
 
     intent: Intent
-
-
-class Introduce(msgspec.Struct, frozen=True):
-    """Tell an endpoint that was just admitted of its neighbours: nobody answered when it asked."""
-
-    introduction: Introduction
 
 
 class Save(msgspec.Struct, frozen=True):
@@ -205,4 +201,4 @@ class Remark(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-Command = Say | Observe | Commit | Forget | Sweep | Introduce | Save | KeepBirths | SetTimer | Remark
+Command = Say | Observe | Commit | Forget | Sweep | Save | KeepBirths | SetTimer | Remark
