@@ -9,6 +9,8 @@ from sqlalchemy.engine import URL, make_url
 
 BUSY_TIMEOUT = 5000
 """Milliseconds to wait for another process's lock."""
+SYNCHRONOUS = "synchronous"
+"""The pragma as a connection has it, kept beside the connection."""
 
 
 def open_engine(url: str) -> Engine:
@@ -52,5 +54,8 @@ def _begin(connection: Connection) -> None:
     if options.get("reading", False):
         connection.exec_driver_sql("begin")
         return
-    connection.exec_driver_sql(f"pragma synchronous = {'normal' if options.get('hasty', False) else 'full'}")
+    wanted = "normal" if options.get("hasty", False) else "full"
+    if connection.info.get(SYNCHRONOUS) != wanted:
+        connection.exec_driver_sql(f"pragma synchronous = {wanted}")
+        connection.info[SYNCHRONOUS] = wanted
     connection.exec_driver_sql("begin immediate")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from stockade.adapters.sql.codec import read, read_snapshot, write, write_snapshot
@@ -249,9 +249,22 @@ def _entry(row: Row[Any]) -> NumberedEntry:
 # Writing
 
 
+# Every step takes these: they are put together once, not at each birth.
+NEWEST = select(
+    select(func.max(EVENTS.c.revision)).scalar_subquery(), select(func.max(CHECKPOINTS.c.revision)).scalar_subquery()
+)
+NEWEST_ENTRY = select(func.max(AUDIT.c.number))
+ADD_EVENT, ADD_BIRTH, ADD_AGENT = insert(EVENTS), insert(BIRTHS), insert(AGENTS)
+SAME_BIRTH = delete(BIRTHS).where(BIRTHS.c.workload == bindparam("of"))
+OLD_BIRTHS = delete(BIRTHS).where(
+    BIRTHS.c.at <= select(BIRTHS.c.at).order_by(BIRTHS.c.at.desc()).offset(KEPT_BIRTHS).limit(1).scalar_subquery()
+)
+SAME_AGENT = update(AGENTS).where(AGENTS.c.host == bindparam("of"))
+
+
 def _expect(connection: Connection, after: Revision) -> None:
     """Refuse to build upon a past that is not the store's."""
-    stored = max(_newest(connection, EVENTS, "revision"), _newest(connection, CHECKPOINTS, "revision"))
+    stored = max(each or 0 for each in connection.execute(NEWEST).one())
     if stored != after:
         raise Conflict(
             f"the database is at revision {stored}, this controller at {after}: somebody else wrote to it",
@@ -260,18 +273,13 @@ def _expect(connection: Connection, after: Revision) -> None:
         )
 
 
-def _newest(connection: Connection, table: Table, column: str) -> int:
-    newest: int = connection.execute(select(func.coalesce(func.max(table.c[column]), 0))).scalar_one()
-    return newest
-
-
 def _add_events(connection: Connection, events: Sequence[Event], after: Revision, at: float) -> Revision:
     rows = [
         {"revision": revision, "at": at, "payload": write(event)}
         for revision, event in enumerate(events, start=after + 1)
     ]
     if rows:
-        connection.execute(insert(EVENTS), rows)
+        connection.execute(ADD_EVENT, rows)
     return Revision(after + len(rows))
 
 
@@ -309,7 +317,7 @@ def _accept(connection: Connection, commit: Commit) -> None:
 def _add_audit(connection: Connection, entries: Sequence[Entry], at: float) -> None:
     if not entries:
         return
-    first = _newest(connection, AUDIT, "number") + 1
+    first = (connection.execute(NEWEST_ENTRY).scalar_one() or 0) + 1
     rows = [
         {
             "number": number,
@@ -328,17 +336,16 @@ def _add_audit(connection: Connection, entries: Sequence[Entry], at: float) -> N
 
 def _add_births(connection: Connection, births: Sequence[Birth], at: float) -> None:
     for birth in births:
-        connection.execute(delete(BIRTHS).where(BIRTHS.c.workload == birth.record.workload))
+        connection.execute(SAME_BIRTH, {"of": birth.record.workload})
         row = {
             "workload": birth.record.workload,
             "host": birth.host,
             "at": birth.record.created or birth.record.noticed or at,
             "payload": write(birth),
         }
-        connection.execute(insert(BIRTHS).values(row))
+        connection.execute(ADD_BIRTH, row)
     if births:
-        newest = select(BIRTHS.c.at).order_by(BIRTHS.c.at.desc()).offset(KEPT_BIRTHS).limit(1).scalar_subquery()
-        connection.execute(delete(BIRTHS).where(BIRTHS.c.at <= newest))
+        connection.execute(OLD_BIRTHS)
 
 
 def _note_agents(connection: Connection, commit: Commit) -> None:
@@ -357,7 +364,7 @@ def _note_agents(connection: Connection, commit: Commit) -> None:
 
 
 def _note_agent(connection: Connection, host: HostId, row: Mapping[str, object]) -> None:
-    changed = connection.execute(update(AGENTS).where(AGENTS.c.host == host).values(row))
+    changed = connection.execute(SAME_AGENT, {"of": host, **row})
     if changed.rowcount == 0:
         blank = {"host": host, "generation": 0, "fingerprint": "", "error": ""}
-        connection.execute(insert(AGENTS).values(blank | dict(row)))
+        connection.execute(ADD_AGENT, blank | dict(row))

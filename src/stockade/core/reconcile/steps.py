@@ -133,7 +133,7 @@ class _Change:
         self.old = old if old is not None else Table(new.family)
         self.kept_chains = new.chains.keys() & self.old.chains.keys()
         self.kept_sets = new.sets.keys() & self.old.sets.keys()
-        self.replaced = {n for n in self.kept_sets if declaration(new.sets[n]) != declaration(self.old.sets[n])}
+        self.replaced = {n for n in self.kept_sets if not same_declaration(new.sets[n], self.old.sets[n])}
         self.rehooked = {n for n in self.kept_chains if _hook(new.chains[n]) != _hook(self.old.chains[n])}
         self.late_sets, self.late_chains = self._late()
 
@@ -261,14 +261,24 @@ def declaration(declared: ElementSet) -> ElementSet:
     )
 
 
-def same_rules(one: Chain, other: Chain) -> bool:
-    """Compare two chains by their rules' comments. A rule without a comment equals no other.
+def same_declaration(one: ElementSet, other: ElementSet) -> bool:
+    """Compare two sets, whatever is in them."""
+    alike = (one.key, one.data, one.flags, one.timeout, one.comment, one.dynamic) == (
+        other.key, other.data, other.flags, other.timeout, other.comment, other.dynamic
+    )  # fmt: skip
+    return alike or declaration(one) == declaration(other)
 
-    A chain of ours without comments would be written anew each time; the compiler gives every rule one.
+
+def same_rules(one: Chain, other: Chain) -> bool:
+    """Compare two chains by their rules' text or, as the kernel spells it in its own way, by their comments.
+
+    Where the text is another, a rule without a comment equals no other: a chain of ours without comments would be
+    written anew each time it is read; the compiler gives every rule one.
     """
+    if one.rules == other.rules:
+        return True
     found = [rule_comment(rule) for rule in one.rules]
-    same = one.rules is other.rules or found == [rule_comment(rule) for rule in other.rules]
-    return same and "" not in found
+    return "" not in found and found == [rule_comment(rule) for rule in other.rules]
 
 
 def _elements(declared: ElementSet) -> frozenset[str]:
