@@ -5,6 +5,7 @@ import pytest
 
 from stockade.agent.births import PATIENCE
 from stockade.agent.enforcing import RETRY, RETRY_AT_MOST, Way, owners_of
+from stockade.agent.introducing import LIKELY, in_turn
 from stockade.agent.machine import Machine, changed_hands
 from stockade.agent.telling import RESEND
 from stockade.agent.values import (
@@ -37,7 +38,7 @@ from stockade.core.compile.nft.render import render
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.fold import fold
 from stockade.core.model.event import HostSeen, PolicyActivated, WorkloadGone, WorkloadSeen
-from stockade.core.model.ids import HostId, Revision, Version, WorkloadId
+from stockade.core.model.ids import Address, HostId, Revision, Version, WorkloadId
 from stockade.core.model.intent import Intent
 from stockade.core.model.policy import Births, PolicySet, Where
 from stockade.core.policy import complete
@@ -450,7 +451,17 @@ def test_who_is_admitted_is_told_of_its_neighbours_once() -> None:
     assert neighbours["10.0.0.1"] == "", "the host, by the bridge's own link address"
     assert neighbours["fd00::11"] == "02:00:00:00:00:0b"
     assert not {"10.0.0.14", "192.168.7.1"} & neighbours.keys(), "neither itself nor what is not on this link"
+    assert list(neighbours)[:3] == ["10.0.0.1", "10.0.0.12", "fd00::12"], "the host and whom policy names come first"
     assert admitted(through(machine, msgspec.structs.replace(other, revision=Revision(100)))) == []
+
+
+def test_of_a_crowd_the_likeliest_are_told_at_once() -> None:
+    crowd = tuple((Address(f"10.0.1.{number}"), "02:00:00:00:00:01") for number in range(2 * LIKELY))
+    one = Introduction("veth1", "02:00:00:00:00:02", (Address("10.0.0.2"),), "br0", crowd)
+    few = msgspec.structs.replace(one, neighbours=crowd[:3])
+    at_once, later = in_turn((one, few))
+    assert [each.neighbours for each in at_once] == [crowd[:LIKELY], crowd[:3]]
+    assert [each.neighbours for each in later] == [crowd[LIKELY:]]
 
 
 def test_nobody_is_told_where_nobody_was_kept_from_asking() -> None:

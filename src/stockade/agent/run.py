@@ -13,6 +13,7 @@ from typing import TypeVar
 from stockade.agent.counting import counted
 from stockade.agent.flows.recorder import Recorder
 from stockade.agent.inspecting import inspecting
+from stockade.agent.introducing import in_turn
 from stockade.agent.machine import Machine
 from stockade.agent.state import AssignmentFile, Kept
 from stockade.agent.sweep import Ahead, slices
@@ -283,7 +284,10 @@ class Agent:
         self._write(command.batch)
         if after := (*command.forget, *command.left):
             self._kernel.forget(after)
-        for each in command.admitted:
+        at_once, later = in_turn(command.admitted)
+        for each in at_once:
+            self._introduce(each)
+        for each in later:
             self._introducer.submit(self._introduce, each)
         return Committed()
 
