@@ -61,16 +61,23 @@ async def engine_births(nursery: Nursery, count: int, many: int, starved: int) -
                 found = await births_at_once(nursery, watch, program, many, first=first, patience=LATE)
                 for each in without_targets(figures_of(f"{kind}, at once", found, watch.scans)):
                     yield each
+                yield _refused(f"{many} births, {kind}, at once", nursery)
             first += many
             if starved:
                 with starving(up.pid):
                     found = await births(nursery, watch, program, starved, first=first, patience=LATE)
                 for each in without_targets(figures_of(f"{kind}, starved", found, watch.scans)):
                     yield each
+                yield _refused(f"{starved} births, {kind}, starved", nursery)
             first += starved
             await up.opened()
             for each in control(kind, await births(nursery, watch, program, FREE, first=first, patience=LATE)):
                 yield each
+
+
+def _refused(name: str, nursery: Nursery) -> Figure:
+    refused, nursery.refused = nursery.refused, 0
+    return Figure(f"{name}: refused by the gate in time, and started again", refused, "starts")
 
 
 async def _ready(nursery: Nursery, up: Guarded) -> Stopwatch:

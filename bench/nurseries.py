@@ -34,6 +34,8 @@ PROGRAM = "/bin/newborn"
 NETWORK = "shop"
 RESIDENTS = {"api-1": "api", "db-1": "db", "other": ""}
 FOREVER = ("sleep", "100000")
+REFUSAL = "stockade: not started"
+"""What the gate says where it lets nothing be started."""
 
 
 class Nursery:
@@ -48,6 +50,8 @@ class Nursery:
 
     def __init__(self, host: EngineHost) -> None:
         self.host = host
+        self.refused = 0
+        """Starts that the gate refused and that were tried again."""
 
     def settle_in(self) -> None:
         """Make the shop's network, and who is there before anybody is born."""
@@ -82,8 +86,18 @@ class Nursery:
     # A cradle
 
     async def bear(self, number: int, argv: list[str]) -> None:
-        """Start a newborn; the runtime itself tells of it."""
-        await asyncio.to_thread(self.start, _name(number), "web", argv, number)
+        """Start a newborn; the runtime itself tells of it. What the gate refuses is tried again, as whoever runs
+        containers does: where an agent cannot answer in time, nothing is started.
+        """
+        while True:
+            try:
+                return await asyncio.to_thread(self.start, _name(number), "web", argv, number)
+            except StockadeError as problem:
+                if REFUSAL not in str(problem):
+                    raise
+            self.refused += 1
+            with contextlib.suppress(StockadeError):  # runtimes leave more or less of it behind
+                await self.bury(number)
 
     async def bury(self, number: int) -> None:
         """Remove a newborn."""
@@ -301,6 +315,7 @@ class ContainerdNursery(Nursery):
             return
         pods = self.containerd.pods
         pod = pods.run(name, labels=labels)
+        self._pods[name] = (pod, "")
         self._pods[name] = (pod, pods.create(pod, "main", IMAGE, argv))
         pods.start(self._pods[name][1])
 
@@ -308,7 +323,7 @@ class ContainerdNursery(Nursery):
         """Remove a container."""
         if self._way in BY_HAND:
             self.containerd.remove(name)
-        else:
+        elif name in self._pods:
             self.containerd.pods.remove_pod(self._pods.pop(name)[0])
 
     def pid(self, name: str) -> int:

@@ -14,6 +14,7 @@ from stockade.adapters.qemu.commandline import Card, is_machine, read
 from stockade.adapters.qemu.domains import LARGEST, domain, domains
 from stockade.adapters.qemu.hearing import FILTER, Claim, claim
 from stockade.adapters.qemu.learning import MOST, Learning, believable
+from stockade.adapters.qemu.processes import ANEW, SETTLED, Looking
 from stockade.core.model.ids import Address, Prefix
 from stockade.testing.probe import packets
 
@@ -263,6 +264,60 @@ def test_what_can_be_a_neighbour_s(address: str, subnets: tuple[Prefix, ...], be
 
 # The kernel's word for who holds a tap
 
+
+def running(proc: Path, pid: int, program: str) -> None:
+    """Have a process be this program from now on."""
+    folder = proc / str(pid)
+    for each in ("fd", "fdinfo", "ns"):
+        (folder / each).mkdir(parents=True, exist_ok=True)
+    (folder / "comm").write_text(f"{program}\n")
+    (folder / "cmdline").write_text(f"{program}\0-name\0guest=seven\0")
+    (folder / "stat").write_text(f"{pid} ({program}) S {' '.join(map(str, range(30)))}")
+    (folder / "fdinfo/7").write_text("pos:\t0\niff:\tvm7\n")
+    for link, to in (("fd/7", "/dev/net/tun"), ("ns/net", "net:[1]")):
+        (folder / link).unlink(missing_ok=True)
+        (folder / link).symlink_to(to)
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    running(tmp_path, 1, "init")
+    (tmp_path / "self").symlink_to("1")
+    return tmp_path
+
+
+def found(looking: Looking) -> list[int]:
+    return [each.pid for each in looking.machines()]
+
+
+def test_a_process_that_becomes_a_machine_is_met(proc: Path) -> None:
+    looking = Looking(proc)
+    running(proc, 70, "libvirtd")
+    assert found(looking) == []
+    running(proc, 70, "qemu-system-x86")
+    assert found(looking) == [70]
+
+
+def test_who_was_often_none_is_read_now_and_then_only(proc: Path) -> None:
+    """A pid that is given again is new where one look missed it; where none did it is met some looks later."""
+    looking = Looking(proc)
+    running(proc, 70, "sleep")
+    assert [found(looking) for _ in range(SETTLED)] == [[]] * SETTLED
+    (proc / "70/comm").rename(proc / "comm")
+    (proc / "70").rename(proc / "away")
+    assert found(looking) == []
+    (proc / "away").rename(proc / "70")
+    running(proc, 70, "kvm")
+    assert found(looking) == [70], "it was away meanwhile"
+    running(proc, 71, "sleep")
+    for _ in range(SETTLED):
+        found(looking)
+    running(proc, 71, "kvm")
+    looks = [found(looking) for _ in range(ANEW)]
+    assert looks[0] == [70], "it is taken for what it was"
+    assert looks[-1] == [70, 71]
+
+
 HOLD = textwrap.dedent("""
     import ctypes, fcntl, os, struct, sys, time
     tun = os.open("/dev/net/tun", os.O_RDWR)
@@ -272,8 +327,8 @@ HOLD = textwrap.dedent("""
     sys.stdin.read()
 """)
 LOOK = textwrap.dedent("""
-    from stockade.adapters.qemu.processes import machines
-    print([(each.taps, each.told.name) for each in machines() if each.taps])
+    from stockade.adapters.qemu.processes import Looking
+    print([(each.taps, each.told.name) for each in Looking().machines() if each.taps])
 """)
 
 

@@ -10,6 +10,10 @@ from stockade.adapters.qemu.commandline import Told, is_machine, read
 
 PROC = Path("/proc")
 TUN = "/dev/net/tun"
+SETTLED = 5
+"""Looks after which a process is taken to be none: whoever becomes a machine does so as soon as it is forked."""
+ANEW = 30
+"""Looks after which every process is read again: a pid may have been given again between two looks."""
 LONGEST = 1 << 20
 """Bytes of a command line that are read."""
 
@@ -24,15 +28,30 @@ class Process(msgspec.Struct, frozen=True):
     taps: tuple[tuple[int, str], ...]
 
 
-def machines(proc: Path = PROC) -> Iterator[Process]:
-    """Yield the virtual machines in this network namespace, by pid."""
-    mine = _link(proc / "self/ns/net")
-    for pid in sorted(int(each.name) for each in proc.iterdir() if each.name.isdigit()):
-        folder = proc / str(pid)
-        if not is_machine(_text(folder / "comm").strip()) or _link(folder / "ns/net") != mine:
-            continue
-        if taps := tuple(_taps(folder)):
-            yield Process(pid, _started(folder), read(_words(folder)), taps)
+class Looking:
+    """Looks for virtual machines again and again, at a host where nearly every process is none."""
+
+    def __init__(self, proc: Path = PROC) -> None:
+        self._proc = proc
+        self._looks = 0
+        self._others: dict[int, int] = {}
+        """How often each process was seen to be none."""
+
+    def machines(self) -> Iterator[Process]:
+        """Yield the virtual machines in this network namespace, by pid."""
+        mine = _link(self._proc / "self/ns/net")
+        pids = sorted(int(each.name) for each in self._proc.iterdir() if each.name.isdigit())
+        others = self._others if self._looks % ANEW else {}
+        self._looks, self._others = self._looks + 1, {pid: others[pid] for pid in pids if pid in others}
+        for pid in pids:
+            seen = self._others.get(pid, 0)
+            if seen >= SETTLED:
+                continue
+            folder = self._proc / str(pid)
+            if not is_machine(_text(folder / "comm").strip()):
+                self._others[pid] = seen + 1
+            elif _link(folder / "ns/net") == mine and (taps := tuple(_taps(folder))):
+                yield Process(pid, _started(folder), read(_words(folder)), taps)
 
 
 def _taps(folder: Path) -> Iterator[tuple[int, str]]:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from stockade.adapters.qemu import domains, processes
+from stockade.adapters.qemu import domains
 from stockade.adapters.qemu.domains import Domain
 from stockade.adapters.qemu.hearing import Claim, hear, listen
 from stockade.adapters.qemu.learning import Learning
-from stockade.adapters.qemu.processes import Process
+from stockade.adapters.qemu.processes import PROC, Looking, Process
 from stockade.core.model.ids import HostId, WorkloadId
 from stockade.core.model.inventory import Endpoint, Facts, Sighting, WorkloadKind
 from stockade.seams.clock import Clock
@@ -62,12 +62,12 @@ class QemuRuntime:
     name = "qemu"
 
     def __init__(
-        self, host: HostId, *, taps: Taps, clock: Clock, proc: Path = processes.PROC, libvirt: Path = domains.FOLDER
+        self, host: HostId, *, taps: Taps, clock: Clock, proc: Path = PROC, libvirt: Path = domains.FOLDER
     ) -> None:
         self._host = host
         self._taps_now = taps
         self._clock = clock
-        self._proc, self._libvirt = proc, libvirt
+        self._looking, self._libvirt = Looking(proc), libvirt
         self._learning = Learning()
         self._ears: dict[str, socket.socket] = {}
         self._taps: Mapping[str, Tap] = {}
@@ -109,7 +109,7 @@ class QemuRuntime:
     def _look(self) -> tuple[Machine, ...]:
         """Read what runs; in a thread. Links are listed only for somebody who may have one: there may be many."""
         began = time.thread_time()
-        running = tuple(processes.machines(self._proc))
+        running = tuple(self._looking.machines())
         self._taps = self._taps_now() if running else {}
         known = domains.domains(self._libvirt) if running else {}
         found = tuple(_machine(each, known.get(each.pid)) for each in running)
