@@ -19,6 +19,8 @@ from stockade.adapters.clickhouse.putting import insert_flows
 from stockade.adapters.clickhouse.schema import keep, migrate
 from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.controller.clock import SystemClock
+from stockade.controller.flow_files import PAGE, FlowFile, Page, written
+from stockade.controller.flow_queries import flows_reply
 from stockade.controller.flows import FlowIntake
 from stockade.core.model.flow import Flow, FlowEnd, FlowKey, StoredFlow, Tally, Verdict
 from stockade.core.model.flow_table import FlowBatch, kept, told
@@ -34,6 +36,7 @@ STORED, STORED_QUICK = 8_000_000, 100_000
 MADE = 2_000_000
 """Flows that are made one by one; more of them are the same between other ends."""
 EDGES, EDGES_QUICK = 5_000_000, 100_000
+EXPORTED = 300_000
 AT_ONCE, PUT = 250_000, 2
 """Flows of a batch, and batches of a put: what comes while one is being put is put together (`controller.together`)."""
 BATCH, HOSTS = 4_000, 32
@@ -160,8 +163,27 @@ def _asked(count: int) -> Iterator[Figure]:
                 yield at_most(f"flows asked, {text}, {span}", took, "s", A_QUERY, beside)
         took = min(_took(partial(store.flows, FlowFilter(), 100)) for _ in range(3))
         yield at_most("flows asked, the newest hundred", took, "s", A_QUERY, beside)
+        for form in FlowFile:
+            yield _exported(store, form, min(EXPORTED, count), beside)
         yield from _sizes(store, count)
         store.close()
+
+
+def _exported(store: ClickHouseFlowStore, form: FlowFile, count: int, beside: str) -> Figure:
+    """Write the newest flows as the console and ``stockade flows --export`` do, page by page; nothing of it is kept."""
+    began = time.perf_counter()
+    size = sum(map(len, written(_pages(store, count), form)))
+    took = time.perf_counter() - began
+    how = f"the newest {count:,} of {beside}, {size / 2**20:.0f} MB"
+    return Figure(f"flows exported as {form.value}", count / took, "flows/s", compared_with=how)
+
+
+def _pages(store: ClickHouseFlowStore, count: int) -> Iterator[Page]:
+    after = None
+    for _ in range(0, count, PAGE):
+        reply = flows_reply(store.flows(FlowFilter(), PAGE, after))
+        after = reply.after
+        yield reply.flows
 
 
 def _sizes(store: ClickHouseFlowStore, count: int) -> Iterator[Figure]:

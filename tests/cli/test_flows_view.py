@@ -2,6 +2,7 @@
 
 import csv
 import io
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -100,7 +101,8 @@ def test_an_address_outside_is_shown_with_the_name_that_led_there() -> None:
     shown = text(flows_view(FlowsReply(flows=(seen,))))
     assert "198.51.100.7 (dns:api.example.com) (by 192.0.2.1:8443)" in shown
     assert "curl" in shown
-    assert (flat(seen)["destination_told"], flat(seen)["process"]) == ("api.example.com", "curl")
+    row = row_of(seen)
+    assert (row["destination_told"], row["process"]) == ("api.example.com", "curl")
 
 
 def test_devices_are_listed_with_what_is_missing_of_them_and_their_flows_are_seen_by_them(
@@ -124,7 +126,7 @@ def test_no_name_becomes_a_spreadsheet_s_formula(name: str) -> None:
     head, row = io.StringIO(spreadsheet((hostile,), head=True)).read().splitlines()
     at = head.split(",").index("source")
     assert row.split(",")[at].strip('"') == f"'{name}"
-    assert flat(hostile)["source"] == name
+    assert row_of(hostile)["source"] == name
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,24 @@ def test_a_file_of_several_pages_is_whole(form: FlowFile) -> None:
 def test_nothing_is_a_file_too() -> None:
     assert list(written([()], FlowFile.CSV)) == [b""]
     assert _parquet(b"".join(written([()], FlowFile.PARQUET))) == []
-    assert tuple(flat(FLOW)) == COLUMNS
+
+
+def test_every_cell_is_below_its_name() -> None:
+    row = row_of(FLOW)
+    for name in COLUMNS:
+        end, _, what = name.partition("_")
+        if end in ("source", "destination"):
+            view = getattr(FLOW, end)
+            told = {"": view.name, "workload": view.workload or "", "labels": " ".join(map("=".join, view.labels))}
+            assert row[name] == (told[what] if what in told else getattr(view, what)), name
+        else:
+            found = getattr(FLOW, name)
+            assert row[name] == (found.value if isinstance(found, Enum) else found), name
+
+
+def row_of(flow: FlowView) -> dict[str, Any]:
+    (row,) = flat((flow,))
+    return dict(zip(COLUMNS, row, strict=True))
 
 
 def _csv(content: bytes) -> list[dict[str, Any]]:

@@ -245,22 +245,29 @@ def meets(end: FlowEnd, which: EndFilter) -> bool:
 
 
 def flows_reply(page: FlowPage) -> FlowsReply:
-    """Describe single flows."""
-    return FlowsReply(flows=tuple(map(flow_view, page.flows)), after=page.after, partial_before=page.partial_before)
+    """Describe single flows. Each end is described once: there are far more flows than ends."""
+    met = {end for flow in page.flows for end in (flow.source, flow.destination)}
+    ends = {end: _end_view(end) for end in met}
+    flows = tuple(_view(flow, ends[flow.source], ends[flow.destination]) for flow in page.flows)
+    return FlowsReply(flows=flows, after=page.after, partial_before=page.partial_before)
 
 
 def flow_view(flow: StoredFlow) -> FlowView:
     """Describe one flow."""
+    return _view(flow, _end_view(flow.source), _end_view(flow.destination))
+
+
+def _view(flow: StoredFlow, source: FlowEndView, destination: FlowEndView) -> FlowView:
     key, tally = flow.key, flow.tally
     return FlowView(
-        flow.host, tally.first, tally.last, _end_view(flow.source), _end_view(flow.destination),
+        flow.host, tally.first, tally.last, source, destination,
         port_text(key.protocol, key.port), key.end, key.verdict, key.rule, key.via, key.service, key.process,
         *_counts(tally),
     )  # fmt: skip
 
 
 def _end_view(end: FlowEnd) -> FlowEndView:
-    labels = tuple((key, value) for key, value in end.labels if key != NAME)
+    labels = tuple([label for label in end.labels if label[0] != NAME])
     return FlowEndView(end.address, named(end), end.workload, labels, end.network, end.told)
 
 
