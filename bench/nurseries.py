@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ RESIDENTS = {"api-1": "api", "db-1": "db", "other": ""}
 FOREVER = ("sleep", "100000")
 REFUSAL = "stockade: not started"
 """What the gate says where it lets nothing be started."""
+INSISTING = 120.0
+"""Seconds for which what the gate refuses is tried again."""
 
 
 class Nursery:
@@ -89,11 +92,12 @@ class Nursery:
         """Start a newborn; the runtime itself tells of it. What the gate refuses is tried again, as whoever runs
         containers does: where an agent cannot answer in time, nothing is started.
         """
+        deadline = time.monotonic() + INSISTING
         while True:
             try:
                 return await asyncio.to_thread(self.start, _name(number), "web", argv, number)
             except StockadeError as problem:
-                if REFUSAL not in str(problem):
+                if REFUSAL not in str(problem) or time.monotonic() > deadline:
                     raise
             self.refused += 1
             with contextlib.suppress(StockadeError):  # runtimes leave more or less of it behind
@@ -315,7 +319,7 @@ class ContainerdNursery(Nursery):
             return
         pods = self.containerd.pods
         pod = pods.run(name, labels=labels)
-        self._pods[name] = (pod, "")
+        self._pods[name] = (pod, "")  # it goes, should its container be refused
         self._pods[name] = (pod, pods.create(pod, "main", IMAGE, argv))
         pods.start(self._pods[name][1])
 

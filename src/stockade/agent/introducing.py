@@ -66,16 +66,16 @@ def _introduction(end: LocalEnd, intent: Intent) -> Introduction:
         if other.bridge == end.bridge and other.port != end.port
         for address in other.addresses
     ]
-    met = _met(end, intent)
+    met = _met(end, intent, {address for address, _ in beside})
     beside.sort(key=lambda neighbour: neighbour[0] not in met)
     return Introduction(end.port, end.mac, end.addresses, end.bridge, (*_gateways(end.bridge, intent), *beside))
 
 
-def _met(end: LocalEnd, intent: Intent) -> set[Address]:
-    """Return the addresses of whom policy names to an endpoint: it is with them that it talks."""
+def _met(end: LocalEnd, intent: Intent, beside: set[Address]) -> set[Address]:
+    """Return which of its neighbours policy names to an endpoint: there may be far more whom it names elsewhere."""
     programs = (each for each in intent.programs if each.id == end.program)
     named = {line.peers.name for program in programs for line in (*program.egress, *program.ingress)}
-    return {address for peers in intent.peers if peers.name in named for address in peers.addresses}
+    return {each for peers in intent.peers if peers.name in named for each in beside.intersection(peers.addresses)}
 
 
 def _gateways(bridge: str, intent: Intent) -> Iterator[tuple[Address, str]]:

@@ -85,7 +85,7 @@ def harmless(value: str | float) -> str | float:
 
 
 def harmless_row(row: Row) -> Row:
-    """Return a row of harmless cells. Hardly any holds a formula: to look at them all at once takes a third."""
+    """Return a row of harmless cells. Hardly any holds a formula, so all are looked at at once first."""
     texts = "\n".join([cell for cell in row if isinstance(cell, str)])
     return tuple(map(harmless, row)) if _FORMULA.search(texts) else row
 

@@ -6,7 +6,7 @@ from stockade.core.compile.text import digest
 from stockade.core.model.ids import RuleId
 
 REMEMBERED = 1024
-"""Rules whose text is remembered: a host has the same ones in one ruleset after the other."""
+"""Rules' texts, and counters' names, that are remembered: a host has the same in one ruleset after the other."""
 
 
 @lru_cache(REMEMBERED)
