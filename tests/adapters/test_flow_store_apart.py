@@ -4,11 +4,12 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from stockade.adapters.clickhouse.apart import FlowStoreApart
+from stockade.adapters.clickhouse.apart import LINES, FlowStoreApart
 from stockade.core.model.flow import FlowEnd, FlowKey, FlowLoss, StoredFlow, Tally, Verdict
 from stockade.core.model.flow_table import kept
 from stockade.core.model.ids import Address, HostId, WorkloadId
@@ -74,13 +75,21 @@ def test_nothing_of_the_database_is_loaded_here(store: FlowStoreApart) -> None:
 
 
 def test_who_asked_a_process_that_died_is_told(store: FlowStoreApart) -> None:
+    """Each who waited for an answer, on whichever line; who asks later asks another process."""
     store.stats()
-    assert store.pid is not None
-    os.kill(store.pid, signal.SIGSTOP)
-    os.kill(store.pid, signal.SIGKILL)
-    with pytest.raises(FlowStoreFailed, match="process"):
-        store._ask(store._line, b"\x00", 5)
+    served = store._served
+    assert served is not None
+    os.kill(served.process.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(LINES) as asking:
+        asked = [asking.submit(store.stats) for _ in range(LINES)]
+        while served.idle:
+            time.sleep(0.01)
+        os.kill(served.process.pid, signal.SIGKILL)
+        for each in asked:
+            with pytest.raises(FlowStoreFailed, match="process"):
+                each.result(60)
     assert store.stats().bytes >= 0
+    assert store.pid != served.process.pid
 
 
 def test_it_dies_and_is_started_anew_with_what_was_stored(store: FlowStoreApart) -> None:
@@ -100,8 +109,9 @@ def test_it_ends_with_whom_it_serves_and_lets_go_of_the_folder(tmp_path: Path) -
     first.put([batch(1, flow())])
     pid = first.pid
     assert pid is not None
-    assert first._line is not None
-    first._line.close()  # as when this process is killed
+    assert first._served is not None
+    for line in first._served.idle:
+        line.close()  # as when this process is killed
     second = FlowStoreApart(tmp_path / "flows")
     assert second.put([batch(1, flow())]).repeated == 1
     second.close()

@@ -5,7 +5,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -197,7 +199,7 @@ def _killed_before_its_end(store: ClickHouseFlowStore, batches: list[StoredBatch
         def _enter(self, begun: Begun) -> None:  # noqa: ARG002 - a kill asks for nothing
             raise Killed
 
-    stopped = Stopped(store._client, store._putter._journal, bytes.fromhex(_key(store)))
+    stopped = Stopped(store._client, store._client, store._putter._journal, bytes.fromhex(_key(store)))
     with pytest.raises(Killed):
         stopped.put(batches)
     store._putter._unsettled = True
@@ -205,3 +207,57 @@ def _killed_before_its_end(store: ClickHouseFlowStore, batches: list[StoredBatch
 
 def _key(store: ClickHouseFlowStore) -> str:
     return str(store._client.query("SELECT value FROM settings WHERE name = 'key'").result_rows[0][0])
+
+
+def test_batches_that_several_put_at_once_count_once_also_where_some_of_the_puts_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of three puts fails with its flows inserted, and one with its batches entered, while others go on."""
+    store = open_flow_store(tmp_path / "flows", retention=ALWAYS)
+    batches = many(5)
+    dice, lock, chosen = random.Random(2), threading.Lock(), [random.Random(n).sample(batches, 6) for n in range(14)]
+    enter = Putter._enter
+
+    def failing(self: Putter, begun: Begun) -> None:
+        with lock:
+            fate = dice.randrange(3)
+        if fate == 0:
+            raise Killed
+        enter(self, begun)
+        if fate == 1:
+            raise Killed
+
+    def put(some: list[StoredBatch]) -> int | None:
+        try:
+            return store.put(some).batches
+        except Killed:
+            return None
+
+    monkeypatch.setattr(Putter, "_enter", failing)
+    with ThreadPoolExecutor(6) as putting:
+        told = list(putting.map(put, chosen))
+    monkeypatch.undo()
+    assert None in told
+    assert sum(filter(None, told)) > 0
+    store.put(batches)
+    assert list((tmp_path / "flows" / "journal").iterdir()) == []
+    all_as_put(store, batches)
+    store.close()
+
+
+def test_a_put_waits_for_who_is_alone_and_a_question_for_neither(tmp_path: Path) -> None:
+    store = open_flow_store(tmp_path / "flows", retention=ALWAYS)
+    first, *others = many(5)
+    store.put([first])
+    with ThreadPoolExecutor(1) as putting:
+        with store._putter.alone():
+            waiting = putting.submit(store.put, others)
+            until = time.monotonic() + 60
+            while not store._putter._under_way and time.monotonic() < until:
+                time.sleep(0.01)
+            assert list(store.groups(FlowQuery()).groups) == groups(every([first]), FlowQuery())
+            assert store._putter._under_way
+            assert not waiting.done()
+        assert waiting.result(60).batches == len(others)
+    all_as_put(store, [first, *others])
+    store.close()

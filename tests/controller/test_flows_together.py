@@ -51,7 +51,7 @@ def store() -> Store:
 
 def waiting(store: Store, *batches: StoredBatch) -> list["Future[bool]"]:
     """The first is being put; then the others have come, in their order; then all may go on."""
-    all_of_them, pool = Together(store.put), ThreadPoolExecutor(len(batches))
+    all_of_them, pool = Together(store.put, turns=1), ThreadPoolExecutor(len(batches))
     found = []
     for place, each in enumerate(batches):
         found.append(pool.submit(all_of_them.put, each))
@@ -96,3 +96,15 @@ def test_one_put_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> No
     answers = waiting(store, batch(0), batch(1, 3), batch(2, 2), batch(3, 9), batch(4, 1))
     assert store.puts == [[0], [1, 2], [3], [4]]
     assert all(each.result() for each in answers)
+
+
+def test_while_the_store_inserts_one_put_it_has_another_and_no_third(store: Store) -> None:
+    all_of_them = Together(store.put)
+    with ThreadPoolExecutor(5) as pool:
+        answers = [pool.submit(all_of_them.put, batch(number)) for number in range(5)]
+        while len(store.puts) < 2 or len(all_of_them._waiting) < 3:
+            threading.Event().wait(0.001)
+        assert sorted(len(each) for each in store.puts) == [1, 1]
+        store.may.set()
+        assert [each.result(PATIENCE) for each in answers] == [True] * 5
+    assert sorted(number for each in store.puts for number in each) == list(range(5))

@@ -10,12 +10,17 @@ MOST = 500_000
 """Flows of one put; a batch that has more is one of its own. What is put at once need not be merged by the store."""
 
 
+TURNS = 2
+"""Puts that go on at once: while the store inserts what one of them brought, it makes ready the other's."""
+
+
 class _Waiting:
-    """A batch that somebody waits for; ``told`` once it is known what became of it."""
+    """A batch that somebody waits for; ``told`` is set once it is known what became of it."""
 
     def __init__(self, batch: StoredBatch) -> None:
         self.batch = batch
-        self.told = False
+        self.taken = False
+        self.told = threading.Event()
         self.new = False
         self.problem: Exception | None = None
 
@@ -23,31 +28,39 @@ class _Waiting:
 class Together:
     """``store`` puts batches. Safe from any number of threads, each of which waits for its own batch alone.
 
-    Whoever has the turn puts what waits, in the order in which it came; the others find theirs stored when they have
-    it. Alone, a batch is put at once.
+    Whoever has a turn puts what waits, in the order in which it came; the others find theirs taken when they have one.
+    While there is a turn that nobody has, a batch is put at once, alone.
     """
 
-    def __init__(self, store: Callable[[list[StoredBatch]], Put]) -> None:
+    def __init__(self, store: Callable[[list[StoredBatch]], Put], turns: int = TURNS) -> None:
         self._store = store
-        self._turn = threading.Lock()
+        self._turns = threading.Semaphore(turns)
+        self._taking = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
 
     def put(self, batch: StoredBatch) -> bool:
         """Store a batch; tell whether it was new. Raises what the store says of this batch, or of all."""
         mine = _Waiting(batch)
         self._waiting.append(mine)
-        with self._turn:
-            while not mine.told:
-                self._put(self._next())
+        with self._turns:
+            while some := self._next(mine):
+                self._put(some)
+        mine.told.wait()
         if mine.problem is not None:
             raise mine.problem
         return mine.new
 
-    def _next(self) -> list[_Waiting]:
-        found = [self._waiting.popleft()]
-        size = len(found[0].batch.flows)
-        while self._waiting and (size := size + len(self._waiting[0].batch.flows)) <= MOST:
-            found.append(self._waiting.popleft())
+    def _next(self, mine: _Waiting) -> list[_Waiting]:
+        """Take what has waited longest; nothing once somebody has taken ``mine``."""
+        with self._taking:
+            if mine.taken:
+                return []
+            found = [self._waiting.popleft()]
+            size = len(found[0].batch.flows)
+            while self._waiting and (size := size + len(self._waiting[0].batch.flows)) <= MOST:
+                found.append(self._waiting.popleft())
+            for each in found:
+                each.taken = True
         return found
 
     def _put(self, some: list[_Waiting]) -> None:
@@ -68,4 +81,4 @@ class Together:
                 each.new = place not in known
         finally:
             for each in some:
-                each.told = True
+                each.told.set()

@@ -1,7 +1,8 @@
 """A flow store in a process of its own, started when it is first needed and again when it has died.
 
-Implements ``seams.flow_store.FlowStore``. Safe from several threads; requests queue. What was asked of a process that
-died is not asked again: whoever asked is told, and may put the same batch again.
+Implements ``seams.flow_store.FlowStore``. Safe from several threads, so many of which it serves at once as there are
+lines to the process; the others wait for one. What was asked of a process that died is not asked again: whoever asked
+is told, and may put the same batch again.
 """
 
 import contextlib
@@ -35,7 +36,33 @@ from stockade.seams.flow_store import (
 OPENED_IN, ANSWERED_IN = 60.0, 120.0
 """Seconds that a process may take to open the store, and to answer."""
 ENDED_IN = 10.0
+LINES = 4
+"""Two for puts (``controller.together``), so that a question waits for none of them, nor they for it."""
 KEPT = "What was stored is stored."
+
+
+class _Served:
+    """A process, and the lines to it that nobody is speaking on."""
+
+    def __init__(self, process: subprocess.Popen[bytes], lines: list[socket.socket]) -> None:
+        self.process = process
+        self.idle = lines
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return self.process.poll() is None
+
+    def end(self, *, kill: bool = False) -> None:
+        """Hang up, upon which the process ends. Who still waits for an answer is told that there is none."""
+        while self.idle:
+            self.idle.pop().close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if not kill:
+                self.process.wait(ENDED_IN)
+        if self.alive:
+            self.process.kill()
+        self.process.wait()
 
 
 class FlowStoreApart:
@@ -44,10 +71,11 @@ class FlowStoreApart:
     def __init__(self, where: str | Path, *, retention: Retention | None = None, journal: Path | None = None) -> None:
         kept = Retention() if retention is None else retention
         self._opening = Opening(str(where), kept, None if journal is None else str(journal))
+        self._lines = threading.BoundedSemaphore(LINES)
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._line: socket.socket | None = None
+        self._served: _Served | None = None
         self._closed = False
+        self._closing = threading.Lock()
 
     def put(self, batches: Sequence[StoredBatch]) -> Put:
         """Store batches that are not there yet."""
@@ -85,75 +113,94 @@ class FlowStoreApart:
         return found
 
     def close(self) -> None:
-        """Have the process end, and wait for it."""
-        with self._lock:
-            self._closed = True
-            self._end()
+        """Have the process end, once it has answered what it was asked, and wait for it."""
+        self._closed = True
+        with self._closing, contextlib.ExitStack() as silence:
+            for _ in range(LINES):
+                silence.enter_context(self._lines)
+            if self._served is not None:
+                self._served.end()
+                self._served = None
 
     @property
     def pid(self) -> int | None:
         """The process, while there is one."""
-        return None if self._process is None else self._process.pid
+        return None if self._served is None else self._served.process.pid
 
     def _call(self, call: str, *arguments: Any) -> Any:
         body = msgspec.msgpack.encode(Request(call, msgspec.Raw(msgspec.msgpack.encode(arguments))))
-        with self._lock:
-            line = self._started()
-            answer = self._ask(line, body, ANSWERED_IN)
+        answer = self._asked(body)
         if answer.failure is not None:
             raise _failed(answer.failure, refused=answer.refused)
         return msgspec.msgpack.decode(answer.answer, type=ready(CALLS[call][1]))
 
-    def _started(self) -> socket.socket:
+    def _asked(self, body: bytes) -> Answer:
+        """Ask on a line that is free. A process that gives no answer is ended, and with it what others asked of it."""
+        with self._lines:
+            with self._lock:
+                served = self._started()
+                line = served.idle.pop()
+            try:
+                answer = _ask(line, body, ANSWERED_IN)
+            except BaseException:
+                line.close()
+                with self._lock:
+                    served.end(kill=True)
+                raise
+            with self._lock:
+                served.idle.append(line)
+                if served is not self._served:  # it died since
+                    served.end(kill=True)
+        return answer
+
+    def _started(self) -> _Served:
         if self._closed:
             raise FlowStoreFailed("the flow store is closed", kept=KEPT)
-        if self._line is not None and self._process is not None and self._process.poll() is None:
-            return self._line
-        self._end()
-        ours, theirs = socket.socketpair()
-        module = f"{__package__}.serving"
-        words = [sys.executable, "-m", module, msgspec.json.encode(self._opening).decode()]
-        with theirs:
-            self._process = subprocess.Popen(words, stdin=theirs.fileno(), stdout=subprocess.DEVNULL)
-        self._line = ours
-        greeting = self._ask(ours, None, OPENED_IN)
-        if greeting.failure is not None:
-            self._end()
-            raise _failed(greeting.failure)
-        return ours
-
-    def _ask(self, line: socket.socket, body: bytes | None, patience: float) -> Answer:
-        """Send a request, or nothing, and wait for an answer; a process that gives none is ended."""
+        if self._served is not None and self._served.alive:
+            return self._served
+        if self._served is not None:
+            self._served.end(kill=True)
+            self._served = None
+        served = self._start()
         try:
-            line.settimeout(patience)
-            if body is not None:
-                send(line, body)
-            if data := receive(line):
-                return msgspec.msgpack.decode(data, type=ready(Answer))
-            why = "its process died"
-        except TimeoutError:
-            why = f"it did not answer within {patience:.0f} s"
-        except OSError as problem:
-            why = f"its process cannot be reached ({problem.strerror})"
-        self._end(kill=True)
-        raise FlowStoreFailed(
-            f"the flow store failed: {why}",
-            kept=KEPT,
-            remedy="Try again: it is started anew. Its words are in the log.",
-        )
+            greeting = _ask(served.idle[0], None, OPENED_IN)
+        except BaseException:
+            served.end(kill=True)
+            raise
+        if greeting.failure is not None:
+            served.end()
+            raise _failed(greeting.failure)
+        self._served = served
+        return served
 
-    def _end(self, *, kill: bool = False) -> None:
-        """Hang up, upon which the process ends."""
-        if self._line is not None:
-            self._line.close()
-        process, self._line, self._process = self._process, None, None
-        if process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                if not kill:
-                    process.wait(ENDED_IN)
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+    def _start(self) -> _Served:
+        with contextlib.ExitStack() as theirs:
+            pairs = [socket.socketpair() for _ in range(LINES)]
+            numbers = [theirs.enter_context(other).fileno() for _, other in pairs]
+            opening = msgspec.json.encode(self._opening).decode()
+            words = [sys.executable, "-m", f"{__package__}.serving", opening, *map(str, numbers)]
+            process = subprocess.Popen(words, pass_fds=numbers, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return _Served(process, [ours for ours, _ in pairs])
+
+
+def _ask(line: socket.socket, body: bytes | None, patience: float) -> Answer:
+    """Send a request, or nothing, and wait for an answer; ``FlowStoreFailed`` where there comes none."""
+    try:
+        line.settimeout(patience)
+        if body is not None:
+            send(line, body)
+        if data := receive(line):
+            return msgspec.msgpack.decode(data, type=ready(Answer))
+        why = "its process died"
+    except TimeoutError:
+        why = f"it did not answer within {patience:.0f} s"
+    except OSError as problem:
+        why = f"its process cannot be reached ({problem.strerror})"
+    raise FlowStoreFailed(
+        f"the flow store failed: {why}",
+        kept=KEPT,
+        remedy="Try again: it is started anew. Its words are in the log.",
+    )
 
 
 def _failed(failure: tuple[str, str, str], *, refused: bool = False) -> FlowStoreFailed:

@@ -7,6 +7,7 @@ open must not go on in a fork of itself.
 import fcntl
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit, urlunsplit
@@ -37,17 +38,30 @@ Rows of one key are summed up when parts are merged, and not before: in what is 
 
 
 class Place:
-    """A connection, the database in it, what to call it, and the lock on its folder."""
+    """Connections to one ClickHouse, the database in it, what to call it, and the lock on its folder.
 
-    def __init__(self, client: Client, database: str, name: str, lock: BinaryIO | None = None) -> None:
-        self.client = client
+    A connection does one thing at a time, whoever asks.
+    """
+
+    def __init__(self, connected: Callable[[], Client], database: str, name: str, lock: BinaryIO | None = None) -> None:
+        self.client = connected()
         self.database = database
         self.name = name
+        self._connected = connected
+        self._others: list[Client] = []
         self._lock = lock
+
+    def another(self) -> Client:
+        """Return one more connection, to the database, which is there."""
+        client = self._connected()
+        client.database = self.database
+        self._others.append(client)
+        return client
 
     def close(self) -> None:
         """Let go of it."""
-        self.client.close()
+        for client in (*self._others, self.client):
+            client.close()
         if self._lock is not None:
             self._lock.close()
 
@@ -67,11 +81,12 @@ def _embedded(folder: Path) -> Place:
     os.chmod(folder, 0o700)  # noqa: PTH101 - beside mkdir
     lock = _locked(folder)
     try:
-        client = clickhouse_connect.get_client(interface="chdb", path=str(folder))
+        return Place(
+            lambda: clickhouse_connect.get_client(interface="chdb", path=str(folder)), DATABASE, "embedded", lock
+        )
     except BaseException:
         lock.close()
         raise
-    return Place(client, DATABASE, "embedded", lock)
 
 
 def _locked(folder: Path) -> BinaryIO:
@@ -99,5 +114,5 @@ def _server(url: str) -> Place:
             remedy="Use letters, digits and underscores in the path of the server's URL.",
         )
     bare = urlunsplit(parts._replace(path="/default"))
-    client = clickhouse_connect.get_client(dsn=bare, autogenerate_session_id=False)
-    return Place(client, database, f"{parts.hostname}:{parts.port or ''}".rstrip(":"))
+    name = f"{parts.hostname}:{parts.port or ''}".rstrip(":")
+    return Place(lambda: clickhouse_connect.get_client(dsn=bare, autogenerate_session_id=False), database, name)

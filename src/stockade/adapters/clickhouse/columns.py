@@ -4,7 +4,7 @@ What cannot be kept is refused before anything is. No flow costs a step of Pytho
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -23,8 +23,8 @@ LATEST = 4_000_000_000
 """Seconds since the epoch up to which a moment is one: ClickHouse's clocks end in 2106."""
 MICRO = 1_000_000
 MOMENT = pa.timestamp("us", "UTC")
-HOUR = 3600
-KNOWN = 100_000
+HOUR, DAY = 3600, 86_400
+KNOWN = 200_000
 """Ids that are remembered: most batches speak of what those before them spoke of."""
 SIZES: Final = {"I": "<u4", "Q": "<u8", "d": "<f8"}
 
@@ -45,43 +45,63 @@ class Kind(msgspec.Struct, frozen=True, array_like=True):
     process: str
 
 
+class Named(msgspec.Struct, frozen=True):
+    """What an id stands for, as of a day since the epoch; the id is made of ``text``."""
+
+    id: int
+    day: int
+    text: bytes
+    value: KeptEnd | Kind
+
+
 class Columns(msgspec.Struct, frozen=True):
-    """Flows as one table, what its ids stand for, and the hours that it lies in."""
+    """Flows as one table, the hours it lies in, and what those of its ids stand for that are in no table yet."""
 
     table: Any
-    ends: dict[int, KeptEnd]
-    kinds: dict[int, Kind]
     hours: tuple[int, ...]
+    ends: tuple[Named, ...]
+    kinds: tuple[Named, ...]
 
 
 class Naming:
     """Gives ends and kinds their ids: the hash of what they are, keyed so that nobody can make two alike.
 
-    The same has the same one for ever.
+    The same has the same one for ever. It remembers which are in their tables, and as of which day. From any thread.
     """
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self._known: dict[bytes, int] = {}
+        self._known: dict[bytes, tuple[int, int]] = {}
 
-    def ids(self, values: Sequence[KeptEnd | Kind]) -> list[int]:
-        """Return the id of each. From any thread."""
-        known = self._known if len(self._known) < KNOWN else {}
-        self._known = known
-        texts = list(map(msgspec.msgpack.Encoder().encode, values))
-        return [known.get(text) or known.setdefault(text, self._hashed(text)) for text in texts]
+    def ids(self, values: Sequence[KeptEnd | Kind], day: int, new: dict[bytes, Named]) -> list[int]:
+        """Return the id of each; what is not in its table as of a day is added to ``new``, by its text."""
+        known = self._known
+        texts = map(msgspec.msgpack.Encoder().encode, values)
+        return [
+            found[0] if (found := known.get(text)) and found[1] >= day else self._new(text, value, day, new)
+            for text, value in zip(texts, values, strict=True)
+        ]
 
-    def _hashed(self, text: bytes) -> int:
-        return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=self._key).digest(), "little")
+    def know(self, named: Collection[Named]) -> None:
+        """Remember what is in its table now."""
+        if len(self._known) + len(named) > KNOWN:
+            self._known = {}
+        self._known.update((each.text, (each.id, each.day)) for each in named)
+
+    def _new(self, text: bytes, value: KeptEnd | Kind, day: int, new: dict[bytes, Named]) -> int:
+        if (found := new.get(text)) is None:
+            hashed = hashlib.blake2b(text, digest_size=8, key=self._key).digest()
+            found = new[text] = Named(int.from_bytes(hashed, "little"), day, text, value)
+        return found.id
 
 
 def columns(batches: Sequence[StoredBatch], put: int, naming: Naming) -> Columns:
     """Return the batches' flows as a table for ``flows_in``, with a mark for each hour."""
-    named = _Named(naming)
-    found = [named.numbers(batch) for batch in batches]
     sizes = [len(batch.flows) for batch in batches]
-    first = np.concatenate([each["first"] for each in found])
-    hours = _hours(first)
+    moments = [_moments(_column(batch.flows.rows, "first", size)) for batch, size in zip(batches, sizes, strict=True)]
+    hours = _hours(np.concatenate(moments))
+    named = _Named(naming, int(hours.max(initial=0)) // DAY)
+    found = [{**named.numbers(batch), "first": first} for batch, first in zip(batches, moments, strict=True)]
     marks = {
         "put": np.full(len(hours), put, np.uint64),
         "first": hours * MICRO,
@@ -98,21 +118,22 @@ def columns(batches: Sequence[StoredBatch], put: int, naming: Naming) -> Columns
     arrays["stream"] = pa.DictionaryArray.from_arrays(
         pa.array(np.concatenate([codes, nothing]).astype(np.int32)), pa.array(streams)
     )
-    return Columns(pa.table(arrays), named.ends, named.kinds, tuple(hours.tolist()))
+    return Columns(pa.table(arrays), tuple(hours.tolist()), tuple(named.ends.values()), tuple(named.kinds.values()))
 
 
 class _Named:
     """Batches' numbers, with the ids of their ends and kinds for places in tables of their own."""
 
-    def __init__(self, naming: Naming) -> None:
+    def __init__(self, naming: Naming, day: int) -> None:
         self._naming = naming
-        self.ends: dict[int, KeptEnd] = {}
-        self.kinds: dict[int, Kind] = {}
+        self._day = day
+        self.ends: dict[bytes, Named] = {}
+        self.kinds: dict[bytes, Named] = {}
 
     def numbers(self, batch: StoredBatch) -> dict[str, Numbers]:
-        """Return a batch's columns by name, all but its stream."""
+        """Return a batch's columns by name, all but its stream and when its flows were first seen."""
         rows, count = batch.flows.rows, len(batch.flows)
-        told = {name: _column(rows, name, count) for name in CODES}
+        told = {name: _column(rows, name, count) for name in CODES if name != "first"}
         ends = self._ids(self.ends, batch.flows.ends)
         kinds = self._ids(self.kinds, [_kind(batch.host, each) for each in batch.flows.kinds])
         return {
@@ -122,14 +143,11 @@ class _Named:
             "seq": np.arange(count, dtype=np.uint32),
             **{name: told[name] for name in COUNTS[:-1]},
             "lived": _micro(told["seconds"]),
-            "first": _moments(told["first"]),
             "last": _moments(told["last"]),
         }
 
-    def _ids(self, named: dict[int, Any], values: Sequence[Any]) -> Numbers:
-        ids = self._naming.ids(values)
-        named.update(zip(ids, values, strict=True))
-        return np.array(ids, np.uint64)
+    def _ids(self, new: dict[bytes, Named], values: Sequence[KeptEnd | Kind]) -> Numbers:
+        return np.array(self._naming.ids(values, self._day, new), np.uint64)
 
 
 def newest(rows: FlowRows) -> float:
@@ -190,12 +208,12 @@ def packed(table: Any) -> bytes:
     return whole
 
 
-def end_rows(ends: dict[int, KeptEnd], day: int) -> Any:
-    """Return ends as a table for ``ends``; ``day`` counts from the epoch."""
-    each = list(ends.values())
+def end_rows(ends: Sequence[Named]) -> Any:
+    """Return ends as a table for ``ends``."""
+    each = [one.value for one in ends if isinstance(one.value, KeptEnd)]
     return pa.table(
         {
-            **_ids(ends, day),
+            **_ids(ends),
             "address": pa.array([one.end.address for one in each], pa.string()),
             "workload": pa.array([one.end.workload for one in each], pa.string()),
             "labels": _maps([one.end.labels for one in each]),
@@ -214,13 +232,13 @@ def _maps(labels: Sequence[Sequence[tuple[str, str]]]) -> Any:
     return pa.MapArray.from_arrays(offsets, pa.array(keys, pa.string()), pa.array(values, pa.string()))
 
 
-def kind_rows(kinds: dict[int, Kind], day: int) -> Any:
+def kind_rows(kinds: Sequence[Named]) -> Any:
     """Return kinds as a table for ``kinds``."""
-    each = list(kinds.values())
+    each = [one.value for one in kinds if isinstance(one.value, Kind)]
     numbers = {"protocol": pa.uint8(), "port": pa.uint16()}
     return pa.table(
         {
-            **_ids(kinds, day),
+            **_ids(kinds),
             **{name: pa.array(_plain(name, each), numbers.get(name, pa.string())) for name in KIND},
         }
     )
@@ -231,8 +249,8 @@ def _plain(name: str, kinds: Sequence[Kind]) -> list[Any]:
     return [value.value for value in values] if name in ("end", "verdict", "via") else values
 
 
-def _ids(named: dict[int, Any], day: int) -> dict[str, Any]:
+def _ids(named: Sequence[Named]) -> dict[str, Any]:
     return {
-        "id": pa.array(list(named), pa.uint64()),
-        "day": pa.array(np.full(len(named), day, np.int32), pa.date32()),
+        "id": pa.array([each.id for each in named], pa.uint64()),
+        "day": pa.array(np.array([each.day for each in named], np.int32), pa.date32()),
     }

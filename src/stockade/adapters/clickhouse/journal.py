@@ -1,7 +1,7 @@
 """Puts that have begun and not ended: a file for each, on the disk before ClickHouse hears of its flows."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import msgspec
@@ -77,11 +77,19 @@ class Journal:
         """Forget a put: all of it is stored."""
         self._path(put).unlink(missing_ok=True)
 
-    def pending(self) -> Sequence[Begun]:
-        """Return the puts that have begun; remove what was cut short before it began."""
+    def tidy(self) -> None:
+        """Remove what a process before this one did not live to begin."""
         for each in self._folder.glob("*.partial"):
             each.unlink(missing_ok=True)
-        return [_read(path) for path in sorted(self._folder.glob(f"*{SUFFIX}"))]
+
+    def pending(self, besides: Container[int] = ()) -> Sequence[Begun]:
+        """Return the puts that have begun and not ended, but for those that others have under way.
+
+        Whoever has one under way names it in ``besides`` before it begins, and until it has ended.
+        """
+        begun = sorted(self._folder.glob(f"*{SUFFIX}"))  # all of them, before any is looked for there
+        found = [_read(path) for path in begun if int(path.stem, 16) not in besides]
+        return [each for each in found if each is not None]
 
     def _path(self, put: int) -> Path:
         return self._folder / f"{put:016x}{SUFFIX}"
@@ -94,9 +102,12 @@ class Journal:
             os.close(folder)
 
 
-def _read(path: Path) -> Begun:
+def _read(path: Path) -> Begun | None:
+    """Return what a file holds; None where it is gone, since its put has ended."""
     try:
         return msgspec.msgpack.decode(path.read_bytes(), type=ready(Begun))
+    except FileNotFoundError:
+        return None
     except msgspec.MsgspecError as problem:
         raise FlowStoreFailed(
             f"a put in progress cannot be read: {path}: {problem}",

@@ -5,18 +5,22 @@ at all, one after another. So a put is first written to the journal, then insert
 batches are entered in ``batches``, then the journal forgets it. What the journal still holds on the next call has been
 cut short: the marks tell which hours have reached which table, and the others are filled from the journal. A batch that
 is in ``batches`` is never put again.
+
+Puts go on beside one another, but for two things: a batch is in one of them alone, and only one of them at a time
+inserts flows or settles what was cut short.
 """
 
+import contextlib
 import io
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from clickhouse_connect.driver.client import Client
 
 from stockade.adapters.clickhouse.client import ONE_PART
-from stockade.adapters.clickhouse.columns import LATEST, Columns, Naming, columns, end_rows, kind_rows, packed
+from stockade.adapters.clickhouse.columns import LATEST, Columns, Named, Naming, columns, end_rows, kind_rows, packed
 from stockade.adapters.clickhouse.faults import told
 from stockade.adapters.clickhouse.journal import Begun, Entered, Journal, entered
 from stockade.adapters.clickhouse.schema import TABLES, filling
@@ -26,14 +30,11 @@ from stockade.seams.flow_store import FlowsRefused, Put, Resolution, StoredBatch
 
 AT_ONCE = 500_000
 """Flows of one insert; a batch that is larger has one of its own."""
-DAY = 86_400
-KNOWN = 300_000
 UNWRITTEN = (
     "Of this put each batch is stored whole or not at all, which the next call settles; put them again, and those that "
     "are stored are left as they are. What was stored before is as it was."
 )
 
-T = TypeVar("T")
 Name = tuple[HostId, str, int]
 
 
@@ -45,23 +46,27 @@ class _Made(NamedTuple):
 
 
 class Putter:
-    """Puts batches. Safe from several threads: they insert one after another, and prepare what they insert at once."""
+    """Puts batches. Safe from several threads."""
 
-    def __init__(self, client: Client, journal: Journal, key: bytes) -> None:
+    def __init__(self, client: Client, inserter: Client, journal: Journal, key: bytes) -> None:
         self._client = client
+        self._inserter = inserter
+        """Another connection: while it inserts flows, what else a put takes goes on."""
         self._journal = journal
         self._naming = Naming(key)
-        self._known: dict[int, int] = {}
+        self._claims = _Claims()
+        self._under_way: set[int] = set()
+        """Puts begun here, which others must not take for cut short."""
         self._unsettled = True
-        self._lock = threading.Lock()
+        self._alone = threading.Lock()
 
     def put(self, batches: Sequence[StoredBatch]) -> Put:
         """Store batches that are not there yet."""
         new: dict[Name, StoredBatch] = {}
         with told(UNWRITTEN):
             for some in _portions(_each_once(batches)):
-                made = self._made(some)  # while another thread's are being inserted
-                with self._lock:
+                made = self._made(some)
+                with self._claims.on(set(map(_name, some))):
                     fresh = self._fresh(some)
                     if fresh:
                         self._put(made if len(fresh) == len(some) else self._made(fresh))
@@ -70,23 +75,26 @@ class Putter:
         known = tuple(place for place, each in enumerate(batches) if new.pop(_name(each), None) is None)
         return Put(count, flows, known)
 
+    def alone(self) -> contextlib.AbstractContextManager[object]:
+        """Return what nobody inserts flows beside."""
+        return self._alone
+
     def settle(self) -> int:
         """Finish what was cut short; return how many puts that were."""
-        with self._lock:
-            return self._settle_first()
-
-    def _settle_first(self) -> int:
         if not self._unsettled:
-            return 0
-        pending = self._journal.pending()
-        for begun in pending:
-            self._finish(begun)
-        self._unsettled = False
+            return 0  # and whoever is inserting is not waited for
+        with self._alone:
+            if not self._unsettled:
+                return 0
+            pending = self._journal.pending(besides=self._under_way)
+            for begun in pending:
+                self._finish(begun)
+            self._unsettled = False
         return len(pending)
 
     def _fresh(self, batches: Sequence[StoredBatch]) -> list[StoredBatch]:
         """Return those that are not stored."""
-        self._settle_first()
+        self.settle()
         stored = _stored(self._client, list(map(_name, batches)))
         return [batch for batch in batches if _name(batch) not in stored]
 
@@ -98,25 +106,26 @@ class Putter:
 
     def _put(self, made: _Made) -> None:
         flows, begun = made
-        day = max(flows.hours, default=0) // DAY
-        self._know("ends", flows.ends, day, end_rows)
-        self._know("kinds", flows.kinds, day, kind_rows)
-        self._unsettled = True
-        self._journal.begin(begun)
-        if flows.hours:
-            insert_flows(self._client, "flows_in", begun.flows)
-        self._enter(begun)
-        self._unsettled = False
+        self._know("ends", flows.ends, end_rows)
+        self._know("kinds", flows.kinds, kind_rows)
+        self._under_way.add(begun.put)
+        try:
+            self._journal.begin(begun)
+            if flows.hours:
+                with self._alone:
+                    insert_flows(self._inserter, "flows_in", begun.flows)
+            self._enter(begun)
+        except BaseException:
+            self._under_way.discard(begun.put)  # first: whoever settles meanwhile must not pass it over and be done
+            self._unsettled = True
+            raise
+        self._under_way.discard(begun.put)
 
-    def _know(self, table: str, named: dict[int, T], day: int, rows: Callable[[dict[int, T], int], Any]) -> None:
+    def _know(self, table: str, named: Sequence[Named], rows: Callable[[Sequence[Named]], Any]) -> None:
         """Have what ids stand for in its table, as of the newest flow's day, so that it outlives the flow there."""
-        missing = {name: what for name, what in named.items() if self._known.get(name, -1) < day}
-        if not missing:
-            return
-        if len(self._known) >= KNOWN:
-            self._known.clear()
-        self._client.insert_arrow(table, rows(missing, day), settings=ONE_PART)
-        self._known.update(dict.fromkeys(missing, day))
+        if named:
+            self._client.insert_arrow(table, rows(named), settings=ONE_PART)
+            self._naming.know(named)
 
     def _enter(self, begun: Begun) -> None:
         _insert_losses(self._client, begun.batches)
@@ -161,6 +170,27 @@ class Putter:
             parameters={"hours": hours},
             settings=ONE_PART,
         )
+
+
+class _Claims:
+    """Who puts which batches: each is put by one at a time."""
+
+    def __init__(self) -> None:
+        self._claimed: set[Name] = set()
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def on(self, names: set[Name]) -> Iterator[None]:
+        """Have them, once nobody else has any of them."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._claimed.isdisjoint(names))
+            self._claimed |= names
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._claimed -= names
+                self._changed.notify_all()
 
 
 def _name(batch: Entered | StoredBatch) -> Name:

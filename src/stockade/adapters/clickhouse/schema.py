@@ -62,6 +62,13 @@ _ON_THE_DISK = (
     "SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_compressed_bytes_to_fsync_after_merge = 1"
 )
 """For what all else is read by: a power cut must not take it."""
+_LIGHTER: Final = {"auto_statistics_types": "''", "merge_selector_base": 8}
+"""Settings by which flows cost less to merge, each where this ClickHouse knows it.
+
+Statistics of each column cost a tenth of a merge, and no question here asks for what they would help with. Parts are
+merged once they are eight times the largest of them, instead of five: each row is written anew a fifth less often, and
+what is asked takes no longer.
+"""
 _NAME = f"host {LOW}, stream String, number UInt64"
 
 
@@ -199,21 +206,21 @@ def keep(client: Client, retention: Retention) -> None:
 
 
 def lighten(client: Client) -> None:
-    """Have the tables written with less work, where they were not yet: moments packed more cheaply, no statistics.
+    """Have the tables written with less work, where they were not yet: moments packed more cheaply, and ``_LIGHTER``.
 
-    No step of the schema: they hold the same, and an older version goes on with them. ClickHouse's statistics of each
-    column cost a tenth of a merge, and no question here asks for what they would help with.
+    No step of the schema: they hold the same, and an older version goes on with them.
     """
-    settings = "SELECT count() FROM system.merge_tree_settings WHERE name = 'auto_statistics_types'"
-    knows = bool(client.query(settings).result_rows[0][0])
-    said = f"T64, LZ4{'; no statistics' if knows else ''}"
+    settings = "SELECT name FROM system.merge_tree_settings WHERE name IN {names:Array(String)}"
+    known = {str(row[0]) for row in client.query(settings, parameters={"names": list(_LIGHTER)}).result_rows}
+    changes = {f"{name} = {value}" for name, value in _LIGHTER.items() if name in known}
+    said = "; ".join(("T64, LZ4", *sorted(changes)))
     if setting(client, "written") == said:
         return
     for table in TABLES.values():
-        changes = [f"MODIFY COLUMN {name} CODEC(T64, LZ4)" for name in ("first", "last")]
-        client.command(f"ALTER TABLE {table} {', '.join(changes)}")
-        if knows:
-            client.command(f"ALTER TABLE {table} MODIFY SETTING auto_statistics_types = ''")
+        codecs = [f"MODIFY COLUMN {name} CODEC(T64, LZ4)" for name in ("first", "last")]
+        client.command(f"ALTER TABLE {table} {', '.join(codecs)}")
+        for change in sorted(changes):
+            client.command(f"ALTER TABLE {table} MODIFY SETTING {change}")
     remember(client, "written", said)
 
 

@@ -1,14 +1,17 @@
-"""The process that holds a flow store for another: ``python -m stockade.adapters.clickhouse.serving OPENING``.
+"""The process that holds a flow store for another: ``python -m stockade.adapters.clickhouse.serving OPENING LINE...``.
 
-Its standard input is a socket to whom it serves, and it ends when that closes. So neither the memory that the database
-takes nor whatever befalls it is enforcement's.
+Its lines are sockets, by their numbers, to whom it serves; each has a thread of its own. It ends when all are closed.
+So neither the memory that the database takes nor whatever befalls it is enforcement's.
 """
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -37,20 +40,23 @@ def main() -> None:
     os.setpriority(os.PRIO_PROCESS, 0, LATER)
     look_rarely()
     opening = msgspec.json.decode(sys.argv[1], type=ready(Opening))
-    with socket.socket(fileno=sys.stdin.fileno()) as line:
+    with contextlib.ExitStack() as closing:
+        lines = [closing.enter_context(socket.socket(fileno=int(number))) for number in sys.argv[2:]]
         try:
             store = _open(opening)
         except StockadeError as problem:
-            send(line, _failure(problem))
+            send(lines[0], _failure(problem))
             return
-        send(line, msgspec.msgpack.encode(Answer(NOTHING)))
-        try:
-            while data := receive(line):
-                send(line, _answer(store, data))
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        finally:
-            store.close()
+        send(lines[0], msgspec.msgpack.encode(Answer(NOTHING)))
+        with contextlib.closing(store), ThreadPoolExecutor(len(lines), thread_name_prefix="line") as serving:
+            list(serving.map(partial(_serve, store), lines))
+
+
+def _serve(store: ClickHouseFlowStore, line: socket.socket) -> None:
+    """Answer whoever speaks on a line, until it is closed."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while data := receive(line):
+            send(line, _answer(store, data))
 
 
 def _open(opening: Opening) -> ClickHouseFlowStore:

@@ -2,7 +2,6 @@
 
 import base64
 import ipaddress
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +69,7 @@ def open_flow_store(
             keep(place.client, kept)
             lighten(place.client)
             note_broken(place.client)
+            begun.tidy()
             store = ClickHouseFlowStore(place, begun, kept)
             store.settle()
         except BaseException:
@@ -124,8 +124,7 @@ class ClickHouseFlowStore:
         self._place = place
         self._client = place.client
         self._retention = retention
-        self._putter = Putter(place.client, journal, secret(place.client))
-        self._trimming = threading.Lock()
+        self._putter = Putter(place.another(), place.another(), journal, secret(place.client))
 
     def put(self, batches: Sequence[StoredBatch]) -> Put:
         """Store batches that are not there yet."""
@@ -208,7 +207,7 @@ class ClickHouseFlowStore:
 
     def trim(self, now: float) -> tuple[HostLoss, ...]:
         """Forget what is too old, and the oldest of what is too much."""
-        with self._trimming, told("What was not forgotten yet is kept, and what was is counted."):
+        with self._putter.alone(), told("What was not forgotten yet is kept, and what was is counted."):
             return trimmed(self._client, self._retention, now)
 
     def stats(self) -> FlowStats:
