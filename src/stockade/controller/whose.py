@@ -8,7 +8,7 @@ from functools import cached_property
 import msgspec
 
 from stockade.core.model.flow import FlowEnd
-from stockade.core.model.flow_table import KeptEnd, ToldEnd
+from stockade.core.model.flow_table import EndText, KeptEnd, ToldEnd, end_text
 from stockade.core.model.ids import Address, WorkloadId
 from stockade.core.model.inventory import Workload
 from stockade.core.model.labels import NAME
@@ -36,14 +36,19 @@ class Whose:
         self._before = before.met if before else None
         same = before is not None and before.snapshot.policy is snapshot.policy
         self._networks: _Networks = before._networks if before and same else _networks(snapshot.policy.network_sets)
+        self._kept: dict[ToldEnd, EndText] = {}
         self._ends: dict[tuple[Address, WorkloadId | None], FlowEnd] = {}
 
-    def kept(self, told: ToldEnd) -> KeptEnd:
+    def kept(self, told: ToldEnd) -> EndText:
         """Return an end as it is kept. What its point says of its own workloads counts before the address."""
-        end = self.end(told.address, told.workload)
-        if told.name and end.workload is None and HOST_NAME.fullmatch(told.name):
-            end = msgspec.structs.replace(end, told=told.name)
-        return KeptEnd(end, told.address, told.workload)
+        if (found := self._kept.get(told)) is None:
+            if len(self._kept) >= ENDS:
+                self._kept.clear()
+            end = self.end(told.address, told.workload)
+            if told.name and end.workload is None and HOST_NAME.fullmatch(told.name):
+                end = msgspec.structs.replace(end, told=told.name)
+            found = self._kept[told] = end_text(KeptEnd(end, told.address, told.workload))
+        return found
 
     def end(self, address: Address, told: WorkloadId | None = None) -> FlowEnd:
         """Return who is at an address; ``told``: who it is by the word of the host that it is on."""

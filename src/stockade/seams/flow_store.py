@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from stockade.core.model.flow import FlowLoss, StoredFlow, Tally, Verdict, Via
-from stockade.core.model.flow_table import FlowTable, KeptEnd
+from stockade.core.model.flow_table import EndText, FlowTable
 from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.core.model.selector import Selector
@@ -46,7 +46,7 @@ class StoredBatch(msgspec.Struct, frozen=True):
     stream: str
     number: int
     until: float
-    flows: FlowTable[KeptEnd] = FlowTable()
+    flows: FlowTable[EndText] = FlowTable()
     lost: tuple[FlowLoss, ...] = ()
 
 

@@ -4,7 +4,7 @@ What cannot be kept is refused before anything is. No flow costs a step of Pytho
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from stockade.adapters.clickhouse.schema import COUNTS, KIND
 from stockade.core.model.flow import Verdict, Via
-from stockade.core.model.flow_table import CODES, PLACES, FlowKind, FlowRows, KeptEnd
+from stockade.core.model.flow_table import CODES, PLACES, EndText, FlowKind, FlowRows, KeptEnd, end_of
 from stockade.core.model.ids import HostId
 from stockade.core.model.packet import Direction
+from stockade.decoding import ready
 from stockade.seams.flow_store import FlowsRefused, StoredBatch
 
 LATEST = 4_000_000_000
@@ -46,12 +47,11 @@ class Kind(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Named(msgspec.Struct, frozen=True):
-    """What an id stands for, as of a day since the epoch; the id is made of ``text``."""
+    """What an id stands for, as of a day since the epoch: a text, of which the id is made."""
 
     id: int
     day: int
     text: bytes
-    value: KeptEnd | Kind
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -73,13 +73,11 @@ class Naming:
         self._key = key
         self._known: dict[bytes, tuple[int, int]] = {}
 
-    def ids(self, values: Sequence[KeptEnd | Kind], day: int, new: dict[bytes, Named]) -> list[int]:
+    def ids(self, texts: Iterable[bytes], day: int, new: dict[bytes, Named]) -> list[int]:
         """Return the id of each; what is not in its table as of a day is added to ``new``, by its text."""
         known = self._known
-        texts = map(msgspec.msgpack.Encoder().encode, values)
         return [
-            found[0] if (found := known.get(text)) and found[1] >= day else self._new(text, value, day, new)
-            for text, value in zip(texts, values, strict=True)
+            found[0] if (found := known.get(text)) and found[1] >= day else self._new(text, day, new) for text in texts
         ]
 
     def know(self, named: Collection[Named]) -> None:
@@ -88,10 +86,10 @@ class Naming:
             self._known = {}
         self._known.update((each.text, (each.id, each.day)) for each in named)
 
-    def _new(self, text: bytes, value: KeptEnd | Kind, day: int, new: dict[bytes, Named]) -> int:
+    def _new(self, text: bytes, day: int, new: dict[bytes, Named]) -> int:
         if (found := new.get(text)) is None:
             hashed = hashlib.blake2b(text, digest_size=8, key=self._key).digest()
-            found = new[text] = Named(int.from_bytes(hashed, "little"), day, text, value)
+            found = new[text] = Named(int.from_bytes(hashed, "little"), day, text)
         return found.id
 
 
@@ -133,9 +131,10 @@ class _Named:
     def numbers(self, batch: StoredBatch) -> dict[str, Numbers]:
         """Return a batch's columns by name, all but its stream and when its flows were first seen."""
         rows, count = batch.flows.rows, len(batch.flows)
+        encode = msgspec.msgpack.Encoder().encode
         told = {name: _column(rows, name, count) for name in CODES if name != "first"}
         ends = self._ids(self.ends, batch.flows.ends)
-        kinds = self._ids(self.kinds, [_kind(batch.host, each) for each in batch.flows.kinds])
+        kinds = self._ids(self.kinds, map(encode, (_kind(batch.host, each) for each in batch.flows.kinds)))
         return {
             **{name: _met(kinds if name == "kind" else ends, told[name]) for name in PLACES},
             "put": np.zeros(count, np.uint64),
@@ -146,8 +145,8 @@ class _Named:
             "last": _moments(told["last"]),
         }
 
-    def _ids(self, new: dict[bytes, Named], values: Sequence[KeptEnd | Kind]) -> Numbers:
-        return np.array(self._naming.ids(values, self._day, new), np.uint64)
+    def _ids(self, new: dict[bytes, Named], texts: Iterable[bytes]) -> Numbers:
+        return np.array(self._naming.ids(texts, self._day, new), np.uint64)
 
 
 def newest(rows: FlowRows) -> float:
@@ -209,8 +208,8 @@ def packed(table: Any) -> bytes:
 
 
 def end_rows(ends: Sequence[Named]) -> Any:
-    """Return ends as a table for ``ends``."""
-    each = [one.value for one in ends if isinstance(one.value, KeptEnd)]
+    """Return ends as a table for ``ends``; ``FlowsRefused`` where one of them is none."""
+    each = [_end(EndText(one.text)) for one in ends]
     return pa.table(
         {
             **_ids(ends),
@@ -225,6 +224,13 @@ def end_rows(ends: Sequence[Named]) -> Any:
     )
 
 
+def _end(text: EndText) -> KeptEnd:
+    try:
+        return end_of(text)
+    except msgspec.MsgspecError as problem:
+        raise FlowsRefused.broken("an end is none", str(problem)) from problem
+
+
 def _maps(labels: Sequence[Sequence[tuple[str, str]]]) -> Any:
     offsets = np.cumsum([0, *map(len, labels)], dtype=np.int32)
     flat = [pair for some in labels for pair in some]
@@ -234,7 +240,7 @@ def _maps(labels: Sequence[Sequence[tuple[str, str]]]) -> Any:
 
 def kind_rows(kinds: Sequence[Named]) -> Any:
     """Return kinds as a table for ``kinds``."""
-    each = [one.value for one in kinds if isinstance(one.value, Kind)]
+    each = [msgspec.msgpack.decode(one.text, type=ready(Kind)) for one in kinds]
     numbers = {"protocol": pa.uint8(), "port": pa.uint16()}
     return pa.table(
         {

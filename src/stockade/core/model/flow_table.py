@@ -7,7 +7,7 @@ passes a table on (names its ends, keeps it, sends it) has work for each end, an
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NewType, TypeVar
 
 import msgspec
 
@@ -46,6 +46,13 @@ class KeptEnd(msgspec.Struct, frozen=True, array_like=True, gc=False):
     end: FlowEnd
     told_address: Address
     told_workload: WorkloadId | None
+
+
+EndText = NewType("EndText", bytes)
+"""A ``KeptEnd`` as msgpack. Whoever keeps it knows it again without reading it: the same end is the same text."""
+
+
+_READER: Final = msgspec.msgpack.Decoder(KeptEnd)
 
 
 class FlowKind(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -99,7 +106,7 @@ class FlowRows(msgspec.Struct, frozen=True, gc=False):
 
 
 class FlowTable(msgspec.Struct, Generic[E], frozen=True, gc=False):
-    """Flows between ``ends``: ``ToldEnd`` as their point tells of them, ``KeptEnd`` as they are stored."""
+    """Flows between ``ends``: ``ToldEnd`` as their point tells of them, ``EndText`` as they are stored."""
 
     ends: tuple[E, ...] = ()
     kinds: tuple[FlowKind, ...] = ()
@@ -177,7 +184,7 @@ def flows(table: FlowTable[ToldEnd]) -> Iterator[Flow]:
                         destination.name), tally)  # fmt: skip
 
 
-def kept(flows: Iterable[StoredFlow]) -> FlowTable[KeptEnd]:
+def kept(flows: Iterable[StoredFlow]) -> FlowTable[EndText]:
     """Return stored flows in columns, in their order. Whose they are is the batch's to say."""
     writer = FlowWriter[KeptEnd]()
     for each in flows:
@@ -185,12 +192,24 @@ def kept(flows: Iterable[StoredFlow]) -> FlowTable[KeptEnd]:
         source = writer.end(KeptEnd(each.source, key.source, key.source_workload))
         destination = writer.end(KeptEnd(each.destination, key.destination, key.destination_workload))
         writer.add((source, destination, writer.kind(_kind(key)), *numbers(each.tally)))
-    return writer.table()
+    table = writer.table()
+    return FlowTable(tuple(map(end_text, table.ends)), table.kinds, table.rows)
 
 
-def stored(host: HostId, table: FlowTable[KeptEnd]) -> Iterator[StoredFlow]:
+def end_text(end: KeptEnd) -> EndText:
+    """Return an end's text."""
+    return EndText(msgspec.msgpack.encode(end))
+
+
+def end_of(text: EndText) -> KeptEnd:
+    """Return the end that a text is. ``msgspec.MsgspecError``: it is none."""
+    return _READER.decode(text)
+
+
+def stored(host: HostId, table: FlowTable[EndText]) -> Iterator[StoredFlow]:
     """Yield stored flows one by one."""
-    return (stored_flow(host, *each) for each in _each(table))
+    read = FlowTable(tuple(map(end_of, table.ends)), table.kinds, table.rows)
+    return (stored_flow(host, *each) for each in _each(read))
 
 
 def stored_flow(host: HostId, source: KeptEnd, destination: KeptEnd, kind: FlowKind, tally: Tally) -> StoredFlow:
