@@ -23,7 +23,7 @@ from tests.adapters.flow_worlds import (
 
 from stockade.adapters.clickhouse.store import ASKED, ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import FlowEnd, FlowLoss, StoredFlow, Tally
-from stockade.core.model.flow_table import kept
+from stockade.core.model.flow_table import EndText, kept
 from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
 from stockade.seams.flow_store import (
     Dimension,
@@ -307,6 +307,19 @@ def test_columns_that_are_none_are_refused_and_nothing_of_them_stored(
         store.put([StoredBatch(good[0].host, "s", 1, BEGAN, broken)])
     assert "Nothing of this put was stored" in failed.value.kept
     assert store.put([StoredBatch(good[0].host, "s", 1, BEGAN, table)]).flows == 2
+
+
+@pytest.mark.parametrize("text", [b"", b"\xc1", b"\x93\x01\x02\x03", msgspec.msgpack.encode("10.0.0.1")])
+def test_an_end_that_is_none_is_refused_with_its_batch_alone(store: ClickHouseFlowStore, text: bytes) -> None:
+    good = every(world(2))[:2]
+    table = kept(good)
+    broken = msgspec.structs.replace(table, ends=(*table.ends[:-1], EndText(text)))
+    other = StoredBatch(good[0].host, "s", 2, BEGAN, table)
+    with pytest.raises(FlowsRefused, match="an end is none") as failed:
+        store.put([StoredBatch(good[0].host, "s", 1, BEGAN, broken), other])
+    assert "Nothing of this put was stored" in failed.value.kept
+    assert store.flows(FlowFilter(), 5).flows == ()
+    assert store.put([other]).flows == 2
 
 
 @pytest.mark.parametrize(("number", "until"), [(-1, BEGAN), (2**64, BEGAN), (1, -1.0), (1, float("nan")), (1, 1e12)])

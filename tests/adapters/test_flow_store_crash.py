@@ -14,7 +14,7 @@ import pytest
 from tests.adapters.flow_worlds import ALWAYS, BEGAN, every, groups, world
 
 from stockade.adapters.clickhouse.journal import Begun
-from stockade.adapters.clickhouse.putting import Putter
+from stockade.adapters.clickhouse.putting import BEFORE, Putter
 from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import FlowLoss
 from stockade.seams.flow_store import FlowFilter, FlowQuery, StoredBatch, dimension
@@ -202,7 +202,7 @@ def _killed_before_its_end(store: ClickHouseFlowStore, batches: list[StoredBatch
     stopped = Stopped(store._client, store._client, store._putter._journal, bytes.fromhex(_key(store)))
     with pytest.raises(Killed):
         stopped.put(batches)
-    store._putter._unsettled = True
+    store._putter._cut_short.add(BEFORE)
 
 
 def _key(store: ClickHouseFlowStore) -> str:

@@ -51,7 +51,7 @@ def store() -> Store:
 
 def waiting(store: Store, *batches: StoredBatch) -> list["Future[bool]"]:
     """The first is being put; then the others have come, in their order; then all may go on."""
-    all_of_them, pool = Together(store.put, turns=1), ThreadPoolExecutor(len(batches))
+    all_of_them, pool = Together(store.put), ThreadPoolExecutor(len(batches))
     found = []
     for place, each in enumerate(batches):
         found.append(pool.submit(all_of_them.put, each))
@@ -98,13 +98,18 @@ def test_one_put_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> No
     assert all(each.result() for each in answers)
 
 
-def test_while_the_store_inserts_one_put_it_has_another_and_no_third(store: Store) -> None:
+def test_much_that_waits_is_put_beside_what_is_being_put_and_no_third_beside_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "BESIDE", 5)
     all_of_them = Together(store.put)
-    with ThreadPoolExecutor(5) as pool:
-        answers = [pool.submit(all_of_them.put, batch(number)) for number in range(5)]
-        while len(store.puts) < 2 or len(all_of_them._waiting) < 3:
-            threading.Event().wait(0.001)
-        assert sorted(len(each) for each in store.puts) == [1, 1]
+    with ThreadPoolExecutor(8) as pool:
+        answers = []
+        for number, (flows, waiting) in enumerate([(9, 0), (2, 1), (2, 2), (1, 0), (9, 1), (9, 2)]):
+            answers.append(pool.submit(all_of_them.put, batch(number, flows)))
+            while len(all_of_them._waiting) != waiting or number >= sum(map(len, store.puts)) + waiting:
+                threading.Event().wait(0.001)
+        assert store.puts == [[0], [1, 2, 3]]
         store.may.set()
-        assert [each.result(PATIENCE) for each in answers] == [True] * 5
-    assert sorted(number for each in store.puts for number in each) == list(range(5))
+        assert [each.result(PATIENCE) for each in answers] == [True] * 6
+    assert sorted(number for each in store.puts for number in each) == list(range(6))

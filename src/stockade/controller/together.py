@@ -10,8 +10,11 @@ MOST = 500_000
 """Flows of one put; a batch that has more is one of its own. What is put at once need not be merged by the store."""
 
 
+BESIDE = 250_000
+"""Flows that wait and are worth a put of their own beside the one that goes on: while the store inserts what one of
+them brought, it makes ready the other's. Fewer wait, since a put costs something beside its flows."""
 TURNS = 2
-"""Puts that go on at once: while the store inserts what one of them brought, it makes ready the other's."""
+"""Puts that go on at once."""
 
 
 class _Waiting:
@@ -28,40 +31,55 @@ class _Waiting:
 class Together:
     """``store`` puts batches. Safe from any number of threads, each of which waits for its own batch alone.
 
-    Whoever has a turn puts what waits, in the order in which it came; the others find theirs taken when they have one.
-    While there is a turn that nobody has, a batch is put at once, alone.
+    Whoever has a turn puts what waits, in the order in which it came; the others find theirs taken. Alone, a batch is
+    put at once.
     """
 
-    def __init__(self, store: Callable[[list[StoredBatch]], Put], turns: int = TURNS) -> None:
+    def __init__(self, store: Callable[[list[StoredBatch]], Put]) -> None:
         self._store = store
-        self._turns = threading.Semaphore(turns)
-        self._taking = threading.Lock()
+        self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
+        self._flows = 0
+        """How many wait."""
+        self._going = 0
 
     def put(self, batch: StoredBatch) -> bool:
         """Store a batch; tell whether it was new. Raises what the store says of this batch, or of all."""
         mine = _Waiting(batch)
-        self._waiting.append(mine)
-        with self._turns:
-            while some := self._next(mine):
+        with self._changed:
+            self._waiting.append(mine)
+            self._flows += len(batch.flows)
+        while some := self._taken(mine):
+            try:
                 self._put(some)
+            finally:
+                with self._changed:
+                    self._going -= 1
+                    self._changed.notify_all()
         mine.told.wait()
         if mine.problem is not None:
             raise mine.problem
         return mine.new
 
-    def _next(self, mine: _Waiting) -> list[_Waiting]:
-        """Take what has waited longest; nothing once somebody has taken ``mine``."""
-        with self._taking:
+    def _taken(self, mine: _Waiting) -> list[_Waiting]:
+        """Wait for a turn, and take what has waited longest; nothing once somebody has taken ``mine``."""
+        with self._changed:
+            self._changed.wait_for(lambda: mine.taken or self._turn)
             if mine.taken:
                 return []
-            found = [self._waiting.popleft()]
-            size = len(found[0].batch.flows)
-            while self._waiting and (size := size + len(self._waiting[0].batch.flows)) <= MOST:
+            found, size = list[_Waiting](), 0
+            while self._waiting and (not found or size + len(self._waiting[0].batch.flows) <= MOST):
                 found.append(self._waiting.popleft())
-            for each in found:
-                each.taken = True
+                found[-1].taken = True
+                size += len(found[-1].batch.flows)
+            self._flows -= size
+            self._going += 1
+            self._changed.notify_all()  # theirs is taken
         return found
+
+    @property
+    def _turn(self) -> bool:
+        return not self._going or (self._going < TURNS and self._flows >= BESIDE)
 
     def _put(self, some: list[_Waiting]) -> None:
         """Put batches; where one is at fault, each by itself, so that the others are stored."""

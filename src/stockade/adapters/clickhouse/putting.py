@@ -30,6 +30,8 @@ from stockade.seams.flow_store import FlowsRefused, Put, Resolution, StoredBatch
 
 AT_ONCE = 500_000
 """Flows of one insert; a batch that is larger has one of its own."""
+BEFORE = 0
+"""Stands for whatever a process before this one left cut short; no put has this number."""
 UNWRITTEN = (
     "Of this put each batch is stored whole or not at all, which the next call settles; put them again, and those that "
     "are stored are left as they are. What was stored before is as it was."
@@ -57,7 +59,8 @@ class Putter:
         self._claims = _Claims()
         self._under_way: set[int] = set()
         """Puts begun here, which others must not take for cut short."""
-        self._unsettled = True
+        self._cut_short = {BEFORE}
+        """Puts that failed here and are not settled yet."""
         self._alone = threading.Lock()
 
     def put(self, batches: Sequence[StoredBatch]) -> Put:
@@ -81,15 +84,16 @@ class Putter:
 
     def settle(self) -> int:
         """Finish what was cut short; return how many puts that were."""
-        if not self._unsettled:
+        if not self._cut_short:
             return 0  # and whoever is inserting is not waited for
         with self._alone:
-            if not self._unsettled:
+            failed = frozenset(self._cut_short)
+            if not failed:
                 return 0
             pending = self._journal.pending(besides=self._under_way)
             for begun in pending:
                 self._finish(begun)
-            self._unsettled = False
+            self._cut_short -= failed  # and not those that have failed since
         return len(pending)
 
     def _fresh(self, batches: Sequence[StoredBatch]) -> list[StoredBatch]:
@@ -117,7 +121,7 @@ class Putter:
             self._enter(begun)
         except BaseException:
             self._under_way.discard(begun.put)  # first: whoever settles meanwhile must not pass it over and be done
-            self._unsettled = True
+            self._cut_short.add(begun.put)
             raise
         self._under_way.discard(begun.put)
 
