@@ -8,7 +8,7 @@ from functools import cmp_to_key
 import msgspec
 
 from stockade.core.model.flow import FlowEnd, FlowKey, StoredFlow, Tally, Verdict, Via
-from stockade.core.model.flow_table import kept, stored
+from stockade.core.model.flow_table import kept
 from stockade.core.model.ids import Address, HostId, Prefix, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.seams.flow_store import (
@@ -25,6 +25,7 @@ from stockade.seams.flow_store import (
     StoredBatch,
     Test,
     Value,
+    stored,
 )
 
 ALWAYS = Retention(raw=10_000, minute=10_000, hour=10_000)

@@ -10,7 +10,7 @@ from tests.adapters.flow_worlds import ALWAYS, BEGAN, HOSTS, SPAN, ends, every, 
 
 from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import StoredFlow
-from stockade.core.model.flow_table import kept, stored
+from stockade.core.model.flow_table import kept
 from stockade.core.model.ids import HostId
 from stockade.seams.flow_store import (
     FlowFilter,
@@ -22,6 +22,7 @@ from stockade.seams.flow_store import (
     Retention,
     StoredBatch,
     dimension,
+    stored,
 )
 
 pytestmark = pytest.mark.real

@@ -23,13 +23,13 @@ from stockade.core.fold import fold
 from stockade.core.graph.merge import merged
 from stockade.core.model.event import PolicyActivated
 from stockade.core.model.flow import FlowEnd, FlowKey, FlowLoss, StoredFlow, Tally, Verdict
-from stockade.core.model.flow_table import FlowBatch, flows, stored
+from stockade.core.model.flow_table import FlowBatch, flows
 from stockade.core.model.ids import Address, HostId, RuleId, Version, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import PolicySet
 from stockade.core.policy import complete
 from stockade.errors import StockadeError
-from stockade.seams.flow_store import FlowStoreFailed, Put
+from stockade.seams.flow_store import FlowStoreFailed, Put, stored
 
 pytestmark = pytest.mark.long
 

@@ -8,14 +8,14 @@ from stockade.controller.whose import Whose
 from stockade.core.fold import fold
 from stockade.core.model.event import LabelsSet, PolicyActivated, WorkloadSeen
 from stockade.core.model.flow import Flow, FlowEnd, FlowKey, FlowLoss, StoredFlow, Tally, Verdict
-from stockade.core.model.flow_table import FlowBatch, FlowTable, stored, told
+from stockade.core.model.flow_table import FlowBatch, FlowTable, told
 from stockade.core.model.ids import Address, HostId, Prefix, Realm, Version, WorkloadId
 from stockade.core.model.inventory import Attachment, Endpoint, Sighting, WorkloadKind
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import NetworkSet, PolicySet
 from stockade.core.model.snapshot import Snapshot
 from stockade.core.policy import complete
-from stockade.seams.flow_store import FlowsRefused, Put, StoredBatch
+from stockade.seams.flow_store import FlowsRefused, Put, StoredBatch, stored
 
 HOST = HostId("host-a")
 OFFICE = NetworkSet("office", (Prefix("198.51.100.0/24"),), (Prefix("198.51.100.128/25"),))

@@ -16,11 +16,11 @@ from stockade.core.model.flow_table import (
     flows,
     kept,
     numbers,
-    stored,
     told,
 )
 from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
+from stockade.seams.flow_store import stored
 
 HOST = HostId("host-a")
 addresses = st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1"]).map(Address)

@@ -12,9 +12,8 @@ from stockade.controller.flow_queries import flow_view, passes
 from stockade.controller.flows import FlowIntake
 from stockade.controller.loop import Controller
 from stockade.controller.views import birth_view, differences, workload_views
-from stockade.core.model.flow_table import stored
 from stockade.core.model.ids import Revision, WorkloadId
-from stockade.seams.flow_store import FlowFilter, StoredBatch
+from stockade.seams.flow_store import FlowFilter, StoredBatch, stored
 from stockade.wire.api import BirthView, Gone, InSync, Seen, WatchLine, WorkloadView
 from stockade.wire.flows import FlowView
 

@@ -6,16 +6,17 @@ raise ``FlowStoreFailed`` that says what was kept, and may be called from any th
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
 
 from stockade.core.model.flow import FlowLoss, StoredFlow, Tally, Verdict, Via
-from stockade.core.model.flow_table import EndText, FlowTable
+from stockade.core.model.flow_table import EndText, FlowTable, KeptEnd, stored_flows
 from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
 from stockade.core.model.packet import Direction
 from stockade.core.model.selector import Selector
+from stockade.decoding import ready
 from stockade.errors import StockadeError
 
 
@@ -48,6 +49,16 @@ class StoredBatch(msgspec.Struct, frozen=True):
     until: float
     flows: FlowTable[EndText] = FlowTable()
     lost: tuple[FlowLoss, ...] = ()
+
+
+def end_of(text: EndText) -> KeptEnd:
+    """Return the end that a text is. ``msgspec.MsgspecError``: it is none."""
+    return msgspec.msgpack.decode(text, type=ready(KeptEnd))
+
+
+def stored(host: HostId, table: FlowTable[EndText]) -> Iterator[StoredFlow]:
+    """Yield a host's stored flows one by one."""
+    return stored_flows(host, table, tuple(map(end_of, table.ends)))
 
 
 class Put(msgspec.Struct, frozen=True):

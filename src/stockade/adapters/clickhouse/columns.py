@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from stockade.adapters.clickhouse.schema import COUNTS, KIND
 from stockade.core.model.flow import Verdict, Via
-from stockade.core.model.flow_table import CODES, PLACES, EndText, FlowKind, FlowRows, KeptEnd, end_of
+from stockade.core.model.flow_table import CODES, PLACES, EndText, FlowKind, FlowRows, KeptEnd
 from stockade.core.model.ids import HostId
 from stockade.core.model.packet import Direction
 from stockade.decoding import ready
-from stockade.seams.flow_store import FlowsRefused, StoredBatch
+from stockade.seams.flow_store import FlowsRefused, StoredBatch, end_of
 
 LATEST = 4_000_000_000
 """Seconds since the epoch up to which a moment is one: ClickHouse's clocks end in 2106."""

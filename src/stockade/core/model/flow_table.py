@@ -6,7 +6,7 @@ passes a table on (names its ends, keeps it, sends it) has work for each end, an
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Generic, NewType, TypeVar
 
 import msgspec
@@ -50,9 +50,6 @@ class KeptEnd(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 EndText = NewType("EndText", bytes)
 """A ``KeptEnd`` as msgpack. Whoever keeps it knows it again without reading it: the same end is the same text."""
-
-
-_READER: Final = msgspec.msgpack.Decoder(KeptEnd)
 
 
 class FlowKind(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -201,14 +198,9 @@ def end_text(end: KeptEnd) -> EndText:
     return EndText(msgspec.msgpack.encode(end))
 
 
-def end_of(text: EndText) -> KeptEnd:
-    """Return the end that a text is. ``msgspec.MsgspecError``: it is none."""
-    return _READER.decode(text)
-
-
-def stored(host: HostId, table: FlowTable[EndText]) -> Iterator[StoredFlow]:
-    """Yield stored flows one by one."""
-    read = FlowTable(tuple(map(end_of, table.ends)), table.kinds, table.rows)
+def stored_flows(host: HostId, table: FlowTable[EndText], ends: Sequence[KeptEnd]) -> Iterator[StoredFlow]:
+    """Yield stored flows one by one; ``ends`` are what the texts of the table's are."""
+    read = FlowTable(tuple(ends), table.kinds, table.rows)
     return (stored_flow(host, *each) for each in _each(read))
 
 
