@@ -107,3 +107,23 @@ def test_a_look_that_fails_ends_it_and_leaves_nothing_open() -> None:
         assert room.pipe.closed
 
     asyncio.run(scenario(Room()))
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_whoever_ends_it_just_as_something_stirs_is_obeyed(turns: int) -> None:
+    """What a waiting task was told and its end may come within the same turns of the loop, in any order."""
+
+    async def run() -> bool:
+        moved = asyncio.Event()
+        waiting = asyncio.create_task(module._moved(moved, 60))
+        await asyncio.sleep(0.01)
+        moved.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if waiting.done():
+            return True
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        return waiting.cancelled()
+
+    assert asyncio.run(run())

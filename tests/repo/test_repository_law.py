@@ -121,3 +121,18 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{each.name}" for each in node.names)
         elif isinstance(node, ast.Import):
             yield from (each.name for each in node.names)
+
+
+def test_nothing_that_runs_for_long_waits_by_what_may_lose_its_end() -> None:
+    """``asyncio.wait_for`` forgets, up to Python 3.11, that a task was cancelled when what it waits for came just then.
+
+    ``asyncio.timeout`` does not. What is in ``testing`` ends with its test.
+    """
+    found = [
+        f"{path.relative_to(SOURCE)}:{node.lineno}"
+        for path, tree in modules(SOURCE)
+        if path.relative_to(SOURCE).parts[0] != "testing"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.wait_for"
+    ]
+    assert found == []

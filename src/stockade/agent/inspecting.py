@@ -5,6 +5,7 @@ that a finding is raised late.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
@@ -53,10 +54,9 @@ def _stirred(watch: Watch, moved: asyncio.Event) -> None:
 async def _moved(moved: asyncio.Event, patience: float) -> None:
     """Wait for a change, so many seconds at most."""
     if patience > 0:
-        try:
-            await asyncio.wait_for(moved.wait(), patience)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await moved.wait()
 
 
 def _end(loop: asyncio.AbstractEventLoop, watches: Sequence[Watch]) -> None:

@@ -21,7 +21,8 @@ class Bell:
         if self.rung != rung:
             return True
         try:
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         except TimeoutError:
             return False
         return True

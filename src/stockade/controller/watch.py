@@ -70,7 +70,8 @@ async def watched_flows(controller: Controller, flows: FlowIntake, where: FlowFi
     try:
         while not controller.closing.is_set():
             try:
-                batch = await asyncio.wait_for(batches.get(), LOOK)
+                async with asyncio.timeout(LOOK):
+                    batch = await batches.get()
             except TimeoutError:
                 continue
             for flow in stored(batch.host, batch.flows):

@@ -101,7 +101,8 @@ class QemuRuntime:
                     yield event
                 said = now
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._moved.wait(), max(ROUND, self._cost / SHARE))
+                    async with asyncio.timeout(max(ROUND, self._cost / SHARE)):
+                        await self._moved.wait()
         finally:
             for port in list(self._ears):
                 self._deafen(port)
