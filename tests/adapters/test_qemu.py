@@ -15,7 +15,9 @@ from stockade.adapters.qemu.domains import LARGEST, domain, domains
 from stockade.adapters.qemu.hearing import FILTER, Claim, claim
 from stockade.adapters.qemu.learning import MOST, Learning, believable
 from stockade.adapters.qemu.processes import ANEW, SETTLED, Looking
-from stockade.core.model.ids import Address, Prefix
+from stockade.adapters.qemu.runtime import QemuRuntime
+from stockade.controller.clock import SystemClock
+from stockade.core.model.ids import Address, HostId, Prefix
 from stockade.testing.probe import packets
 
 MAC, OTHER = "52:54:00:00:00:07", "52:54:00:00:00:08"
@@ -316,6 +318,19 @@ def test_who_was_often_none_is_read_now_and_then_only(proc: Path) -> None:
     looks = [found(looking) for _ in range(ANEW)]
     assert looks[0] == [70], "it is taken for what it was"
     assert looks[-1] == [70, 71]
+
+
+def test_a_process_that_becomes_a_machine_late_is_met_where_a_stranger_is(proc: Path, tmp_path: Path) -> None:
+    """A script that waits and then runs a machine in its own place: its tap is nobody's until somebody looks again."""
+    runtime = QemuRuntime(HostId("host-a"), taps=dict, clock=SystemClock(), proc=proc, libvirt=tmp_path / "none")
+    running(proc, 70, "sh")
+    for _ in range(SETTLED + 1):
+        assert found(runtime._looking) == []
+    running(proc, 70, "kvm")
+    runtime.heed_strangers([])
+    assert found(runtime._looking) == []
+    runtime.heed_strangers(iter(["vm7"]))
+    assert found(runtime._looking) == [70]
 
 
 HOLD = textwrap.dedent("""

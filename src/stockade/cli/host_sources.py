@@ -57,6 +57,7 @@ class Sources:
         self._namespaces = NamespacesRuntime(
             host, places=self._places, stirs=stirs, clock=self._clock, uplinks=wanted.uplinks, settings=census
         )
+        self._machines = QemuRuntime(host, taps=LinkTaps(host), clock=self._clock)
         self._watch = HostWatch(host, uplinks=wanted.uplinks, heard=self._namespaces.heed)
         self.surveys = Surveyor(self._namespaces, lambda: self._watch.links).surveys
         self.programs = KnownPrograms(self._namespaces)
@@ -65,7 +66,9 @@ class Sources:
     async def looks(self) -> AsyncIterator[HostObserved]:
         """Yield the host whenever something about it changed; the first time at once."""
         async for host, itself in self._watch.looks(lambda: self._bridges, self._moved):
-            self._namespaces.heed_strangers(each.port for each in host.unknown)
+            strangers = [each.port for each in host.unknown]
+            self._namespaces.heed_strangers(strangers)
+            self._machines.heed_strangers(strangers)
             yield HostObserved(host, itself)
 
     def losses(self) -> tuple[tuple[str, int], ...]:
@@ -80,7 +83,7 @@ class Sources:
         yield from self._containerd()
 
     def _others(self) -> Iterator[Runtime]:
-        yield QemuRuntime(self._host, taps=LinkTaps(self._host), clock=self._clock)
+        yield self._machines
         yield MachinesRuntime(self._host, places=self._places, clock=self._clock)
         yield self._namespaces
 

@@ -34,14 +34,20 @@ class Looking:
     def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
         self._looks = 0
+        self._anew = False
         self._others: dict[int, int] = {}
         """How often each process was seen to be none."""
 
+    def anew(self) -> None:
+        """Read every process at the next look: one that was none may have become a machine. From any thread."""
+        self._anew = True
+
     def machines(self) -> Iterator[Process]:
         """Yield the virtual machines in this network namespace, by pid."""
+        whole, self._anew = self._anew or not self._looks % ANEW, False
         mine = _link(self._proc / "self/ns/net")
         pids = sorted(int(each.name) for each in self._proc.iterdir() if each.name.isdigit())
-        others = self._others if self._looks % ANEW else {}
+        others = {} if whole else self._others
         self._looks, self._others = self._looks + 1, {pid: others[pid] for pid in pids if pid in others}
         for pid in pids:
             seen = self._others.get(pid, 0)

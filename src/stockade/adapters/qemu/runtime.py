@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -79,6 +79,11 @@ class QemuRuntime:
     def refused(self) -> int:
         """How many claims of addresses did not count."""
         return self._learning.refused
+
+    def heed_strangers(self, ports: Iterable[str]) -> None:
+        """Look at every process next time where there are ports of nobody's: one may have become a machine late."""
+        if any(ports):
+            self._looking.anew()
 
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         """Yield ``Listed`` first, then what changes; ``Lost`` where the host's processes cannot be read."""
