@@ -82,8 +82,10 @@ def test_who_asked_a_process_that_died_is_told(store: FlowStoreApart) -> None:
     os.kill(served.process.pid, signal.SIGSTOP)
     with ThreadPoolExecutor(LINES) as asking:
         asked = [asking.submit(store.stats) for _ in range(LINES)]
-        while served.idle:
+        until = time.monotonic() + 60
+        while served.idle and time.monotonic() < until:
             time.sleep(0.01)
+        assert not served.idle
         os.kill(served.process.pid, signal.SIGKILL)
         for each in asked:
             with pytest.raises(FlowStoreFailed, match="process"):

@@ -8,8 +8,6 @@ from stockade.seams.flow_store import FlowsRefused, Put, StoredBatch
 
 MOST = 500_000
 """Flows of one put; a batch that has more is one of its own. What is put at once need not be merged by the store."""
-
-
 BESIDE = 250_000
 """Flows that wait and are worth a put of their own beside the one that goes on: while the store inserts what one of
 them brought, it makes ready the other's. Fewer wait, since a put costs something beside its flows."""

@@ -44,7 +44,7 @@ class Whose:
         if (found := self._kept.get(told)) is None:
             if len(self._kept) >= ENDS:
                 self._kept.clear()
-            end = self.end(told.address, told.workload)
+            end = self._end(told.address, told.workload)
             if told.name and end.workload is None and HOST_NAME.fullmatch(told.name):
                 end = msgspec.structs.replace(end, told=told.name)
             found = self._kept[told] = end_text(KeptEnd(end, told.address, told.workload))
@@ -55,7 +55,7 @@ class Whose:
         if (found := self._ends.get((address, told))) is None:
             if len(self._ends) >= ENDS:
                 self._ends.clear()
-            found = self._ends[address, told] = self._end(address, told or self.met.get(address))
+            found = self._ends[address, told] = self._end(address, told)
         return found
 
     @cached_property
@@ -63,7 +63,8 @@ class Whose:
         """Whose the addresses are that mean the same on every host."""
         return _met_everywhere(self.snapshot.workloads) if self._before is None else self._before
 
-    def _end(self, address: Address, id_: WorkloadId | None) -> FlowEnd:
+    def _end(self, address: Address, told: WorkloadId | None) -> FlowEnd:
+        id_ = told or self.met.get(address)
         workload = self.snapshot.workloads.get(id_) if id_ is not None else None
         if workload is None:
             return FlowEnd(address, id_, (), "" if id_ else self._network(address))

@@ -148,9 +148,10 @@ class FlowStoreApart:
                     served.end(kill=True)
                 raise
             with self._lock:
-                served.idle.append(line)
-                if served is not self._served:  # it died since
-                    served.end(kill=True)
+                if served is self._served:
+                    served.idle.append(line)
+                else:  # it died since
+                    line.close()
         return answer
 
     def _started(self) -> _Served:

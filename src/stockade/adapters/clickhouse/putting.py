@@ -78,9 +78,11 @@ class Putter:
         known = tuple(place for place, each in enumerate(batches) if new.pop(_name(each), None) is None)
         return Put(count, flows, known)
 
-    def alone(self) -> contextlib.AbstractContextManager[object]:
-        """Return what nobody inserts flows beside."""
-        return self._alone
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Client]:
+        """Have nobody insert flows meanwhile; yield a connection that no question holds up."""
+        with self._alone:
+            yield self._client
 
     def settle(self) -> int:
         """Finish what was cut short; return how many puts that were."""

@@ -207,8 +207,8 @@ class ClickHouseFlowStore:
 
     def trim(self, now: float) -> tuple[HostLoss, ...]:
         """Forget what is too old, and the oldest of what is too much."""
-        with self._putter.alone(), told("What was not forgotten yet is kept, and what was is counted."):
-            return trimmed(self._client, self._retention, now)
+        with self._putter.alone() as client, told("What was not forgotten yet is kept, and what was is counted."):
+            return trimmed(client, self._retention, now)
 
     def stats(self) -> FlowStats:
         """Return what is held."""
