@@ -4,6 +4,7 @@
 
 from collections.abc import AsyncIterator
 
+from bench.clearing import clearing
 from bench.crossing import crossing
 from bench.figures import Figure, program
 from bench.hosts import in_a_lab
@@ -24,6 +25,8 @@ async def figures(*, quick: bool) -> AsyncIterator[Figure]:
     async for each in crossing(quick=quick):
         yield each
     for each in await relabelling(LABELS_QUICK if quick else LABELS):
+        yield each
+    for each in await clearing(LABELS_QUICK if quick else LABELS):
         yield each
     for each in await replacing(REPLACEMENTS_QUICK if quick else REPLACEMENTS):
         yield each

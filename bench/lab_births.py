@@ -60,7 +60,13 @@ class LabCradle:
         name, created = _name(number), time.time()
         own = (self.address(number), f"fd20::{100 + number % ADDRESSES:x}")
         node = bridged(name, "shop", *own, app="shop", env="prod", role="web")
-        await self._on.lab.add(node, before_links=lambda name: self._on.lab.start(name, argv))
+        await self._on.lab.add(
+            node,
+            before_links=lambda name: self._on.lab.start(name, argv),
+            once_laid=lambda name: self._tell(name, created),
+        )
+
+    def _tell(self, name: str, created: float) -> None:
         self._on.teller.tell(msgspec.structs.replace(self._on.lab.sighting(name), created=created))
 
     async def bury(self, number: int) -> None:

@@ -3,12 +3,13 @@
 The process never changes its namespace: what runs elsewhere runs in a thread of its own, which ends with it.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 CLONE_NEWNET = 0x40000000
@@ -47,6 +48,38 @@ def netlink_socket(protocol: int, netns: str | None = None, inode: int = 0) -> s
     return within(
         netns, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol), inode
     )
+
+
+class NetlinkSockets:
+    """Netlink sockets of a network namespace (its file) or of the calling thread's, each lent to one user at a time.
+
+    They are kept: to close one of netfilter's takes as long as the kernel needs to clear away what was last deleted
+    from a ruleset, 7 to 15 ms in which nobody commits (ADR 0039). Safe from several threads.
+    """
+
+    def __init__(self, protocol: int, netns: str | None = None) -> None:
+        self._protocol, self._netns = protocol, netns
+        self._idle: list[socket.socket] = []
+
+    @contextlib.contextmanager
+    def lent(self, patience: float) -> Iterator[socket.socket]:
+        """Lend a socket that waits so many seconds for an answer. Whoever leaves normally has read every answer."""
+        try:
+            link = self._idle.pop()
+        except IndexError:
+            link = netlink_socket(self._protocol, self._netns)
+        try:
+            link.settimeout(patience)
+            yield link
+        except BaseException:
+            link.close()
+            raise
+        self._idle.append(link)
+
+    def close(self) -> None:
+        """Let go of those that nobody has."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 def _enter(netns: str, inode: int) -> None:

@@ -14,6 +14,7 @@ from stockade.adapters.namespaces import Sockets, listening
 from stockade.adapters.namespaces.diag import Unavailable
 from stockade.adapters.namespaces.mounts import mounted
 from stockade.adapters.namespaces.processes import look, namespace_of, number, pids
+from stockade.adapters.namespaces.runtime import Allowance
 from stockade.core.model.net import Protocol
 from stockade.seams.runtime import Gone, Listed, RuntimeEvent, Seen
 from stockade.testing.bare_host import BareHost, bare_host, why_not
@@ -32,6 +33,20 @@ def test_mounted_namespaces_by_inode(tmp_path: Path) -> None:
         4026532321: ("/run/docker/netns/1f2e", "/run/netns/web"),
         4026532393: ("/run/netns/with space",),
     }
+
+
+def test_some_may_be_spent_at_once_and_no_more_than_a_share_in_the_end() -> None:
+    allowance = Allowance(0.25, 0.05)
+    assert [allowance.spend(0.01, now / 1000) for now in range(5)] == [0.0] * 5
+    assert allowance.spend(0.04, 0.01) == pytest.approx((0.09 - 0.0025 - 0.05) / 0.25)
+    assert allowance.spend(0.01, 10.0) == 0.0, "what was not spent meanwhile is there again, and no more than that"
+    now = spent = 0.0
+    steady = Allowance(0.25, 0.05)
+    while now < 100:
+        spent += 0.003
+        now += 0.003 + steady.spend(0.003, now)
+    assert spent <= 0.25 * now + 0.06
+    assert spent >= 0.24 * now
 
 
 def test_what_a_link_names() -> None:

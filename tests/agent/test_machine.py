@@ -42,10 +42,11 @@ from stockade.core.model.ids import Address, HostId, Revision, Version, Workload
 from stockade.core.model.intent import Intent
 from stockade.core.model.policy import Births, PolicySet, Where
 from stockade.core.policy import complete
-from stockade.core.reconcile import steps, text
+from stockade.core.reconcile import settled, steps, text
 from stockade.seams.neighbours import Introduction
 from stockade.seams.runtime import Gone, Listed, Lost, Seen
 from stockade.testing.inventories import HOST_A
+from stockade.testing.kernel import FakeKernel
 from stockade.testing.scenarios import SCENARIOS, container, host, host_itself
 from stockade.testing.worlds import world_events
 from stockade.wire import Assignment, Outcome, Report
@@ -277,19 +278,53 @@ def test_what_is_on_disk_does_not_replace_what_the_controller_said() -> None:
     assert machine.handle(from_disk(intent(2, revision=4)), 1.0) == ()
 
 
-def test_a_newer_assignment_during_a_change_follows_it() -> None:
+def test_a_newer_assignment_during_the_switch_follows_it() -> None:
+    machine = whole()
+    through(machine, intent())
+    commands = machine.handle(Assigned(Assignment(intent(2, 6))), 2.0)
+    while len(steps(render(intent(2, 6)), render(intent()))) > len(said(commands, Commit)):
+        commands += machine.handle(Committed(), 2.0)
+    assert [type(each) for each in machine.handle(Assigned(Assignment(intent(3, 7))), 2.0)] == [Save]
+    commands = machine.handle(Committed(), 2.0)
+    assert [each.revision for each in outcomes(commands)] == [6]
+    while said(commands, Commit):
+        commands = machine.handle(Committed(), 2.0)
+    assert [each.revision for each in outcomes(commands)] == [7]
+    assert machine.realised == intent(3, 7)
+
+
+def test_what_is_wanted_by_the_moment_of_the_switch_is_switched_to_once() -> None:
+    """Nobody feels what was made for an older one. But whoever is always overtaken would never get anywhere."""
+    kernel = FakeKernel(strict=True)
     machine = whole()
     machine.handle(Assigned(Assignment(intent())), 1.0)
-    commands = machine.handle(Observed(NOTHING), 1.0)
-    assert [type(each) for each in machine.handle(Assigned(Assignment(intent(2, 6))), 1.0)] == [Save]
-    while machine.realised is None:
+    (make, *_) = said(machine.handle(Observed(NOTHING), 1.0), Commit)
+    kernel.commit(make.batch)
+    machine.handle(Assigned(Assignment(intent(2, 6))), 1.0)
+    commands, revisions = machine.handle(Committed(), 1.0), []
+    machine.handle(Assigned(Assignment(intent(3, 7))), 1.0)
+    while batches := said(commands, Commit):
+        kernel.commit(batches[0].batch)
         commands = machine.handle(Committed(), 1.0)
-    assert machine.realised == intent()
-    assert [each.revision for each in outcomes(commands)] == [5]
-    while said(commands, Commit):
-        commands = machine.handle(Committed(), 1.0)
-    assert [each.revision for each in outcomes(commands)] == [6]
-    assert machine.realised == intent(2, 6)
+        revisions += [each.revision for each in outcomes(commands)]
+    assert revisions == [6, 7]
+    assert settled(render(intent(3, 7)), kernel.observe())
+
+
+@pytest.mark.parametrize("then", ["drifted", "refused"])
+def test_what_is_doubted_meanwhile_is_read_and_not_gone_on_from(then: str) -> None:
+    machine = whole()
+    machine.handle(Assigned(Assignment(intent())), 1.0)
+    machine.handle(Observed(NOTHING), 1.0)
+    machine.handle(Assigned(Assignment(intent(2, 6))), 1.0)
+    if then == "drifted":
+        machine.handle(Drifted(), 1.0)
+        (commit,) = said(machine.handle(Committed(), 1.0), Commit)
+        assert commit.batch == text(steps(render(intent()), NOTHING)[-1])
+        assert said(machine.handle(Committed(), 1.0), Observe)
+    else:
+        machine.handle(Failed("no such set"), 1.0)
+        assert said(machine.handle(Elapsed(Timer.RETRY), 2.0), Observe)
 
 
 def test_what_was_written_is_not_read_again_until_there_is_a_reason_to_doubt_it() -> None:

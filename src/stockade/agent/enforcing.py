@@ -5,7 +5,8 @@ the kernel holds is read before it is first changed, and again whenever there is
 there; a change that fails leaves what was in force and is tried again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from stockade.agent.introducing import introductions
@@ -25,7 +26,7 @@ from stockade.core.compile.nft.render import render
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.model.ids import Address, HostId, WorkloadId
 from stockade.core.model.intent import Intent
-from stockade.core.reconcile import distrust, steps, text
+from stockade.core.reconcile import distrust, made, steps, text
 from stockade.wire import PROTOCOL, Assignment
 
 RETRY = 0.25
@@ -57,10 +58,14 @@ class Done(NamedTuple):
 
 
 class Way(NamedTuple):
-    """Transactions in order, none where nothing is to be done, and what the kernel holds after the last."""
+    """Transactions in order, none where nothing is to be done, and what the kernel holds before and after the last."""
 
     batches: tuple[str, ...]
+    made: Callable[[], Ruleset]
     leads_to: Ruleset
+
+
+NOWHERE = Way((), Ruleset, Ruleset())
 
 
 class Planning(Protocol):
@@ -82,7 +87,7 @@ class Rendered:
         if self._last is None or self._last[0] is not intent:
             self._last = (intent, render(intent))
         desired = self._last[1]
-        return Way(tuple(text(step) for step in steps(desired, held)), desired)
+        return Way(tuple(text(step) for step in steps(desired, held)), partial(made, desired, held), desired)
 
 
 class Enforcing:
@@ -94,14 +99,14 @@ class Enforcing:
         self._assignment: Assignment | None = None
         self.realised: Intent | None = None
         self._running: Intent | None = None
-        self._queue: tuple[str, ...] = ()
-        self._leads_to = Ruleset()
+        self._way = NOWHERE
+        """Where it leads, and what of it is still to be done."""
         self._held: Ruleset | None = None
         """What was read or written last, for as long as nobody gave a reason to doubt it."""
         self._changed = False
         self._owners: dict[Address, WorkloadId] = {}
         self._saved: Owners = ()
-        self._busy = self._dirty = False
+        self._busy = self._dirty = self._turned = False
         self._suspect = self._suspecting = False
         self._doubted = False
         """Somebody gave a reason to doubt our tables since they were last asked for."""
@@ -151,13 +156,19 @@ class Enforcing:
         return self._plan(self._assignment.intent, distrust(ruleset) if self._suspecting else ruleset)
 
     def committed(self) -> Done:
-        """Go on with what is under way."""
-        return self._next(self._running) if self._running else Done()
+        """Go on with what is under way; or, once, to what is wanted by now: what has been made nobody feels yet."""
+        if self._running is None or self._assignment is None:
+            return Done()
+        newer = self._assignment.intent is not self._running
+        if newer and len(self._way.batches) == 1 and not self._turned and not self._doubted:
+            self._turned, self._dirty = True, False
+            return self._plan(self._assignment.intent, self._way.made())
+        return self._next(self._running)
 
     def failed(self, error: str) -> Done:
         """What was in force still is. Try again after a while, from what the kernel then holds."""
         self._suspect |= self._suspecting
-        self._busy, self._queue, self._running, self._held = False, (), None, None
+        self._busy, self._turned, self._way, self._running, self._held = False, False, NOWHERE, None, None
         pause = min(RETRY * 2**self._failures, RETRY_AT_MOST)
         self._failures = min(self._failures + 1, 30)
         refused = Refused(self._assignment.intent, error) if self._assignment else None
@@ -196,18 +207,19 @@ class Enforcing:
         """Plan the way from what the kernel holds, and set out."""
         self._running = intent
         try:
-            self._queue, self._leads_to = self._planning(intent, held)
+            self._way = self._planning(intent, held)
         except Exception as problem:  # noqa: BLE001 - what cannot be rendered must not end the agent; it shows
             return self.failed(f"cannot be written for this kernel: {problem or type(problem).__name__}")
-        self._changed = bool(self._queue)
+        self._changed = bool(self._way.batches)
         return self._next(intent)
 
     def _next(self, intent: Intent) -> Done:
         """Carry out the next step; after the last, the intent is realised."""
-        if not self._queue:
+        if not self._way.batches:
             return self._realised(intent)
-        batch, self._queue = self._queue[0], self._queue[1:]
-        if self._queue:
+        batch, *more = self._way.batches
+        self._way = self._way._replace(batches=tuple(more))
+        if more:
             return Done((Commit(batch),))
         # Where it was in force already and is put right, connections were looked through when it came into force.
         ahead = None if intent is self.realised else intent
@@ -224,8 +236,8 @@ class Enforcing:
         moved_rules = self._changed or self._failures > 0 or before is None
         forget = () if self._changed else moved(self._owners, intent)
         self._owners = owners_of(intent)
-        self._busy, self._running, self._failures, self._suspecting = False, None, 0, False
-        self._held = None if self._doubted else self._leads_to
+        self._busy, self._turned, self._running, self._failures, self._suspecting = False, False, None, 0, False
+        self._held = None if self._doubted else self._way.leads_to
         commands: list[Command] = [Forget(forget)] if forget else []
         commands += [Sweep(intent)] if moved_rules else []
         mended = suspected or (self._changed and not news)

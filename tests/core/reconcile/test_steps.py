@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Ruleset, Table
-from stockade.core.reconcile import distrust, settled, steps, text
+from stockade.core.reconcile import distrust, made, settled, steps, text
 from stockade.core.reconcile.operations import (
     AddChain,
     AddCounter,
@@ -125,6 +125,23 @@ def test_the_first_step_touches_nothing_in_force(there: Ruleset, wanted: Ruleset
     for family, table in now.items():
         added = table.chains.keys() - (old[family].chains.keys() if family in old else set())
         assert not any(table.chains[name].hook for name in added)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rulesets(), rulesets(), rulesets())
+def test_what_was_made_is_known_without_being_read(there: Ruleset, wanted: Ruleset, later: Ruleset) -> None:
+    """Half way somebody may want something else: the way there begins at what was made by then."""
+    kernel = FakeKernel(strict=True)
+    apply(kernel, there)
+    before = kernel.observe()
+    if len(planned := steps(wanted, before)) < 2:
+        return
+    kernel.commit(text(planned[0]))
+    half = made(wanted, before)
+    assert settled(half, kernel.observe())
+    for step in steps(later, half):
+        kernel.commit(text(step))
+    assert kernel.observe() == canonical(later)
 
 
 @settings(max_examples=200, deadline=None)

@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True):
     """The same while something does."""
     within_share: float = 0.25
     """The same for looking into namespaces, again and again: a link that is nobody's may be any linkless one's."""
+    within_at_once: float = 0.05
+    """Of a processor's time, that this may take before anything has to be waited for: a newborn needs a fifth of it."""
     thorough: float = 10.0
     """Between looks that ask every process."""
     young: float = 3.0

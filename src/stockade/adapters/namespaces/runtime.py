@@ -41,6 +41,20 @@ class Whereabouts(msgspec.Struct, frozen=True):
     within: tuple[int, ...]
 
 
+class Allowance:
+    """Of a processor's time a share, and so much of it at once. Seconds."""
+
+    def __init__(self, share: float, at_once: float) -> None:
+        self._share, self._at_once = share, at_once
+        self._owed = self._since = 0.0
+
+    def spend(self, seconds: float, now: float) -> float:
+        """Take note of what was spent; return for how long nothing more is to be."""
+        self._owed = max(self._owed - (now - self._since) * self._share, 0.0) + seconds
+        self._since = now
+        return max(self._owed - self._at_once, 0.0) / self._share
+
+
 class NamespacesRuntime:
     """Implements ``seams.runtime.Runtime``. ``heed`` wakes it; ``places`` and ``stirs`` run in a thread."""
 
@@ -63,6 +77,7 @@ class NamespacesRuntime:
         self._host = host
         self._clock = clock
         self._settings = settings
+        self._allowance = Allowance(settings.within_share, settings.within_at_once)
         self._woken = asyncio.Event()
         self._called = False
         """Whether there is a reason to look at the machine, and not only into namespaces that said something."""
@@ -167,7 +182,8 @@ class NamespacesRuntime:
 
     async def _pause(self) -> bool:
         """Wait until something happens, or it is time to look anyway; tell whether to look only where it was heard."""
-        began, within = self._clock.monotonic(), self.census.spent / self._settings.within_share
+        began = self._clock.monotonic()
+        within = self._allowance.spend(self.census.spent, began)
         soonest = began + max(TOGETHER, self.census.costs[False] / self._settings.busy_share, within)
         latest = soonest + min(self._waits(), self._apart(thorough=False))
         await asyncio.sleep(max(MOMENT, within))

@@ -10,7 +10,6 @@ import os
 import re
 import socket
 import struct
-import threading
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
@@ -22,16 +21,17 @@ from stockade.adapters.netfilter.messages import (
     ERROR,
     MESSAGE,
     NESTED,
+    NETLINK_NETFILTER,
     REQUEST,
     attribute,
     attributes,
     entries,
     number,
-    open_socket,
     request,
 )
 from stockade.core.model.ids import Address
 from stockade.seams.kernel import Connection, Fill
+from stockade.within import NetlinkSockets
 
 SUBSYSTEM = 1
 NEW, GET, DELETE, STATS_CPU, STATS = 0, 1, 2, 4, 5
@@ -63,10 +63,7 @@ class Conntrack:
     """Connection tracking of a network namespace (its file), or of the calling thread's. Safe from several threads."""
 
     def __init__(self, netns: str | None = None) -> None:
-        self._netns = netns
-        self._link = open_socket(netns)
-        self._lock = threading.Lock()
-        self._sequence = 0
+        self._links = NetlinkSockets(NETLINK_NETFILTER, netns)
 
     def connections(self, mark: int = 0, mask: int = 0) -> Iterator[Connection]:
         """Walk the tracked connections whose ``mark & mask == mark``; the kernel leaves out the others.
@@ -115,8 +112,8 @@ class Conntrack:
         return Fill(number(told.get(STATS_ENTRIES)), number(told.get(STATS_LIMIT)), lost)
 
     def close(self) -> None:
-        """Let go of the socket."""
-        self._link.close()
+        """Let go of its sockets."""
+        self._links.close()
 
     # within
 
@@ -142,9 +139,8 @@ class Conntrack:
         return list(found.values())
 
     def _dump(self, body: bytes, family: int = 0) -> Iterator[bytes]:
-        """Yield what the kernel sends of a walk, as it sends it, over a socket of its own."""
-        with open_socket(self._netns) as link:
-            link.settimeout(PATIENCE)
+        """Yield what the kernel sends of a walk, as it sends it. A walk that is left early costs its socket."""
+        with self._links.lent(PATIENCE) as link:
             link.sendto(request(SUBSYSTEM, GET, REQUEST | DUMP, 1, family, body), (0, 0))
             while True:
                 data = link.recv(CHUNK)
@@ -153,8 +149,7 @@ class Conntrack:
                     return
 
     def _replies(self, kind: int, how: int) -> list[bytes]:
-        with open_socket(self._netns) as link:
-            link.settimeout(PATIENCE)
+        with self._links.lent(PATIENCE) as link:
             link.sendto(request(SUBSYSTEM, kind, REQUEST | how, 1, 0, b""), (0, 0))
             found = list(entries(data := link.recv(CHUNK)))
             while how and not ended(data):
@@ -163,15 +158,11 @@ class Conntrack:
 
     def _ask(self, kind: int, family: int, body: bytes) -> bool:
         """Send one request and wait for its acknowledgement; False where there is no such entry."""
-        with self._lock:
-            self._sequence += 1
-            self._link.settimeout(PATIENCE)
-            self._link.sendto(request(SUBSYSTEM, kind, REQUEST | ACK, self._sequence, family, body), (0, 0))
-            while True:
-                data = self._link.recv(CHUNK)
-                _, what, _, sequence, _, answer = struct.unpack_from("=IHHIIi", data)
-                if what == ERROR and sequence == self._sequence:
-                    break
+        with self._links.lent(PATIENCE) as link:
+            link.sendto(request(SUBSYSTEM, kind, REQUEST | ACK, 1, family, body), (0, 0))
+            what = 0
+            while what != ERROR:
+                _, what, _, _, _, answer = struct.unpack_from("=IHHIIi", link.recv(CHUNK))
         if answer and -answer not in (errno.ENOENT, errno.ESTALE):
             raise OSError(-answer, os.strerror(-answer))
         return not answer

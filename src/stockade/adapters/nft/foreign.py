@@ -25,7 +25,7 @@ from stockade.adapters.nft.netlink import (
 from stockade.core.compile.nft.ruleset import TABLE
 from stockade.core.posture.host import Act, BaseChain, Does, ForeignTable
 from stockade.core.posture.host.targets import EVERY_BIT, target_acts
-from stockade.within import netlink_socket
+from stockade.within import NetlinkSockets
 
 GETTABLE, GETCHAIN, GETRULE = 1, 4, 7
 TABLE_NAME, TABLE_FLAGS, TABLE_HANDLE = 1, 2, 4
@@ -56,13 +56,13 @@ Key = tuple[int, int, bytes]
 class ForeignTables:
     """Reads the tables of others again and again. One for each network namespace; not safe from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, netns: str | None = None) -> None:
+        self._links = NetlinkSockets(NETLINK_NETFILTER, netns)
         self._known: dict[Key, tuple[Act, ...]] = {}
 
-    def read(self, netns: str | None = None) -> tuple[ForeignTable, ...]:
+    def read(self) -> tuple[ForeignTable, ...]:
         """Return every table but ours, and those that are dormant, by family and name. ``OSError`` where refused."""
-        with netlink_socket(NETLINK_NETFILTER, netns) as link:
-            link.settimeout(PATIENCE)
+        with self._links.lent(PATIENCE) as link:
             for attempt in range(1, ATTEMPTS + 1):
                 found = self._attempt(_Dumps(link, attempt * 100_000))
                 if found is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stockade.adapters.nft.helper import Helper
 from stockade.adapters.nft.listing import Torn, parse
-from stockade.adapters.nft.netlink import Changes, read_counter, read_counters, read_generation
+from stockade.adapters.nft.netlink import Changes, Readings
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.model.ids import Address
 from stockade.seams.kernel import Connection, Fill, KernelRefused, Tracking
@@ -30,6 +30,7 @@ class NftKernel:
         self.helper = Helper(socket, netns=netns, deadline=deadline)
         self._tracking = tracking
         self._netns = netns
+        self._readings = Readings(netns)
 
     def observe(self) -> Ruleset:
         """Return our tables as they are now. Dynamic sets come without elements."""
@@ -49,15 +50,15 @@ class NftKernel:
 
     def counters(self) -> dict[str, tuple[int, int]]:
         """Return (packets, bytes) by counter name, of the inet and bridge tables together."""
-        return read_counters(self._netns)
+        return self._readings.counters()
 
     def counter(self, name: str) -> int | None:
         """Return how many packets one counter counted, of the inet and bridge tables together; None: there is none."""
-        return read_counter(name, self._netns)
+        return self._readings.counter(name)
 
     def generation(self) -> int:
         """Return the number of the namespace's ruleset, which every transaction changes."""
-        return read_generation(self._netns)
+        return self._readings.generation()
 
     def connections(self, mark: int = 0, mask: int = 0) -> Iterable[Connection]:
         """Walk the tracked connections whose ``mark & mask == mark``."""
@@ -100,3 +101,4 @@ class NftKernel:
     def close(self) -> None:
         """Let go of the helper, which goes on."""
         self.helper.close()
+        self._readings.close()

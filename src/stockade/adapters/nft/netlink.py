@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from stockade.core.compile.nft.ruleset import TABLE
-from stockade.within import netlink_socket
+from stockade.within import NetlinkSockets, netlink_socket
 
 NETLINK_NETFILTER = 12
 SUBSYSTEM = 10
@@ -119,33 +119,38 @@ class RulesetMoves:
         self._socket.close()
 
 
-def read_counters(netns: str | None = None) -> dict[str, tuple[int, int]]:
-    """Return (packets, bytes) of every named counter of our tables, those of one name added up."""
-    found: dict[str, tuple[int, int]] = {}
-    with netlink_socket(NETLINK_NETFILTER, netns) as link:
-        link.settimeout(PATIENCE)
-        for family in FAMILIES:
-            for name, packets, octets in _whole_dump(link, family):
-                before = found.get(name, (0, 0))
-                found[name] = (before[0] + packets, before[1] + octets)
-    return found
+class Readings:
+    """Numbers of a network namespace's ruleset (its file), or of the calling thread's. Safe from several threads."""
 
+    def __init__(self, netns: str | None = None) -> None:
+        self._links = NetlinkSockets(NETLINK_NETFILTER, netns)
 
-def read_counter(name: str, netns: str | None = None) -> int | None:
-    """Return the packets of one named counter, added up over our tables; None where none has it."""
-    with netlink_socket(NETLINK_NETFILTER, netns) as link:
-        link.settimeout(PATIENCE)
-        found = [_one(link, family, name) for family in FAMILIES]
-    there = [each for each in found if each is not None]
-    return sum(there) if there else None
+    def counters(self) -> dict[str, tuple[int, int]]:
+        """Return (packets, bytes) of every named counter of our tables, those of one name added up."""
+        found: dict[str, tuple[int, int]] = {}
+        with self._links.lent(PATIENCE) as link:
+            for family in FAMILIES:
+                for name, packets, octets in _whole_dump(link, family):
+                    before = found.get(name, (0, 0))
+                    found[name] = (before[0] + packets, before[1] + octets)
+        return found
 
+    def counter(self, name: str) -> int | None:
+        """Return the packets of one named counter, added up over our tables; None where none has it."""
+        with self._links.lent(PATIENCE) as link:
+            found = [_one(link, family, name) for family in FAMILIES]
+        there = [each for each in found if each is not None]
+        return sum(there) if there else None
 
-def read_generation(netns: str | None = None) -> int:
-    """Return the number of a namespace's ruleset; every transaction changes it."""
-    with netlink_socket(NETLINK_NETFILTER, netns) as link:
-        link.settimeout(PATIENCE)
-        content = _answer(link, _request(0, REQUEST, 1, b"", GETGEN))
-    return int.from_bytes(attributes(content[20:])[GEN_ID], "big")
+    def generation(self) -> int:
+        """Return the number of the ruleset; every transaction changes it."""
+        with self._links.lent(PATIENCE) as link:
+            content = _answer(link, _request(0, REQUEST, 1, b"", GETGEN))
+        return int.from_bytes(attributes(content[20:])[GEN_ID], "big")
+
+    def close(self) -> None:
+        """Let go of its sockets."""
+        self._links.close()
 
 
 def _one(link: socket.socket, family: int, name: str) -> int | None:

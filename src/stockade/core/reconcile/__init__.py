@@ -2,6 +2,6 @@
 
 from stockade.core.reconcile.operations import Operation, Step
 from stockade.core.reconcile.spelling import Unspeakable, text
-from stockade.core.reconcile.steps import distrust, settled, steps
+from stockade.core.reconcile.steps import distrust, made, settled, steps
 
-__all__ = ["Operation", "Step", "Unspeakable", "distrust", "settled", "steps", "text"]
+__all__ = ["Operation", "Step", "Unspeakable", "distrust", "made", "settled", "steps", "text"]

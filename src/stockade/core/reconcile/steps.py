@@ -60,6 +60,14 @@ def steps(desired: Ruleset, observed: Ruleset) -> tuple[Step, ...]:
     return (*_pieces(make), *((tuple(switch),) if switch else ()))
 
 
+def made(desired: Ruleset, observed: Ruleset) -> Ruleset:
+    """Return what is there when all of ``steps(desired, observed)`` but the last, which switches, has happened."""
+    there = {table.family: table for table in observed.tables}
+    wanted = {table.family: table for table in desired.tables}
+    found = {family: _Change(new, there.get(family)).made() for family, new in wanted.items()}
+    return Ruleset(tuple(each for _, each in sorted((there | found).items())))
+
+
 PIECE = 96 << 10
 """Characters of text in one piece of the first step, about; netlink takes three to four bytes for each."""
 
@@ -144,10 +152,19 @@ class _Change:
             yield AddTable(family)
         for name in sorted(self.new.counters - self.old.counters):
             yield AddCounter(family, name)
-        sets = sorted(self.new.sets.keys() - self.old.sets.keys() - self.late_sets)
-        chains = sorted(self.new.chains.keys() - self.old.chains.keys() - self.late_chains)
+        sets, chains = self._early()
         yield from self._create(sets, chains)
         yield from self._fill(chains)
+
+    def made(self) -> Table:
+        """Return the table as it then is."""
+        sets, chains = self._early()
+        return msgspec.structs.replace(
+            self.old,
+            counters=self.old.counters | self.new.counters,
+            sets={**self.old.sets, **{name: self.new.sets[name] for name in sets}},
+            chains={**self.old.chains, **{name: self.new.chains[name] for name in chains}},
+        )
 
     def switch(self) -> Iterator[Operation]:
         """Yield the moment itself: references go, then what they referred to, then the new comes."""
@@ -160,6 +177,12 @@ class _Change:
         yield from self._fill(sorted({*edited, *late_chains}))
 
     # the parts, in the order in which they are met
+
+    def _early(self) -> tuple[list[str], list[str]]:
+        """Return the sets and chains that can be there before the moment."""
+        sets = self.new.sets.keys() - self.old.sets.keys() - self.late_sets
+        chains = self.new.chains.keys() - self.old.chains.keys() - self.late_chains
+        return sorted(sets), sorted(chains)
 
     def _create(self, sets: list[str], chains: list[str]) -> Iterator[Operation]:
         """Sets and chains, then elements, which may lead to the chains."""

@@ -76,10 +76,16 @@ class Lab:
 
     # Nodes
 
-    async def add(self, *nodes: Node, before_links: Callable[[str], Awaitable[object]] | None = None) -> None:
-        """Bring nodes to life, all at the same time.
+    async def add(
+        self,
+        *nodes: Node,
+        before_links: Callable[[str], Awaitable[object]] | None = None,
+        once_laid: Callable[[str], object] | None = None,
+    ) -> None:
+        """Bring nodes to life, all at the same time. When this returns their links carry packets.
 
-        ``before_links`` is awaited with each one's name once it can run commands and before it has any link.
+        ``before_links`` is awaited with each one's name once it can run commands and before it has any link;
+        ``once_laid`` is called with it when its links are laid, which is when whoever laid them would tell of it.
         """
         for node in nodes:
             check_node(self.topology, node)
@@ -91,6 +97,10 @@ class Lab:
             if before_links is not None:
                 await asyncio.gather(*(before_links(node.name) for node in nodes))
             await self._lay({name: each for name, each in plugs.items() if each})
+            if once_laid is not None:
+                for name in plugs:
+                    once_laid(name)
+            await self._carrying([plug for each in plugs.values() for plug in each])
         except BaseException:
             await self._take_back(nodes)
             raise
@@ -348,7 +358,6 @@ class Lab:
         await self._send(self.host_name, messages)
         await self._believe(self.host_name, [plug.port for each in plugs.values() for plug in each if not plug.bridge])
         await _all(self._lay_node(name, each) for name, each in plugs.items())
-        await self._carrying([plug for each in plugs.values() for plug in each])
 
     async def _lay_node(self, name: str, plugs: tuple[Plug, ...]) -> None:
         await self._believe(name, [plug.interface for plug in plugs])
