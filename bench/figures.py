@@ -39,25 +39,30 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 Measure = Callable[..., Iterable[Figure] | AsyncIterable[Figure]]
-"""``figures(quick=…)``: what a benchmark measures, as it is measured."""
+"""``figures(quick=…)``: what a benchmark measures, as it is measured; of some ``parts`` alone where it has any."""
 
 
-def program(about: str | None, figures: Measure, prepare: Callable[[], None] = lambda: None) -> NoReturn:
+def program(
+    about: str | None, figures: Measure, prepare: Callable[[], None] = lambda: None, *, parts: Sequence[str] = ()
+) -> NoReturn:
     """Be a benchmark: ``prepare``, print figures as they come (``--quick``, ``--json``), fail as a verb does."""
-    asked = options(about)
+    asked = options(about, parts)
+    chosen = {"parts": frozenset(asked.only or parts)} if parts else {}
 
     def run() -> int:
         prepare()
-        return _printed(figures(quick=asked.quick), as_json=asked.json)
+        return _printed(figures(quick=asked.quick, **chosen), as_json=asked.json)
 
     sys.exit(guarded(run))
 
 
-def options(about: str | None) -> argparse.Namespace:
-    """Parse ``--quick`` and ``--json``."""
+def options(about: str | None, parts: Sequence[str] = ()) -> argparse.Namespace:
+    """Parse ``--quick``, ``--json`` and, where there are parts, which are wanted."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--quick", action="store_true", help="a smaller world, for the inner loop")
     parser.add_argument("--json", action="store_true", help="one JSON object a figure and line")
+    if parts:
+        parser.add_argument("--only", action="append", choices=parts, help="one part; may be given again")
     return parser.parse_args()
 
 

@@ -421,21 +421,25 @@ class NamespaceNursery(Nursery):
 
 
 def nurseries(program: Path) -> Mapping[str, Callable[..., Nursery]]:
-    """Return how to make each nursery, by a short name; ``gate=False`` leaves the gate out."""
+    """Return how to make each nursery, by its name in ``KINDS``; ``gate=False`` leaves the gate out."""
     newborn = program.read_bytes()
     made: dict[str, Callable[..., Nursery]] = {
         "docker": lambda gate=False: DockerNursery(newborn, gate=gate),
         "docker-gate": lambda gate=True: DockerNursery(newborn, gate=gate),
         "podman-gate": lambda gate=True: PodmanNursery(newborn, gate=gate),
+        "namespaces": lambda: NamespaceNursery(program),
     }
-    for version, ways in ((DEBIAN, (HOOK, CNI, BASE_SPEC)), (CURRENT, (HOOK, CNI, BASE_SPEC, NRI))):
-        for way in ways:
-            short = f"containerd-{version.rpartition('.')[0] or '1.6'}-{SHORT[way]}"
-            made[short] = _containerd(newborn, version, way)
-    return made | {"namespaces": lambda: NamespaceNursery(program)}
+    made |= {name: _containerd(newborn, version, way) for name, (version, way) in CONTAINERD.items()}
+    return {name: made[name] for name in KINDS}
 
 
 SHORT = {HOOK: "hook", CNI: "cni", BASE_SPEC: "base-spec", NRI: "nri"}
+CONTAINERD = {
+    f"containerd-{version.rpartition('.')[0] or '1.6'}-{SHORT[way]}": (version, way)
+    for version, ways in ((DEBIAN, (HOOK, CNI, BASE_SPEC)), (CURRENT, (HOOK, CNI, BASE_SPEC, NRI)))
+    for way in ways
+}
+KINDS = ("docker", "docker-gate", "podman-gate", *CONTAINERD, "namespaces")
 
 
 def _containerd(newborn: bytes, version: str, way: str) -> Callable[..., Nursery]:
