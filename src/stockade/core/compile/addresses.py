@@ -14,6 +14,7 @@ LINK_LOCAL = ("169.254.", "fe8", "fe9", "fea", "feb")
 """How the addresses of 169.254.0.0/16 and fe80::/10 begin, and no others: ``text.startswith(LINK_LOCAL)``."""
 
 
+@lru_cache(maxsize=16_384)
 def link_local(mac: str) -> Address:
     """Return the EUI-64 link-local address of a MAC (RFC 4291, appendix A), in canonical text (RFC 5952)."""
     octets = bytes.fromhex(mac.replace(":", ""))

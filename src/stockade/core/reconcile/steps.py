@@ -142,7 +142,7 @@ class _Change:
         self.kept_chains = new.chains.keys() & self.old.chains.keys()
         self.kept_sets = new.sets.keys() & self.old.sets.keys()
         self.replaced = {n for n in self.kept_sets if not same_declaration(new.sets[n], self.old.sets[n])}
-        self.rehooked = {n for n in self.kept_chains if _hook(new.chains[n]) != _hook(self.old.chains[n])}
+        self.rehooked = {n for n in self.kept_chains if not _same_hook(new.chains[n], self.old.chains[n])}
         self.late_sets, self.late_chains = self._late()
 
     def make(self) -> Iterator[Operation]:
@@ -309,5 +309,5 @@ def _elements(declared: ElementSet) -> frozenset[str]:
     return frozenset() if declared.dynamic or "dynamic" in declared.flags else declared.elements
 
 
-def _hook(chain: Chain) -> str:
-    return " ".join(chain.hook.split())
+def _same_hook(one: Chain, other: Chain) -> bool:
+    return one.hook == other.hook or one.hook.split() == other.hook.split()

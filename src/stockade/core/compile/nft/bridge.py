@@ -7,14 +7,25 @@ Where it does not and the kernel tracks connections of bridged frames, the judge
 
 import ipaddress
 from collections.abc import Iterator
+from functools import lru_cache
 
 from stockade.core.compile.nft.inet import machines, owned, ports
-from stockade.core.compile.nft.judging import COUNTERS, DISCOVERY, LISTENERS, MEMBERSHIP, Judging, exact
+from stockade.core.compile.nft.judging import (
+    COUNTERS,
+    DISCOVERY,
+    LISTENERS,
+    MEMBERSHIP,
+    REMEMBERED,
+    Judging,
+    apart,
+    of_ends,
+)
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.recording import answered, dropped
 from stockade.core.compile.nft.rule import rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
 from stockade.core.compile.nft.view import FAMILIES
+from stockade.core.model.ids import Address
 from stockade.core.model.intent import Intent
 from stockade.core.model.inventory import Attachment, BridgeState
 from stockade.core.model.packet import Direction
@@ -76,8 +87,8 @@ class _Wire:
         }
         for family in FAMILIES:
             found[f"own{family}"] = owned(self.reported, family)
-            found[f"guarded{family}"] = exact(family, (a for end in self.guarded for a in end.addresses))
-            found[f"locals{family}"] = exact(family, (a for end in self.known for a in end.addresses))
+            found[f"guarded{family}"] = of_ends(self.guarded, family)
+            found[f"locals{family}"] = of_ends(self.known, family)
         return found
 
     def chains(self) -> dict[str, Chain]:
@@ -104,11 +115,10 @@ class _Wire:
     def _claims(self) -> ElementSet:
         """Which IPv6 address a port may claim in neighbour discovery; read from the message itself, as a number."""
         elements = frozenset(
-            f'"{end.port}" . {end.mac} . {int(ipaddress.IPv6Address(address)):#034x}'
+            f'"{end.port}" . {end.mac} . {_as_number(address)}'
             for end in self.reported
             if end.mac and end.port
-            for address in end.addresses
-            if ":" in address
+            for address in apart(end.addresses)[6]
         )
         return ElementSet("typeof iifname . ether saddr . @th,64,128", elements=elements)
 
@@ -227,3 +237,8 @@ class _Wire:
             for message in ("ether type arp", DISCOVERY, LISTENERS, MEMBERSHIP):
                 yield rule(f"{message} meta mark & {MARKS.forged:#010x} == 0 accept")
             yield rule(dropped("held", Direction.INGRESS))
+
+
+@lru_cache(REMEMBERED)
+def _as_number(address: Address) -> str:
+    return f"{int(ipaddress.IPv6Address(address)):#034x}"

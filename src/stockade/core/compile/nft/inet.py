@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stockade.core.compile.nft.judging import DISCOVERY, LISTENERS, MEMBERSHIP, Judging, address_type, exact
+from stockade.core.compile.nft.judging import DISCOVERY, LISTENERS, MEMBERSHIP, Judging, address_type, apart, exact
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.recording import answered, dropped
 from stockade.core.compile.nft.rule import rule
@@ -10,7 +10,6 @@ from stockade.core.compile.nft.ruleset import Chain, ElementSet, Table
 from stockade.core.compile.nft.view import FAMILIES
 from stockade.core.model.intent import Intent, LocalEnd
 from stockade.core.model.inventory import Attachment
-from stockade.core.model.net import is_v6
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Births
 
@@ -166,8 +165,7 @@ def owned(ends: list[LocalEnd], family: int) -> ElementSet:
         f'"{end.port}" . {end.mac} . {address}'
         for end in ends
         if end.mac and end.port
-        for address in end.addresses
-        if (":" in address) == (family == 6)
+        for address in apart(end.addresses)[family]
     )
     return ElementSet(f"ifname . ether_addr . {address_type(family)}", elements=elements)
 
@@ -175,11 +173,7 @@ def owned(ends: list[LocalEnd], family: int) -> ElementSet:
 def homes(ends: list[LocalEnd], family: int) -> ElementSet:
     """Return which address lives behind which port."""
     elements = frozenset(
-        f'"{end.port}" . {address}'
-        for end in ends
-        if end.port
-        for address in end.addresses
-        if is_v6(address) == (family == 6)
+        f'"{end.port}" . {address}' for end in ends if end.port for address in apart(end.addresses)[family]
     )
     return ElementSet(f"ifname . {address_type(family)}", elements=elements)
 

@@ -7,7 +7,9 @@ transaction, and the ways through one program would be multiplied by those throu
 inet family and, where a bridge is judged there, the bridge family.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from stockade.core.compile.decide import closed, enforces
@@ -26,8 +28,8 @@ from stockade.core.compile.nft.rule import counter, rule
 from stockade.core.compile.nft.ruleset import Chain, ElementSet
 from stockade.core.compile.nft.view import CONNECTION, FAMILIES, NAMES, VIEWS, View
 from stockade.core.compile.text import digest
-from stockade.core.model.ids import ProgramId
-from stockade.core.model.intent import Intent, LocalEnd, PublishedPort
+from stockade.core.model.ids import Address, ProgramId
+from stockade.core.model.intent import Intent, LocalEnd, Program, PublishedPort
 from stockade.core.model.inventory import Attachment
 from stockade.core.model.net import PORTED, Protocol
 from stockade.core.model.packet import Direction
@@ -60,6 +62,21 @@ def of_family(addresses: Iterable[str], family: int) -> frozenset[str]:
     return frozenset(each for each in addresses if (":" in each) == (family == 6))
 
 
+REMEMBERED = 4096
+"""Ends of whose addresses is remembered what is said of them."""
+
+
+@lru_cache(REMEMBERED)
+def apart(addresses: tuple[Address, ...]) -> Mapping[int, tuple[Address, ...]]:
+    """Return an end's addresses by family. An end has the same in one intent after the other."""
+    return {family: tuple(each for each in addresses if (":" in each) == (family == 6)) for family in FAMILIES}
+
+
+@lru_cache(REMEMBERED)
+def _pairs(addresses: tuple[Address, ...]) -> tuple[str, ...]:
+    return tuple(f"{one} . {other}" for one in addresses for other in addresses)
+
+
 class Judging:
     """Sets, counters and chains that judge connections for one host. No base chains: hooks lead here."""
 
@@ -74,7 +91,13 @@ class Judging:
             for way in Direction
             for view in VIEWS
         }
+        for port in intent.published:
+            key = (port.program or ProgramId(""), Direction.INGRESS, CONNECTION.letter)
+            if key in self.compiled:
+                self.compiled[key] = self.compiled[key].copy()  # it gets a slice of its own for each port
         self.here = [end for end in intent.ends if end.program]
+        self._held = {family: _held(self.here, family) for family in FAMILIES}
+        """Addresses here by family and by the program that judges them: programs are few, ends are many."""
         self.published = [(port, "pub_" + digest(repr(port))) for port in intent.published]
         self.legs = {leg: "leg_" + digest(repr((leg, ports))) for leg, ports in _legs(intent.published).items()}
         self.telling: dict[str, Chain] = {}
@@ -141,9 +164,9 @@ class Judging:
             for way in Direction:
                 elements = frozenset(
                     f"{address} : goto {chains.entry}"
-                    for end in self.here
-                    if (chains := self.compiled.get((end.program or ProgramId(""), way, view.letter)))
-                    for address in of_family(end.addresses, family)
+                    for program, addresses in self._held[family].items()
+                    if (chains := self.compiled.get((program, way, view.letter)))
+                    for address in addresses
                 )
                 name = f"{way.value}_{view.letter}{family}"
                 found[name] = ElementSet(address_type(family), data="verdict", elements=elements)
@@ -151,13 +174,19 @@ class Judging:
 
     def _ends(self, family: int) -> dict[str, ElementSet]:
         """Sets of local addresses by what their ends do."""
-        groups = {
-            f"enforced{family}": [end for end in self.here if self.enforced(end)],
-            f"closed{family}": [end for end in self.here if self.closed(end)],
-            f"cut{family}": [end for end in self.here if end.program and self.programs[end.program].quarantined],
-            f"local{family}": self.here,
+        groups: dict[str, Callable[[Program], bool]] = {
+            f"enforced{family}": enforces,
+            f"closed{family}": closed,
+            f"cut{family}": lambda program: program.quarantined,
+            f"local{family}": lambda _: True,
         }
-        found = {name: exact(family, (a for end in ends for a in end.addresses)) for name, ends in groups.items()}
+        found = {
+            name: ElementSet(
+                address_type(family),
+                elements=frozenset(chain(*(own for of, own in self._held[family].items() if are(self.programs[of])))),
+            )
+            for name, are in groups.items()
+        }
         host = [a for end in self.intent.ends if end.attachment is Attachment.HOST for a in end.addresses]
         loopback = {4: "127.0.0.0/8", 6: "::1/128"}[family]
         outer = of_family((a for a in host if not a.startswith("127.") and a != "::1"), family)
@@ -175,12 +204,13 @@ class Judging:
 
     def _selves(self, family: int) -> Iterator[str]:
         """Pairs of addresses of one workload; the host's own are told by set, there may be many."""
-        own: dict[str, set[str]] = {}
+        own: dict[str, tuple[Address, ...]] = {}
         for end in self.here:
             if end.attachment is not Attachment.HOST:
-                own.setdefault(end.workload or "", set()).update(of_family(end.addresses, family))
+                workload = end.workload or ""
+                own[workload] = own.get(workload, ()) + apart(end.addresses)[family]
         for addresses in own.values():
-            yield from (f"{one} . {other}" for one in addresses for other in addresses)
+            yield from _pairs(addresses)
 
     def _networks(self, family: int) -> dict[str, ElementSet]:
         kind = address_type(family)
@@ -438,6 +468,20 @@ def _legs(published: Iterable[PublishedPort]) -> dict[Leg, list[PublishedPort]]:
         if port.proxied:
             found.setdefault(_leg_of(port), []).append(port)
     return found
+
+
+def _held(ends: Iterable[LocalEnd], family: int) -> dict[ProgramId, list[Address]]:
+    found: dict[ProgramId, list[Address]] = {}
+    for end in ends:
+        if end.program:
+            found.setdefault(end.program, []).extend(apart(end.addresses)[family])
+    return found
+
+
+def of_ends(ends: Iterable[LocalEnd], family: int) -> ElementSet:
+    """Return a hash set of the addresses that ends have in one family."""
+    addresses = frozenset(address for end in ends for address in apart(end.addresses)[family])
+    return ElementSet(address_type(family), elements=addresses)
 
 
 def exact(family: int, addresses: Iterable[str]) -> ElementSet:

@@ -154,13 +154,9 @@ REMEMBERED = 2048
 """Chains of programs that are remembered: of some five hundred programs, each both ways and in both views."""
 
 
-def program_chains(program: Program, way: Direction, view: View, known: Known) -> ProgramChains:
-    """Return a program's chains. A host's programs are the same in one intent after the other."""
-    return _remembered(program, way, view, known).copy()
-
-
 @lru_cache(REMEMBERED)
-def _remembered(program: Program, way: Direction, view: View, known: Known) -> ProgramChains:
+def program_chains(program: Program, way: Direction, view: View, known: Known) -> ProgramChains:
+    """Return a program's chains, for a ``copy`` where more are added. A host has the same programs again and again."""
     return ProgramChains(program, way, view, known)
 
 
