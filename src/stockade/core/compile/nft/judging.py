@@ -91,10 +91,6 @@ class Judging:
             for way in Direction
             for view in VIEWS
         }
-        for port in intent.published:
-            key = (port.program or ProgramId(""), Direction.INGRESS, CONNECTION.letter)
-            if key in self.compiled:
-                self.compiled[key] = self.compiled[key].copy()  # it gets a slice of its own for each port
         self.here = [end for end in intent.ends if end.program]
         self._held = {family: _held(self.here, family) for family in FAMILIES}
         """Addresses here by family and by the program that judges them: programs are few, ends are many."""

@@ -6,11 +6,9 @@ Chains are named by their content, so a changed program is new chains beside the
 them switch in one transaction.
 """
 
-import copy
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
-from typing import Self
 
 import msgspec
 
@@ -55,15 +53,9 @@ class ProgramChains:
         self._slices: dict[tuple[Line, ...], str] = {}
         self.entry = self._entry()
 
-    def copy(self) -> Self:
-        """Return the same, to which chains may be added apart."""
-        copied = copy.copy(self)
-        copied.chains, copied._slices = self.chains.copy(), self._slices.copy()
-        return copied
-
     def slice_for(self, protocol: Protocol, port: int) -> str:
-        """Return the chain that judges one service."""
-        return self._slice(tuple(line for line in self.lines if _covers(line, protocol, port)))
+        """Return the chain that judges one service. It is there: a run of ports has it, or what no run names does."""
+        return self._slices[tuple(line for line in self.lines if _covers(line, protocol, port))]
 
     def _entry(self) -> str:
         rules = []
@@ -156,7 +148,7 @@ REMEMBERED = 2048
 
 @lru_cache(REMEMBERED)
 def program_chains(program: Program, way: Direction, view: View, known: Known) -> ProgramChains:
-    """Return a program's chains, for a ``copy`` where more are added. A host has the same programs again and again."""
+    """Return a program's chains. A host has the same programs in one intent after the other."""
     return ProgramChains(program, way, view, known)
 
 
