@@ -1,4 +1,6 @@
-"""Compile the benchmark world from nothing, then one change at a time (``python -m bench.compile``)."""
+"""Compile the benchmark world from nothing, then one change at a time; and births on a host that has many workloads
+(``python -m bench.compile``).
+"""
 
 import gc
 import random
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from immutables import Map
 
 from bench.figures import Figure, at_least, at_most, percentile, program
+from bench.full_host import full_host
 from bench.world import changed, world
 from stockade.core.compile.compiler import Compiler
 from stockade.core.compile.nft.render import render
@@ -45,6 +48,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     yield from _world(snapshot)
     yield from _changes(compiler, snapshot, 300 if quick else 10_000)
     yield from _hosts(compiler)
+    yield from full_host(30 if quick else 200)
 
 
 def _world(snapshot: Snapshot) -> Iterator[Figure]:
