@@ -67,7 +67,7 @@ def test_whoever_reads_the_kernel_again_and_again_closes_nothing(space: Room) ->
         kept = sockets()
         for each in reads * 3:
             each()
-            assert sockets() == kept
+            assert sockets() <= kept, "what is closed and opened anew is another"
 
 
 @pytest.mark.real

@@ -83,7 +83,7 @@ def test_containers_reach_each_other_the_host_and_outside(containerd):
     address = next(each["local"] for each in links[0]["addr_info"] if each["family"] == "inet")
     assert containerd.exec("client", "wget", "-qO-", f"http://{address}/etc/passwd").startswith("root:")
     for target in (address, "172.27.0.1", "198.51.100.2", "2001:db8:51::2"):
-        assert " 0% packet loss" in containerd.exec("client", "ping", "-c1", "-W5", target)
+        containerd.exec("client", "ping", "-c1", "-W5", target)  # raises unless it is answered; its words may get lost
 
 
 def test_what_runs_outlives_a_killed_daemon(containerd):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from itertools import groupby, takewhile
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -140,17 +140,17 @@ def test_stop_start_restart_rename_pause_and_remove(engine, follow):
 
             await docker(engine, "start", "web")
             await told.until(lambda told: told["web"].endpoints and told["web"].endpoints[0].port)
-            assert told["web"].endpoints == truth(engine, "web") != old
+            second = truth(engine, "web")
+            assert told["web"].endpoints == second != old
 
             await docker(engine, "restart", "-t", "0", "web")
             await told.quiet()
             await told.until(lambda told: told["web"].endpoints == truth(engine, "web"))
             seen = [event.sighting for event in told.about("web") if isinstance(event, Seen)]
-            states = [state for state, _ in groupby(each.state for each in seen)]
-            assert states[-2:] == [WorkloadState.STOPPED, WorkloadState.RUNNING]
-            # An engine under load may say the rest only after the container was met on its network.
-            met = list(takewhile(lambda each: each.state is WorkloadState.RUNNING, reversed(seen)))
-            assert {each.endpoints for each in met} == {truth(engine, "web")}
+            # What is overtaken before anybody takes it is not told, such as that it stopped for a moment.
+            places = [place for place, _ in groupby(each.endpoints for each in seen if each.endpoints)]
+            assert places[-2:] == [second, truth(engine, "web")]
+            assert places.count(second) == 1, "where it no longer is it is not met again"
 
             await docker(engine, "rename", "web", "shop-web")
             await told.until(lambda told: told["shop-web"])

@@ -26,8 +26,9 @@ SHARE = 5
 
 
 class Met(msgspec.Struct, frozen=True):
-    """A container's places so far: what tells its network namespace from others, and its endpoints."""
+    """A container's places so far: its network namespace, what tells that from others, and its endpoints."""
 
+    path: str
     mark: str
     endpoints: tuple[Endpoint, ...]
 
@@ -52,15 +53,20 @@ class Starting:
         return container in self._awaited
 
     def known(self, path: str) -> None:
-        """A container that runs is in this namespace: others of its engine are mounted beside it."""
+        """A container that ran is in this namespace: others of its engine are mounted beside it."""
         self._old.add(path)
         self._places.pop(path, None)
         if Path(path).parts[:2] != ("/", "proc"):
             self._folders.add(Path(path).parent)
 
     def over(self, container: str) -> None:
-        """It runs, or never will: others say what becomes of it."""
-        self._awaited.pop(container, None)
+        """It runs, or never will: others say what becomes of it. Started again, it is in another namespace.
+
+        The old one may be there for a moment, and the container's MAC with it.
+        """
+        met = self._awaited.pop(container, None)
+        if met is not None:
+            self.known(met.path)
 
     async def meet(self, container: str, network: str) -> Met | None:
         """Find a container's place on a network that it has just joined; None where there is none, or it is over.
@@ -76,22 +82,22 @@ class Starting:
         found = await self._find(container, place.mac_address.lower())
         if found is None or container not in self._awaited:
             return None
-        mark, port = found
+        path, mark, port = found
         before = self._awaited[container]
         here = endpoint(self._site, joined, place, port)
         others = before.endpoints if before else ()
         endpoints = sorted({*others, *((here,) if here else ())}, key=lambda each: (each.realm, each.mac))
-        met = self._awaited[container] = Met(mark, tuple(endpoints))
+        met = self._awaited[container] = Met(path, mark, tuple(endpoints))
         return met
 
-    async def _find(self, container: str, mac: str) -> tuple[str, str] | None:
-        """Return the namespace's mark and the host's port of the link with a MAC, as soon as there is one."""
+    async def _find(self, container: str, mac: str) -> tuple[str, str, str] | None:
+        """Return the namespace, its mark and the host's port of the link with a MAC, as soon as there is one."""
         clock = asyncio.get_running_loop().time
         began = clock()
         while container in self._awaited and clock() - began < GIVEN_UP_AFTER:
-            for place in self._places.values():
+            for path, place in self._places.items():
                 if port := next((each.port for each in place.endpoints if each.mac == mac), ""):
-                    return place.mark, port
+                    return path, place.mark, port
             took = await self._scan()
             await asyncio.sleep(max(OFTEN if clock() - began < OFTEN_FOR else SELDOM, SHARE * took))
         return None
