@@ -73,9 +73,15 @@ class Room:
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     """Kill a process that we started, and wait until it is gone."""
     os.kill(pid, number)
+    gone(pid)
+
+
+def gone(pid: int) -> bool:
+    """Tell whether a process ends within a while: whoever ends is there until its sockets are closed, one by one."""
     until = time.monotonic() + 10
-    while alive(pid) and time.monotonic() < until:
+    while (there := alive(pid)) and time.monotonic() < until:
         time.sleep(0.005)
+    return not there
 
 
 def alive(pid: int) -> bool:

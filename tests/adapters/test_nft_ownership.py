@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nft_rooms import Room, alive, kill, room
+from nft_rooms import Room, alive, gone, kill, room
 
 from stockade.adapters.nft import Helper
 from stockade.adapters.nft.helper import PROGRAM
@@ -201,7 +201,7 @@ def test_a_helper_that_hangs_makes_way_for_its_deputy(space: Room) -> None:
         pid, deputy = space.helper_pid(), space.deputy()
         os.kill(pid, signal.SIGSTOP)
         space.kernel.helper.replace()
-        assert not alive(pid)
+        assert gone(pid)
         assert space.helper_pid() == deputy
 
 
@@ -210,11 +210,8 @@ def test_a_deputy_ends_with_a_helper_that_ends_in_good_order(space: Room, tmp_pa
     space.apply(shop())
     pid, deputy = space.helper_pid(), space.deputy()
     space.kernel.helper.release() if how == "released" else os.kill(pid, signal.SIGTERM)
-    until = time.monotonic() + 5
-    while (alive(pid) or alive(deputy)) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not alive(pid)
-    assert not alive(deputy)
+    assert gone(pid)
+    assert gone(deputy)
     assert list(tmp_path.iterdir()) == []
     assert settled(shop(), space.kernel.observe())
 
@@ -521,7 +518,7 @@ def test_a_helper_whose_files_are_deleted_makes_way(space: Room, deleted: tuple[
         space.socket.with_name(name).unlink()
     assert settled(shop(), space.kernel.observe())
     assert space.helper_pid() != pid
-    assert not alive(pid)
+    assert gone(pid)
     assert alive(other), "a helper of another socket is nobody's business"
     if space.kernel.owned():
         assert all(space.kernel.owned().values())
@@ -559,7 +556,7 @@ def test_a_helper_that_hangs_is_given_up_and_replaced(space: Room) -> None:
         hasty.ping()
     assert time.monotonic() - began < 10
     space.kernel.helper.replace()
-    assert not alive(pid)
+    assert gone(pid)
     assert settled(shop(), space.kernel.observe())
 
 
@@ -576,10 +573,7 @@ def test_release_leaves_no_process_and_no_file(space: Room, tmp_path: Path) -> N
     space.apply(shop())
     pid = space.helper_pid()
     space.kernel.helper.release()
-    until = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not alive(pid)
+    assert gone(pid)
     assert list(tmp_path.iterdir()) == []
     assert settled(shop(), space.kernel.observe())
 
@@ -592,10 +586,7 @@ def test_only_a_request_to_terminate_ends_it(space: Room, tmp_path: Path, number
     if number != signal.SIGTERM:
         assert space.helper_pid() == pid
         return
-    until = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not alive(pid)
+    assert gone(pid)
     assert list(tmp_path.iterdir()) == []
     assert settled(shop(), space.kernel.observe())
 
