@@ -81,9 +81,10 @@ def test_containers_reach_each_other_the_host_and_outside(containerd):
     containerd.run("client")
     links = json.loads(containerd.on_host(*containerd.within(web), "ip", "-j", "address", "show", "dev", "eth0"))
     address = next(each["local"] for each in links[0]["addr_info"] if each["family"] == "inet")
-    assert containerd.exec("client", "wget", "-qO-", f"http://{address}/etc/passwd").startswith("root:")
+    # `ctr` may lose what a short program says, but not how it ended.
+    containerd.exec("client", "sh", "-ec", f"wget -qO- http://{address}/etc/passwd | grep ^root:")
     for target in (address, "172.27.0.1", "198.51.100.2", "2001:db8:51::2"):
-        containerd.exec("client", "ping", "-c1", "-W5", target)  # raises unless it is answered; its words may get lost
+        containerd.exec("client", "ping", "-c1", "-W5", target)
 
 
 def test_what_runs_outlives_a_killed_daemon(containerd):
