@@ -54,7 +54,7 @@ class NetlinkSockets:
     """Netlink sockets of a network namespace (its file) or of the calling thread's, each lent to one user at a time.
 
     They are kept: to close one of netfilter's takes as long as the kernel needs to clear away what was last deleted
-    from a ruleset, 7 to 15 ms in which nobody commits (ADR 0039). Safe from several threads.
+    from a ruleset, some 14 ms in which nobody commits (ADR 0039). Safe from several threads.
     """
 
     def __init__(self, protocol: int, netns: str | None = None) -> None:

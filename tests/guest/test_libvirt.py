@@ -19,6 +19,7 @@ import pytest
 
 from stockade.core.model.ids import WorkloadId
 from stockade.core.model.inventory import Attachment, WorkloadKind
+from stockade.errors import StockadeError
 from stockade.seams.runtime import Gone, Listed, RuntimeEvent, Seen
 from stockade.testing.bare_host import BareHost, bare_host, why_not
 
@@ -75,21 +76,21 @@ asyncio.run(follow())
 
 
 @pytest.fixture
-def host() -> Iterator[BareHost]:
+def host(tmp_path: Path) -> Iterator[BareHost]:
     """A host on which libvirtd runs; it ends with its machines."""
     if missing := [each for each in NEEDED if not shutil.which(each)]:
         pytest.skip(f"{', '.join(missing)} not installed")
     if reason := why_not():
         pytest.skip(f"this machine: {reason}")
-    with bare_host() as made:
+    log = tmp_path / "libvirtd.log"
+    with bare_host() as made, log.open("wb") as said:
         made.run(OWN_FOLDERS)
-        daemon = made.start("libvirtd", stderr=subprocess.PIPE)
+        daemon = made.start("libvirtd", stderr=said)
         try:
             until = time.monotonic() + PATIENCE
-            while daemon.poll() is None and time.monotonic() < until:
-                with contextlib.suppress(Exception):
-                    made.run("virsh -c qemu:///system list")
-                    break
+            while not answers(made):
+                assert daemon.poll() is None, log.read_text()
+                assert time.monotonic() < until, log.read_text()
                 time.sleep(0.2)
             yield made
         finally:
@@ -97,7 +98,16 @@ def host() -> Iterator[BareHost]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(each), signal.SIGKILL)
             daemon.kill()
-            daemon.communicate()
+            daemon.wait()
+
+
+def answers(host: BareHost) -> bool:
+    """Tell whether libvirtd can be asked yet."""
+    try:
+        host.run("virsh -c qemu:///system list")
+    except StockadeError:
+        return False
+    return True
 
 
 def test_a_machine_of_libvirt_s_is_called_as_libvirt_calls_it(host: BareHost, tmp_path: Path) -> None:
@@ -122,7 +132,7 @@ def test_a_machine_of_libvirt_s_is_called_as_libvirt_calls_it(host: BareHost, tm
         routed, bridged = machine.endpoints
         assert (routed.attachment, routed.port, routed.mac) == (Attachment.ROUTED, "tap7", "52:54:00:12:34:57")
         assert (bridged.attachment, bridged.bridge, bridged.mac) == (Attachment.BRIDGED, "br0", "52:54:00:12:34:56")
-        assert bridged.port in host.run("ip -br link show master br0").split()[0]
+        assert bridged.port == host.run("ip -br link show master br0").split()[0]
         host.run("virsh -c qemu:///system destroy shop-db")
         gone = told(following)
         while isinstance(gone, Seen):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stockade.core.compile.nft.judging import DISCOVERY, LISTENERS, MEMBERSHIP, Judging, address_type, apart, exact
+from stockade.core.compile.nft.judging import DISCOVERY, LISTENERS, MEMBERSHIP, Judging, address_type, apart, of_ends
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.recording import answered, dropped
 from stockade.core.compile.nft.rule import rule
@@ -54,7 +54,7 @@ class _Gate:
             **{f"own{family}": owned(self.reported, family) for family in FAMILIES},
             **{f"home{family}": homes(known, family) for family in FAMILIES},
             "macs": machines(self.reported),
-            "asking4": exact(4, (a for end in self.intent.ends if end.asks and end.program for a in end.addresses)),
+            "asking4": of_ends((end for end in self.intent.ends if end.asks and end.program), 4),
         }
 
     def chains(self) -> dict[str, Chain]:
