@@ -69,6 +69,14 @@ def test_nothing_is_left_behind(folder):
     assert not cgroups_of(root.name)
 
 
+def test_it_starts_though_somebody_else_has_the_pid_of_its_last_containerd(folder):
+    with Engine(EngineOptions(uplink=False)) as engine:
+        engine.kill()
+        (engine.root / "exec" / "containerd" / "containerd.pid").write_text(str(os.getpid()))
+        engine.start()
+        assert engine.docker("ps", "-q") == ""
+
+
 def test_a_frozen_engine_is_cleared_away_too(folder):
     before = machine(folder)
     with Engine() as engine:

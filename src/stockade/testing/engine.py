@@ -7,6 +7,7 @@ registry is ever asked: the one image is made here from the machine's static bus
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -164,12 +165,19 @@ class Engine(EngineHost):
         raise EngineError(f"dockerd did not come up:\n{self.log()}", remedy="read its last words above")
 
     def _forget_dead_containerd(self) -> None:
-        """``dockerd`` takes a containerd that nobody has reaped yet for a living one, and waits for it in vain."""
+        """``dockerd`` takes whoever has the pid of its last containerd for a living one, and waits for it in vain.
+
+        The last one dies with its ``dockerd``, and may be about to.
+        """
         record = self.root / "exec" / "containerd" / "containerd.pid"
+        deadline = time.monotonic() + 10
         with contextlib.suppress(FileNotFoundError):
             pid = record.read_text().strip()
-            if not Path(f"/proc/{pid}").exists() or ") Z " in Path(f"/proc/{pid}/stat").read_text():
-                record.unlink()
+            while _is_alive(pid, "containerd"):
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.02)
+            record.unlink()
 
     def _import_image(self) -> None:
         done = subprocess.run(
@@ -184,6 +192,15 @@ class Engine(EngineHost):
 
 
 # Small steps
+
+
+def _is_alive(pid: str, name: str) -> bool:
+    """Whether a process of this name has this pid, and has not died: one that nobody has reaped yet has."""
+    try:
+        _, said, state = re.split(r" \((.*)\) ", Path(f"/proc/{pid}/stat").read_text(), maxsplit=1)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return said == name and not state.startswith(("Z", "X"))
 
 
 def _answers(path: Path) -> bool:
