@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from bench.figures import Figure, percentile
 from stockade.agent.enforcing import Rendered
 from stockade.agent.introducing import introductions
-from stockade.agent.state import Kept
 from stockade.controller.compiling import Compiling
 from stockade.core.compile.compiler import affected
 from stockade.core.compile.nft.render import render
@@ -57,7 +56,7 @@ def _births(size: int, count: int) -> dict[str, list[float]]:
         intent = timed("compiled", compiling, folding.apply(event), *touched)[HOST]
         held = timed("planned", planning, intent, held).leads_to
         timed("introduced", introductions, before, intent)
-        timed("encoded", msgspec.msgpack.encode, Kept(Assignment(intent)))
+        timed("encoded", msgspec.msgpack.encode, Assignment(intent))
     return spent
 
 

@@ -211,11 +211,11 @@ def test_a_controller_that_may_be_new_is_told_again_what_is_in_force_and_no_birt
 
 def test_the_kernel_is_read_before_it_is_changed_and_the_outcome_told_after() -> None:
     machine = whole()
-    assert [type(each) for each in machine.handle(Assigned(Assignment(intent())), 1.0)] == [Save, Observe]
+    assert [type(each) for each in machine.handle(Assigned(Assignment(intent())), 1.0)] == [Observe]
     commands = machine.handle(Observed(NOTHING), 1.0)
     steps = 0
     while commits := said(commands, Commit):
-        assert outcomes(commands) == []
+        assert outcomes(commands) == said(commands, Save) == []
         steps += 1
         last = commits[0].ahead is not None
         commands = machine.handle(Committed(), 2.0)
@@ -224,6 +224,7 @@ def test_the_kernel_is_read_before_it_is_changed_and_the_outcome_told_after() ->
     (outcome,) = outcomes(commands)
     assert (outcome.revision, outcome.error) == (5, "")
     assert said(commands, Sweep)
+    assert said(commands, Save) == [Save(intent())]
     assert machine.realised == intent()
 
 
@@ -231,12 +232,22 @@ def test_what_is_in_force_already_is_adopted_without_a_word_to_the_kernel() -> N
     machine = whole()
     machine.handle(from_disk(intent()), 1.0)
     commands = machine.handle(Observed(render(intent())), 1.0)
-    assert said(commands, Commit) == []
+    assert said(commands, Commit) == said(commands, Save) == []
     assert len(outcomes(commands)) == 1
 
 
-def from_disk(kept: Intent, before: Intent | None = None) -> Assigned:
-    return Assigned(Assignment(kept), from_disk=True, owners=tuple(sorted(owners_of(before or kept).items())))
+def from_disk(kept: Intent, *, superseded: bool = False) -> Assigned:
+    return Assigned(Assignment(kept), from_disk=True, superseded=superseded)
+
+
+def test_what_was_kept_before_what_the_kernel_holds_is_not_wanted_back() -> None:
+    machine = whole()
+    assert machine.handle(from_disk(intent(), superseded=True), 1.0) == ()
+    assert machine.handle(Drifted(), 1.0) == ()
+    assert machine.realised is None
+    commands = machine.handle(Assigned(Assignment(intent(2, 6))), 2.0)
+    assert said(commands, Observe)
+    assert said(machine.handle(Observed(render(intent(2, 6))), 2.0), Save) == [Save(intent(2, 6))]
 
 
 def test_nothing_is_programmed_before_an_assignment_is_there() -> None:
@@ -284,7 +295,7 @@ def test_a_newer_assignment_during_the_switch_follows_it() -> None:
     commands = machine.handle(Assigned(Assignment(intent(2, 6))), 2.0)
     while len(steps(render(intent(2, 6)), render(intent()))) > len(said(commands, Commit)):
         commands += machine.handle(Committed(), 2.0)
-    assert [type(each) for each in machine.handle(Assigned(Assignment(intent(3, 7))), 2.0)] == [Save]
+    assert machine.handle(Assigned(Assignment(intent(3, 7))), 2.0) == ()
     commands = machine.handle(Committed(), 2.0)
     assert [each.revision for each in outcomes(commands)] == [6]
     while said(commands, Commit):
@@ -443,7 +454,8 @@ def test_addresses_that_change_hands_are_forgotten_with_the_switch(seed: int, re
     one, other = intent(seed, 5), intent(seed + 50, 6)
     machine = whole()
     if restarted:
-        machine.handle(from_disk(other, before=one), 2.0)
+        machine.handle(from_disk(one, superseded=True), 2.0)
+        machine.handle(Assigned(Assignment(other)), 2.0)
         commands = machine.handle(Observed(render(one)), 2.0)
     else:
         through(machine, one)
@@ -457,10 +469,10 @@ def test_addresses_that_change_hands_are_forgotten_with_the_switch(seed: int, re
     assert sorted(forgotten) == list(changed_hands(one, other))
     assert forgotten
     assert said(commands, Forget) == []
-    assert [each.owners for each in said(commands, Save)] == [tuple(sorted(owners_of(other).items()))]
+    assert said(commands, Save) == [Save(other)]
 
 
-def test_an_address_that_only_changes_hands_is_forgotten_though_no_rule_changes() -> None:
+def test_an_address_that_changed_hands_before_a_crash_is_forgotten_though_nothing_changes_any_more() -> None:
     one = intent()
     end = next(each for each in one.ends if each.program and each.port)
     reborn = msgspec.structs.replace(end, workload=WorkloadId("docker:host-a:reborn"))
@@ -468,8 +480,10 @@ def test_an_address_that_only_changes_hands_is_forgotten_though_no_rule_changes(
         one, ends=tuple(reborn if each == end else each for each in one.ends), revision=Revision(6), fingerprint="x"
     )
     machine = whole()
-    through(machine, one)
-    commands = through(machine, other, render(one))
+    machine.handle(from_disk(one, superseded=True), 2.0)
+    machine.handle(Assigned(Assignment(other)), 2.0)
+    commands = machine.handle(Observed(render(other)), 2.0)
+    assert said(commands, Commit) == []
     assert said(commands, Forget) == [Forget(tuple(sorted(end.addresses)))]
 
 

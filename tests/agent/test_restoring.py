@@ -40,7 +40,7 @@ def test_what_is_restored_is_what_was_meant_and_once_is_enough(seed: int) -> Non
 
 def test_what_is_there_in_part_is_completed() -> None:
     wanted, kernel = intent(3), FakeKernel()
-    for step in steps(render(intent(4)), kernel.observe()):
+    for step in steps(render(intent(4)), kernel.observe())[:-1]:
         kernel.commit(text(step))
     assert restore(kernel, wanted)
     assert settled(render(wanted), kernel.observe())
@@ -53,6 +53,14 @@ def test_a_helper_that_dies_on_the_way_is_replaced(at: int, after: bool) -> None
     (kernel.die_after if after else kernel.die_before)(at)
     restore(kernel, wanted)
     assert settled(render(wanted), kernel.observe())
+
+
+def test_what_came_into_force_later_is_not_replaced() -> None:
+    later, kernel = intent(4), FakeKernel(strict=True)
+    restore(kernel, later)
+    with pytest.raises(StockadeError, match="after what was kept"):
+        restore(kernel, intent(3))
+    assert settled(render(later), kernel.observe())
 
 
 def test_a_kernel_that_does_not_answer_is_said() -> None:

@@ -28,21 +28,32 @@ NOT_ITS_OWN = Probe("newborn", "db-1", Protocol.UDP, 7101)
 
 
 @asynccontextmanager
-async def rebooted() -> AsyncIterator[tuple[Stage, Steady]]:
-    """The shop, its policy applied; then nothing of Stockade lives, and the kernel has forgotten."""
+async def enforcing() -> AsyncIterator[tuple[Stage, Steady]]:
+    """The shop, its policy applied, its traffic going on."""
     enter()
     async with stage(GROUND) as on:
         await told(on)
         await apply(on)
         async with Steady(on.lab, (*HELD, *DENIED)) as steady:
             await settle(steady)
-            assert on.server is not None
-            on.server.kill()
-            await on.server.wait(10)
-            await end(*nft_helpers(on.state))
-            await on.lab.run(on.lab.host_name, ["nft", "flush", "ruleset"])
-            assert not await there(on.lab)
             yield on, steady
+
+
+@asynccontextmanager
+async def rebooted() -> AsyncIterator[tuple[Stage, Steady]]:
+    """The same; then nothing of Stockade lives, and the kernel has forgotten."""
+    async with enforcing() as (on, steady):
+        await killed(on)
+        await end(*nft_helpers(on.state))
+        await on.lab.run(on.lab.host_name, ["nft", "flush", "ruleset"])
+        assert not await there(on.lab)
+        yield on, steady
+
+
+async def killed(on: Stage) -> None:
+    assert on.server is not None
+    on.server.kill()
+    await on.server.wait(10)
 
 
 async def settle(steady: Steady, pause: float = 0.5) -> tuple[list[str], list[str]]:
@@ -106,6 +117,33 @@ async def known(on: Stage, name: str) -> None:
         assert asyncio.get_running_loop().time() < deadline, "it is never known"
         await asyncio.sleep(0.05)
     await on.settled(0, 0)
+
+
+def test_what_came_into_force_after_what_was_kept_stays_in_force() -> None:
+    async def run() -> None:
+        async with enforcing() as (on, steady):
+            kept = on.state / "assignment"
+            older = kept.read_bytes()
+            await on.lab.add(NEWBORN)
+            on.tell_all()
+            await known(on, "newborn")
+            await newborn(on, admitted=True)
+            await killed(on)
+            kept.write_bytes(older)  # as if it had been killed before the disk had taken what it put into force
+            done = await restore(on)
+            assert done.returncode == Exit.ERROR
+            assert "after what was kept" in done.stderr
+            await newborn(on, admitted=True)
+            await on.start()
+            await on.answering()
+            on.tell_all()
+            await known(on, "newborn")
+            await newborn(on, admitted=True)
+            assert "assignment-superseded" in (on.state / "up.log").read_text()
+            assert kept.read_bytes() != older
+            assert await settle(steady) == ([], [])
+
+    asyncio.run(run())
 
 
 def test_a_host_that_was_opened_stays_open() -> None:

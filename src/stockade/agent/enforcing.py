@@ -2,7 +2,8 @@
 
 Promises: nothing is programmed before a whole assignment is there, and none older than the one that is wanted; what
 the kernel holds is read before it is first changed, and again whenever there is a reason to doubt what was written
-there; a change that fails leaves what was in force and is tried again.
+there; a change that fails leaves what was in force and is tried again; what is in force is kept on disk afterwards, and
+the kernel says whether it was kept in time.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +16,6 @@ from stockade.agent.values import (
     Commit,
     Forget,
     Observe,
-    Owners,
     Remark,
     Save,
     SetTimer,
@@ -105,7 +105,8 @@ class Enforcing:
         """What was read or written last, for as long as nobody gave a reason to doubt it."""
         self._changed = False
         self._owners: dict[Address, WorkloadId] = {}
-        self._saved: Owners = ()
+        self._kept: Intent | None = None
+        """What is on disk, or on its way there."""
         self._busy = self._dirty = self._turned = False
         self._suspect = self._suspecting = False
         self._doubted = False
@@ -117,19 +118,22 @@ class Enforcing:
         """The intent to bring into force."""
         return self._assignment.intent if self._assignment else None
 
-    def assigned(self, assignment: Assignment, owners: Owners, *, from_disk: bool) -> Done:
+    def assigned(self, assignment: Assignment) -> Done:
         """Take on an assignment, unless it is older than what is wanted already."""
-        if from_disk and self._assignment is not None:
-            return Done()
         if why := self._unfit(assignment):
             return Done((Remark("assignment-refused", why),), refused=Refused(assignment.intent, why))
         self._assignment, self._failures = assignment, 0
-        if from_disk:
-            self._owners, self._saved = dict(owners), owners
-            return self.begin()
-        self._saved = _sorted(self._owners)
-        done = self.begin()
-        return done._replace(commands=(Save(assignment, self._saved), *done.commands))
+        return self.begin()
+
+    def remembered(self, assignment: Assignment, *, superseded: bool) -> Done:
+        """Take on what was kept on disk, until the controller speaks; or only whose the addresses were under it."""
+        if self._assignment is not None:
+            return Done()
+        self._owners = owners_of(assignment.intent)
+        if superseded:
+            return Done()
+        self._kept = assignment.intent
+        return self.assigned(assignment)
 
     def begin(self) -> Done:
         """Go from what the kernel holds to what is wanted; if a change is under way, afterwards.
@@ -240,16 +244,10 @@ class Enforcing:
         self._held = None if self._doubted else self._way.leads_to
         commands: list[Command] = [Forget(forget)] if forget else []
         commands += [Sweep(intent)] if moved_rules else []
+        commands += [Save(intent)] if intent is not self._kept else []
+        self._kept = intent
         mended = suspected or (self._changed and not news)
-        return Done((*commands, *self._save_owners(intent)), intent, news, unfinished=self._dirty, mended=mended)
-
-    def _save_owners(self, intent: Intent) -> tuple[Command, ...]:
-        """Whose the addresses are is kept once it is in force, so that it is known after a crash."""
-        now = _sorted(self._owners)
-        if self._assignment is None or intent is not self._assignment.intent or now == self._saved:
-            return ()
-        self._saved = now
-        return (Save(self._assignment, now),)
+        return Done(tuple(commands), intent, news, unfinished=self._dirty, mended=mended)
 
 
 def changed_hands(before: Intent | None, after: Intent) -> tuple[Address, ...]:
@@ -266,10 +264,6 @@ def moved(owners: Mapping[Address, WorkloadId], after: Intent) -> tuple[Address,
 def owners_of(intent: Intent) -> dict[Address, WorkloadId]:
     """Return whose each local address is."""
     return {address: end.workload for end in intent.ends if end.workload for address in end.addresses}
-
-
-def _sorted(owners: Mapping[Address, WorkloadId]) -> Owners:
-    return tuple(sorted(owners.items()))
 
 
 def _name(intent: Intent) -> tuple[object, ...]:

@@ -152,8 +152,10 @@ class Machine:
 
     def _enforce(self, event: Happening, now: float) -> Commands:
         match event:
-            case Assigned(assignment=assignment, from_disk=from_disk, owners=owners):
-                return self._after(self._enforcing.assigned(assignment, owners, from_disk=from_disk), now)
+            case Assigned(assignment=assignment, from_disk=True, superseded=superseded):
+                return self._after(self._enforcing.remembered(assignment, superseded=superseded), now)
+            case Assigned(assignment=assignment):
+                return self._after(self._enforcing.assigned(assignment), now)
             case Observed(ruleset=ruleset):
                 return self._after(self._enforcing.observed(ruleset), now)
             case Committed():

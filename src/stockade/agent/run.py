@@ -14,8 +14,9 @@ from stockade.agent.counting import counted
 from stockade.agent.flows.recorder import Recorder
 from stockade.agent.inspecting import inspecting
 from stockade.agent.introducing import in_turn
+from stockade.agent.keeping import Keeping
 from stockade.agent.machine import Machine
-from stockade.agent.state import AssignmentFile, Kept
+from stockade.agent.state import AssignmentFile
 from stockade.agent.sweep import Ahead, slices
 from stockade.agent.tampering import Changes, deserted, tampering
 from stockade.agent.values import (
@@ -44,6 +45,7 @@ from stockade.agent.values import (
     Timer,
     Unheard,
 )
+from stockade.core.compile.nft.render import superseded
 from stockade.core.model.ids import HostId
 from stockade.core.model.intent import Intent
 from stockade.core.model.policy import Births, Where
@@ -67,8 +69,6 @@ LOOK_ANYWAY = 30.0
 COUNT_EVERY = 5.0
 GIVE_BACK = 60.0
 """Seconds between two times that memory is given back."""
-SETTLE = 0.5
-"""Seconds after which what was saved is made to outlive a power cut."""
 SWEEP = 0.1
 """Seconds after a change of rules before what it leaves of connections is swept; their packets are refused at once."""
 AGAIN, AGAIN_AT_MOST = 0.5, 15.0
@@ -116,7 +116,7 @@ class Agent:
         self._looks = looks
         self._kernel = kernel
         self._link = link
-        self._state = state
+        self._keeping = Keeping(state)
         self._clock = clock
         self._changes = changes
         self._holder = holder
@@ -132,19 +132,18 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._ahead = Ahead(kernel)
-        self._unsettled = self._sweeping = False
+        self._sweeping = False
         self._generation: int | None = None
         self._switched: Intent | None = None  # the newest intent that the kernel was given, as soon as it is
+        self._learnt: Intent | None = None
         self._since = ""
         self.machine = Machine(host, tuple(each.name for each in runtimes))
         self.errors = 0
         """How often the kernel refused, or could not be asked."""
-        self.unsaved = 0
-        """How often the last assignment could not be kept on disk."""
 
     async def run(self) -> None:
         """Run until cancelled. What is enforced stays enforced."""
-        await self._remember()
+        await asyncio.wait({self._background(self._remember())}, timeout=STARTING)
         for name, part in self._parts():
             self._background(self._always(name, part))
         try:
@@ -154,16 +153,32 @@ class Agent:
             await self._stop()
 
     async def _remember(self) -> None:
-        """Begin with what is on disk: no controller need answer for it."""
+        """Begin with what is on disk, unless the kernel holds something newer: no controller need answer for it."""
         try:
-            kept = await asyncio.to_thread(self._state.read)
+            kept = await self._keeping.read()
         except OSError as problem:
             log.warning("assignment-unreadable", detail=str(problem), remedy="what the kernel holds stays in force")
             return
-        if kept is not None:
-            self._since = kept.assignment.intent.fingerprint
-            self._learn(kept.assignment.intent)
-            self._happen(Assigned(kept.assignment, from_disk=True, owners=kept.owners))
+        if kept is None:
+            return
+        while (old := await self._is_superseded(kept.intent)) is None:
+            await asyncio.sleep(AGAIN)
+        if old:
+            waits = "what the kernel holds stays in force; births and changes wait for the controller"
+            log.warning("assignment-superseded", detail="it was not kept in time", kept=waits)
+        else:
+            self._since = self._since or kept.intent.fingerprint
+            self._learn(kept.intent)
+        self._happen(Assigned(kept, from_disk=True, superseded=old))
+
+    async def _is_superseded(self, intent: Intent) -> bool | None:
+        """Tell whether the kernel holds another intent's tables; None where it does not say."""
+        try:
+            return superseded(intent, await self._in_kernel(self._kernel.observe))
+        except (KernelRefused, OSError, EOFError) as problem:
+            self.errors += 1
+            log.warning("kernel-not-read", detail=str(problem))
+            return None
 
     def _parts(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
         yield "controller", self._follow_controller
@@ -173,6 +188,8 @@ class Agent:
         yield "counters", self._count
         yield "memory", self._rest
         yield "tables", self._look_again
+        yield "disk", self._keeping.run
+        yield "settling", self._keeping.settle
         if self._surveys is not None:
             yield "census", self._survey
         if self._changes is not None:
@@ -200,6 +217,7 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._keeping.finish()
         for each in (self._worker, self._introducer):
             await asyncio.to_thread(each.shutdown, wait=True, cancel_futures=True)
 
@@ -209,9 +227,9 @@ class Agent:
         match command:
             case Observe():
                 self._background(self._ask_kernel(self._observe))
-            case Commit():
-                # What is saved comes first, in the same thread: after a crash nothing older than what the kernel holds
-                # is found on disk.
+            case Commit(ahead=ahead):
+                if ahead is not None:
+                    self._learn(ahead)
                 self._background(self._ask_kernel(lambda: self._commit(command)))
             case Forget(addresses=addresses):
                 self._background(self._end("not-forgotten", lambda: self._kernel.forget(addresses)))
@@ -222,9 +240,9 @@ class Agent:
                     self._background(self._sweep_soon())
             case Say():
                 self._background(self._say(command))
-            case Save(assignment=assignment, owners=owners):
-                self._learn(assignment.intent)
-                self._background(self._save(Kept(assignment, owners)))
+            case Save(intent=intent):
+                self._learn(intent)
+                self._keeping.keep(intent)
             case KeepBirths(births=births, where=where):
                 self._background(self._keep_births(births, where))
             case SetTimer(timer=timer, seconds=seconds):
@@ -293,8 +311,9 @@ class Agent:
 
     def _learn(self, intent: Intent) -> None:
         """What the kernel tells of flows from here on may name what is in this intent."""
-        if self._recorder is not None:
+        if self._recorder is not None and intent is not self._learnt:
             self._recorder.learn(intent)
+            self._learnt = intent
 
     async def _end(self, otherwise: str, job: Callable[[], int]) -> int:
         try:
@@ -329,19 +348,6 @@ class Agent:
             except OSError as problem:
                 log.debug("not-introduced", port=introduction.port, detail=str(problem))
 
-    async def _save(self, kept: Kept) -> None:
-        """A disk that is full costs the next start its head start, and nothing else."""
-        try:
-            await self._in_kernel(lambda: self._state.write(kept))
-        except OSError as problem:
-            self.unsaved += 1
-            kept_on = "enforcement goes on; a restart waits for the controller, and what the kernel holds stays"
-            log.error("assignment-not-kept", detail=str(problem), kept=kept_on, remedy="free some space")
-        else:
-            if not self._unsettled:
-                self._unsettled = True
-                self._background(self._settle())
-
     async def _keep_births(self, births: Births, where: Where) -> None:
         if self._gate is not None:
             try:
@@ -349,15 +355,6 @@ class Agent:
             except OSError as problem:
                 kept = "while this agent runs, the gate asks it; without it, the gate goes by what was kept before"
                 log.error("births-not-kept", detail=str(problem), kept=kept)
-
-    async def _settle(self) -> None:
-        """Once for all that is saved within a moment: a disk that is busy with this keeps everybody else waiting."""
-        await asyncio.sleep(SETTLE)
-        self._unsettled = False
-        try:
-            await asyncio.to_thread(self._state.settle)
-        except OSError as problem:
-            log.warning("assignment-not-settled", detail=str(problem))
 
     async def _say(self, command: Say) -> None:
         message = command.message
@@ -466,7 +463,7 @@ class Agent:
         intent = self.machine.realised
         rules = counted(intent, self._kernel.counters()) if intent else ()
         fill = self._kernel.fill()
-        lost = (("kernel", self.errors), ("disk", self.unsaved), ("tracking", fill.lost), *self._losses())
+        lost = (("kernel", self.errors), ("disk", self._keeping.failed), ("tracking", fill.lost), *self._losses())
         if self._recorder is not None:
             lost += self._recorder.losses()
         return Counters(self._host, rules, lost, fill.entries, fill.limit)

@@ -1,22 +1,21 @@
-"""What an agent keeps on disk: its last assignment, so that it enforces before any controller answers."""
+"""What an agent keeps on disk: what was in force last, so that it enforces before any controller answers."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from stockade.agent.values import Owners
 from stockade.decoding import ready
 from stockade.wire import PROTOCOL, Assignment
 
 NAME = "assignment"
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """The last assignment, and whose the local addresses were under what the kernel held then."""
+class _Kept(msgspec.Struct, frozen=True):
+    """What is in the file."""
 
     assignment: Assignment
-    owners: Owners = ()
 
 
 class AssignmentFile:
@@ -25,31 +24,31 @@ class AssignmentFile:
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
 
-    def read(self) -> Kept | None:
+    def read(self) -> Assignment | None:
         """Return what was kept last; None where there is nothing that this agent understands."""
         try:
-            found = msgspec.msgpack.decode(self._path.read_bytes(), type=ready(Kept))
+            found = msgspec.msgpack.decode(self._path.read_bytes(), type=ready(_Kept)).assignment
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        return found if found.assignment.protocol == PROTOCOL else None
+        return found if found.protocol == PROTOCOL else None
 
     def there(self) -> bool:
         """Tell whether anything was kept, understood or not."""
         return self._path.exists()
 
-    def write(self, kept: Kept) -> None:
+    def write(self, assignment: Assignment) -> None:
         """Replace it, so that a killed process leaves the old one or the new one. See ``settle``.
 
-        ``OSError`` (a full disk): there is none then, rather than one that is older than what the kernel holds.
+        ``OSError`` (a full disk): the old one stays. What the kernel holds tells whether that is still the last.
         """
         new = self._path.with_suffix(".new")
         try:
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(msgspec.msgpack.encode(kept))
+                file.write(msgspec.msgpack.encode(_Kept(assignment)))
             new.replace(self._path)
         except OSError:
-            new.unlink(missing_ok=True)
-            self.remove()
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
             raise
 
     def settle(self) -> None:

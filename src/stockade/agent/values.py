@@ -5,7 +5,7 @@ import enum
 import msgspec
 
 from stockade.core.compile.nft.ruleset import Ruleset
-from stockade.core.model.ids import Address, WorkloadId
+from stockade.core.model.ids import Address
 from stockade.core.model.intent import Intent
 from stockade.core.model.inventory import Host, Sighting
 from stockade.core.model.policy import Births, Where
@@ -14,7 +14,6 @@ from stockade.seams.neighbours import Introduction
 from stockade.seams.runtime import RuntimeEvent
 from stockade.wire import AgentMessage, Assignment, Findings, Outcome, Report
 
-Owners = tuple[tuple[Address, WorkloadId], ...]
 """Whose each local address is, sorted by address."""
 
 
@@ -61,12 +60,12 @@ class Greeted(msgspec.Struct, frozen=True):
 class Assigned(msgspec.Struct, frozen=True):
     """The controller, or the last assignment on disk, says what to enforce.
 
-    ``owners``: whose the local addresses were under what the kernel was last known to hold; from disk only.
+    ``superseded``: it is from disk, and not what the kernel holds; it tells whose addresses were, and no more.
     """
 
     assignment: Assignment
     from_disk: bool = False
-    owners: Owners = ()
+    superseded: bool = False
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -174,10 +173,9 @@ class Sweep(msgspec.Struct, frozen=True):
 
 
 class Save(msgspec.Struct, frozen=True):
-    """Keep the assignment on disk for a start without a controller, and whose the addresses were before it."""
+    """Keep on disk what is in force now, for a start without a controller. Of several the last is enough."""
 
-    assignment: Assignment
-    owners: Owners = ()
+    intent: Intent
 
 
 class KeepBirths(msgspec.Struct, frozen=True):

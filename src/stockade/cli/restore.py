@@ -68,7 +68,7 @@ def _restore(state: Path) -> Exit:
             kept="nothing was changed: what the kernel does not hold is open until `stockade up` runs",
             remedy="stockade up",
         )
-    intent, tracking = kept.assignment.intent, Conntrack()
+    intent, tracking = kept.intent, Conntrack()
     kernel = NftKernel(state / "nft.sock", tracking, deadline=PATIENCE)
     try:
         changes = restoring.restore(kernel, intent)

@@ -57,7 +57,7 @@ async def _falter(disk: Disk, dice: Random, over: asyncio.Event) -> None:
         await asyncio.sleep(dice.uniform(0.01, 0.05))
 
 
-@fault("`assignment-not-kept` in the log; the next start has nothing older", refuses=True, missing=no_disk)
+@fault("`assignment-not-kept` in the log; the next start never goes back to it", refuses=True, missing=no_disk)
 async def state_read_only(on: Ground, _dice: Random) -> AsyncIterator[None]:
     """Nothing can be made or renamed in the state folder, and `up` is killed."""
     _disk(on).lock(on.state)

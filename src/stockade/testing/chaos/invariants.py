@@ -179,7 +179,7 @@ class Judge:
             return repr(problem)
         finally:
             helper.close()
-        found = steps(render(kept.assignment.intent), held)
+        found = steps(render(kept.intent), held)
         return f"{len(found)} steps lead there, {str(found[0])[:300]}" if found else ""
 
     # I4

@@ -45,6 +45,7 @@ class _Gate:
         outside = set(self.intent.interfaces) - bridges - {"lo"}
         return {
             "layout": ElementSet("mark", comment=LAYOUT),
+            "intent": named(self.intent),
             "bridges": ports(bridges),
             "outside": ports(outside),
             "routed": ports(end.port for end in known),
@@ -152,6 +153,11 @@ class _Gate:
         yield rule("jump judge_c")
         if any(self.judging.enforced(end) for end in self.intent.ends):
             yield rule("drop")
+
+
+def named(intent: Intent) -> ElementSet:
+    """Return what says in the kernel whose rules they are: the intent's fingerprint, as far as an ``ifname`` goes."""
+    return ports({intent.fingerprint[:15]})
 
 
 def ports(names: "set[str] | Iterator[str]") -> ElementSet:
