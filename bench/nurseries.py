@@ -393,8 +393,7 @@ class NamespaceNursery(Nursery):
     def start(self, name: str, role: str, argv: Sequence[str], number: int) -> None:  # noqa: ARG002
         """Start a program in a namespace that has no link yet, then lay it."""
         self.host.on_host("ip", "netns", "add", name)
-        words = [*self.host.inside, "ip", "netns", "exec", name, *argv]
-        self._processes[name] = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+        self._processes[name] = self.host.begin("ip", "netns", "exec", name, *argv)
         port = f"v{self._resident(number).rpartition('.')[2]}"
         steps = [
             f"ip link add {port} type veth peer name eth0 netns {name}",

@@ -179,6 +179,10 @@ class EngineHost:
         """Run a command on the engine's host; return what it printed, stripped."""
         return self._said([*self.inside, *command], timeout)
 
+    def begin(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a program on the engine's host. It ends with the host, if not before."""
+        return subprocess.Popen(self._member(command), stdin=subprocess.DEVNULL)
+
     # Opening
 
     def _open(self) -> None:
@@ -227,13 +231,15 @@ class EngineHost:
     def _launch(self, command: Sequence[str], log: str) -> None:
         """Start the daemon on its host, its words going to a file of the root folder."""
         with (self.root / log).open("ab") as words:
-            # The shell joins the cgroup before it becomes the daemon, so that nothing it starts is ever outside.
-            shell = ["sh", "-c", self._joining("engine") + 'exec nsenter "$@"', *self.inside, *command]
             # A daemon that is killed by a signal leaves its stack traces in TMPDIR.
             environment = {**os.environ, "TMPDIR": str(self.root)}
             self._daemon = subprocess.Popen(
-                shell, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment
+                self._member(command), stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment
             )
+
+    def _member(self, command: Sequence[str]) -> list[str]:
+        """A shell joins the cgroup before it becomes the command, so that nothing it starts is ever outside."""
+        return ["sh", "-c", self._joining("engine") + 'exec nsenter "$@"', *self.inside, *command]
 
     # Processes and cgroups
 
