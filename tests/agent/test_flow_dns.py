@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stockade.agent.flows import told as module
-from stockade.agent.flows.dns import MOST_RECORDS, Answer, read
+from stockade.agent.flows.dns import MOST_RECORDS, Answer
 from stockade.agent.flows.names import Names
 from stockade.agent.flows.recording import Recording
+from stockade.agent.flows.resolvers import Resolvers
 from stockade.agent.flows.told import EACH, ENDS, LEAST, LONGEST, SOON, Told
 from stockade.core.compile.nft.recording import Said, prefix
 from stockade.core.model.flow_table import flows
@@ -38,6 +39,12 @@ def record(name: bytes, kind: int, content: bytes, ttl: int = 300) -> bytes:
 def message(name: str, *records: bytes, kind: int = A, flags: int = 0x8180, count: int | None = None) -> bytes:
     head = struct.pack("!HHHHHH", 7, flags, 1, len(records) if count is None else count, 0, 0)
     return head + label(name) + struct.pack("!HH", kind, 1) + b"".join(records)
+
+
+def read(whole: bytes) -> Answer | None:
+    found = Resolvers().read(whole)
+    assert len(found) <= 1
+    return found[0] if found else None
 
 
 def packet(content: bytes, source: str = RESOLVER, to: str = WEB, port: int = 53) -> bytes:

@@ -147,21 +147,36 @@ def test_policy_is_suggested_from_what_was_seen_and_drafts_are_judged_by_it(
 
 
 RESOLVER = """
-import socket, struct
+import socket, struct, threading
 told = b"\\xc0\\x0c" + struct.pack("!HHIH", 1, 1, 300, 4) + socket.inet_aton("{address}")
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+def answer(question):
+    return question[:2] + struct.pack("!HHHHH", 0x8180, 1, 1, 0, 0) + question[12:] + told
+def by_streams(s):
+    while True:
+        with s.accept()[0] as asked:
+            said = answer(asked.recv(512)[2:])
+            asked.sendall(struct.pack("!H", len(said)) + said)
+with socket.create_server(("{address}", 53)) as t, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    threading.Thread(target=by_streams, args=(t,), daemon=True).start()
     s.bind(("{address}", 53))
     while True:
         question, asker = s.recvfrom(512)
-        s.sendto(question[:2] + struct.pack("!HHHHH", 0x8180, 1, 1, 0, 0) + question[12:] + told, asker)
+        s.sendto(answer(question), asker)
 """
 ASK = """
 import socket, struct
 question = b"\\3pay\\7example\\0" + struct.pack("!HH", 1, 1)
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-    s.settimeout(5)
-    s.sendto(struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 0) + question, ("{address}", 53))
-    s.recvfrom(512)
+question = struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 0) + question
+if "{way}" == "tcp":
+    with socket.create_connection(("{address}", 53), 5) as s:
+        s.sendall(struct.pack("!H", len(question)) + question)
+        while s.recv(512):
+            pass
+else:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(5)
+        s.sendto(question, ("{address}", 53))
+        s.recvfrom(512)
 """
 GO = """
 import socket
@@ -173,16 +188,17 @@ except OSError:
 
 
 def test_an_address_outside_has_the_name_by_which_its_source_was_led_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``web-1`` asks a resolver outside and goes where it was led; ``api-1`` goes to the same address unasked."""
+    """Two ask a resolver outside, one over TCP, and go where they were led; ``api-1`` goes there unasked."""
 
     async def scenario(on: Stage) -> None:
         address = on.lab.address("payments")
         resolver = await on.lab.start("payments", [sys.executable, "-c", RESOLVER.format(address=address)])
         deadline, found = time.monotonic() + PATIENCE, set()
-        while not {("web-1", "pay.example"), ("api-1", "")} <= found:
+        while not {("web-1", "pay.example"), ("db-1", "pay.example"), ("api-1", "")} <= found:
             assert time.monotonic() < deadline, found
-            await on.lab.run("web-1", [sys.executable, "-c", ASK.format(address=address)])
-            for each in ("web-1", "api-1"):
+            for each, way in (("web-1", "udp"), ("db-1", "tcp")):
+                await on.lab.run(each, [sys.executable, "-c", ASK.format(address=address, way=way)])
+            for each in ("web-1", "db-1", "api-1"):
                 await on.lab.run(each, [sys.executable, "-c", GO.format(address=address)])
             done = stockade(on, "flows", "--to", address, "--on", "tcp/8443", "-o", "json")
             found = {(each["source"]["name"], each["destination"]["told"]) for each in json.loads(done.stdout)["flows"]}

@@ -1,4 +1,4 @@
-"""Answers of resolvers, as packets of ours logged them: which name led to which addresses, and for how long. Pure.
+"""Answers of resolvers (RFC 1035): which name led to which addresses, and for how long. Pure.
 
 Promises, whatever the bytes: returns, in time that grows with their number; raises nothing. A message is taken whole or
 not at all: one that was cut off, points in circles or contradicts itself tells nothing. Names are what may stand in a
@@ -15,9 +15,6 @@ MOST_RECORDS = 128
 """Records of a message that are looked at: more is no answer to whom anybody asked."""
 LONGEST_NAME, LONGEST_LABEL = 253, 63
 POINTER = 0xC0
-PORT = 53
-UDP = 17
-EXTENSIONS, FRAGMENT = frozenset((0, 43, 60)), 44
 _ALLOWED = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 _LOWER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
 
@@ -39,41 +36,13 @@ class Nonsense(Exception):  # noqa: N818 - reads as what it is
     """This is no whole answer."""
 
 
-def read(packet: bytes) -> Answer | None:
-    """Return what an IP packet tells; None where it tells of no address."""
+def answer(asker: bytes, resolver: bytes, message: bytes) -> Answer | None:
+    """Return what a message tells; None where it tells of no address."""
     try:
-        source, destination, message = _message(packet)
         name, addresses, ttl = _answered(message)
     except (Nonsense, struct.error, IndexError):
         return None
-    return Answer(destination, source, name, addresses, ttl) if addresses else None
-
-
-# From the packet to the message
-
-
-def _message(packet: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return source, destination and what UDP carries: all of it."""
-    version = packet[0] >> 4
-    if version == 4:
-        at, protocol, fragment = (packet[0] & 15) * 4, packet[9], packet[6] & 0x3F or packet[7]
-        source, destination = packet[12:16], packet[16:20]
-    elif version == 6 and len(packet) >= 40:
-        source, destination = packet[8:24], packet[24:40]
-        protocol, at, fragment = packet[6], 40, 0
-        while protocol in EXTENSIONS:
-            protocol, at = packet[at], at + 8 + packet[at + 1] * 8
-    else:
-        raise Nonsense
-    if protocol != UDP or fragment or at < 20:
-        raise Nonsense
-    port, _, length = struct.unpack_from("!HHH", packet, at)
-    if port != PORT or not 8 <= length <= len(packet) - at:
-        raise Nonsense
-    return source, destination, packet[at + 8 : at + length]
-
-
-# From the message to names and addresses
+    return Answer(asker, resolver, name, addresses, ttl) if addresses else None
 
 
 def _answered(message: bytes) -> tuple[str, tuple[bytes, ...], int]:

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from stockade.agent.flows import dns
 from stockade.agent.flows.names import NOBODY, names
 from stockade.agent.flows.recording import MOST, Recording, address, local_socket
+from stockade.agent.flows.resolvers import Resolvers
 from stockade.agent.flows.spool import Spool
 from stockade.agent.flows.told import Told
 from stockade.core.budget import Budget
@@ -61,6 +61,7 @@ class Recorder:
         self._names = NOBODY
         self._intents: deque[Intent] = deque()
         self._recording = Recording()
+        self._resolvers = Resolvers()
         self._told_names = Told()
         self._answers = Budget(ANSWERS)
         self._unkept: deque[FlowBatch] = deque()
@@ -137,8 +138,9 @@ class Recorder:
         some = answers[: self._answers.allows(self._clock.monotonic())]
         self._lost["dns", "answers not read"] += len(answers) - len(some)
         self._answers.spend(len(some))
-        found = (each for packet in some if (each := dns.read(packet)) is not None)
+        found = (each for packet in some for each in self._resolvers.read(packet))
         self._told_names.hear((each for each in found if address(each.asker) in self._names.workloads), now)
+        self._lost["dns", "connections not followed"] = self._resolvers.lost
 
     def _meet(self) -> None:
         """Look for the programs of connections that are new: at once, since their sockets may live shortly."""

@@ -95,7 +95,7 @@ class _Wire:
         found = {}
         if self.judged_here:
             found["bridged"] = Chain(rules=tuple(self._bridged()))
-            found["answered"] = Chain(AFTERWARDS, (answered("oifname @judged_here"),))
+            found["answered"] = Chain(AFTERWARDS, answered("oifname @judged_here"))
         return found | {
             "prerouting": Chain(FIRST, tuple(self._prerouting())),
             "arp_in": Chain(rules=tuple(self._arp_in())),

@@ -69,8 +69,8 @@ class _Gate:
             "forwarding": (FILTER.format("forward"), self._hook(leaves=True)),
             "incoming": (FILTER.format("input"), self._input()),
             "outgoing": (FILTER.format("output"), self._output()),
-            "answered_out": (AFTERWARDS.format("postrouting"), iter((answered(),))),
-            "answered_in": (AFTERWARDS.format("input"), iter((answered(),))),
+            "answered_out": (AFTERWARDS.format("postrouting"), iter(answered())),
+            "answered_in": (AFTERWARDS.format("input"), iter(answered())),
         }
         return found | {name: Chain(hook, tuple(rules)) for name, (hook, rules) in bases.items()}
 

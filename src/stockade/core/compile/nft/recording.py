@@ -57,14 +57,19 @@ def statement(words: str) -> str:
     return f'log prefix "{words}" group {GROUP}'
 
 
-def answered(where: str = "") -> str:
-    """Return the rule that tells of what a resolver answers to whoever asked it. It decides nothing.
+ENOUGH = 1 << 20
+"""Bytes that are told of what a resolver answers over one TCP connection: a zone that is transferred names nothing."""
+
+
+def answered(where: str = "") -> tuple[str, ...]:
+    """Return the rules that tell of what a resolver answers to whoever asked it. They decide nothing.
 
     The kernel knows which packets answer a question that was sent; what somebody forged is not told of. ``where``
     narrows it.
     """
-    unforged = f"meta mark & {MARKS.forged:#010x} == 0"
-    return rule(f"{where} udp sport 53 ct direction reply {unforged} log group {ANSWERS}".strip())
+    told = f"meta mark & {MARKS.forged:#010x} == 0 log group {ANSWERS}"
+    ways = ("udp sport 53 ct direction reply", f"tcp sport 53 ct direction reply ct reply bytes < {ENOUGH}")
+    return tuple(rule(f"{where} {way} {told}".strip()) for way in ways)
 
 
 def onward(view: View, words: str, chains: dict[str, Chain], *, refused: bool) -> str:
