@@ -161,8 +161,12 @@ class Agent:
             return
         if kept is None:
             return
-        while (old := await self._is_superseded(kept.intent)) is None:
-            await asyncio.sleep(AGAIN)
+        pause = AGAIN
+        while (old := await self._is_superseded(kept.intent)) is None and not self._since:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, AGAIN_AT_MOST)
+        if old is None:
+            return
         if old:
             waits = "what the kernel holds stays in force; births and changes wait for the controller"
             log.warning("assignment-superseded", detail="it was not kept in time", kept=waits)
