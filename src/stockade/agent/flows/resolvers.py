@@ -1,6 +1,6 @@
 """What is overheard of resolvers: IP packets of ours become the answers that they carry, over UDP and over TCP. Pure.
 
-Promises, whatever the packets: returns, in time that grows with their bytes; raises nothing; keeps no more than a bound.
+Promises, whatever the packets: returns, in time that grows with their bytes; raises nothing; keeps so much and no more.
 A connection is followed from its beginning (RFC 9293): what was on its way before is not heard, and where something
 is missing for good, nothing more is heard of it.
 """
