@@ -131,7 +131,7 @@ def figures_of(kind: str, found: Sequence[Born], scans: int) -> Iterator[Figure]
     if stood:
         told = f"{name}: a TCP connection begun at once stands"
         yield Figure(f"{told}, p50", percentile(stood, 0.5), "ms", compared_with="a dropped SYN comes again after 1 s")
-    yield Figure(f"{name}: whose first connection never stood", len(found) - len(stood), "births")
+    yield at_most(f"{name}: whose first connection never stood", len(found) - len(stood), "births", 0)
 
 
 def figures_of_records(kind: str, records: Sequence[BirthView]) -> Iterator[Figure]:
@@ -155,4 +155,4 @@ def control(kind: str, found: Sequence[Born]) -> Iterator[Figure]:
 def without_targets(figures: Iterator[Figure]) -> Iterator[Figure]:
     """Where many come together, or everything starves, slow is allowed and open is not: packets alone have a target."""
     for each in figures:
-        yield Figure(each.name, each.value, each.unit) if each.unit == "ms" else each
+        yield Figure(each.name, each.value, each.unit) if each.unit in ("ms", "births") else each

@@ -1,6 +1,7 @@
 """Answers about neighbours reach whoever has asked, and release what it has kept; nobody else heeds them."""
 
 import asyncio
+import json
 import sys
 
 import msgspec
@@ -84,6 +85,46 @@ def test_what_was_kept_for_a_link_address_goes_as_soon_as_it_is_told() -> None:
 
     enter()
     asyncio.run(run())
+
+
+ELSEWHERE = "02:00:00:00:de:ad"
+
+
+def test_who_knew_its_addresses_as_anothers_finds_it_and_nobody_else_takes_note() -> None:
+    async def run() -> None:
+        async with Lab(GROUND) as lab:
+            own = [lab.address("newborn", family) for family in (4, 6)]
+            links = {"api": "eth0", "stranger": "eth0", "lab": "br0"}
+            for name, state in (("api", "stale"), ("api", "reachable"), ("stranger", "permanent")):
+                for address in own if state != "reachable" else own[:1]:
+                    await known(lab, name, links[name], address, state)
+            await known(lab, "lab", "br0", own[0], "stale")
+            await known(lab, "lab", "br0", own[1], "permanent")
+            await lab.run("newborn", ["ip", "neigh", "flush", "all"])
+            assert await introduce(lab, introduction(lab)) == 0
+            mac = lab.plugs("newborn")[0].mac
+            assert [await at(lab, "api", each) for each in own] == [mac, mac]
+            assert [await at(lab, "stranger", each) for each in own] == [ELSEWHERE, ELSEWHERE], "set by hand"
+            assert [await at(lab, "lab", each) for each in own] == [mac, ELSEWHERE]
+            assert [await at(lab, "newborn", each) for each in own] == ["", ""]
+            again = msgspec.structs.replace(introduction(lab), new=False)
+            await known(lab, "lab", "br0", own[0], "stale")
+            await introduce(lab, again)
+            assert await at(lab, "lab", own[0]) == ELSEWHERE, "they have heard of it"
+
+    enter()
+    asyncio.run(run())
+
+
+async def known(lab: Lab, name: str, link: str, address: str, state: str) -> None:
+    words = ["ip", "neigh", "replace", address, "lladdr", ELSEWHERE, "dev", link, "nud", state]
+    assert (await lab.run(name, words)).status == 0
+
+
+async def at(lab: Lab, name: str, address: str) -> str:
+    """Return the link address at which somebody knows an address; empty where it knows of none."""
+    said = (await lab.run(name, ["ip", "-j", "neigh", "show", "to", address])).stdout
+    return next((each.get("lladdr", "") for each in json.loads(said)), "")
 
 
 def test_an_endpoint_that_is_gone_meanwhile_is_an_os_error() -> None:

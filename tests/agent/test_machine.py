@@ -511,6 +511,7 @@ def test_of_a_crowd_the_likeliest_are_told_at_once() -> None:
     at_once, later = in_turn((one, few))
     assert [each.neighbours for each in at_once] == [crowd[:LIKELY], crowd[:3]]
     assert [each.neighbours for each in later] == [crowd[LIKELY:]]
+    assert [[each.new for each in some] for some in (at_once, later)] == [[True, True], [False]], "announced once"
 
 
 def test_nobody_is_told_where_nobody_was_kept_from_asking() -> None:

@@ -1,9 +1,12 @@
-"""Neighbours for who has just been admitted. Pure.
+"""Who has just been admitted, and its neighbours, hear of each other. Pure.
 
 What nobody knows yet is held, its questions for its neighbours' link addresses too; and a kernel asks again only after
 a second, keeping meanwhile what it would send. So an endpoint is told of its neighbours as soon as it is admitted, in
 the words in which they would have answered. It heeds the answers to what it has asked for, and no others (RFC 826;
 RFC 4861, 7.2.5).
+
+By its questions its neighbours, and the host, would have learnt where it is; and who knows its address as another's,
+which had it before, answers there for some eight seconds before asking anew. So they are told, before it is.
 """
 
 from collections.abc import Iterable, Iterator
@@ -40,7 +43,8 @@ def in_turn(admitted: Iterable[Introduction]) -> tuple[list[Introduction], list[
     """Return what each endpoint hears at once, and what it may hear while others have their turn."""
     some = list(admitted)
     first = [replace(each, neighbours=each.neighbours[:LIKELY]) for each in some]
-    return first, [replace(each, neighbours=rest) for each in some if (rest := each.neighbours[LIKELY:])]
+    later = [replace(each, neighbours=rest, new=False) for each in some if (rest := each.neighbours[LIKELY:])]
+    return first, later
 
 
 def _keeps_questions(intent: Intent) -> bool:

@@ -10,7 +10,7 @@ from stockade.core.model.ids import Address
 class Introduction(msgspec.Struct, frozen=True):
     """Who is whose neighbour: the endpoint ``mac`` with ``addresses`` behind ``port`` of ``bridge``.
 
-    ``neighbours`` are (address, MAC); an empty MAC is the bridge's own.
+    ``neighbours`` are (address, MAC); an empty MAC is the bridge's own. ``new``: the others are to hear of it, too.
     """
 
     port: str
@@ -18,11 +18,15 @@ class Introduction(msgspec.Struct, frozen=True):
     addresses: tuple[Address, ...]
     bridge: str
     neighbours: tuple[tuple[Address, str], ...]
+    new: bool = True
 
 
 class Neighbours(Protocol):
     """Says on a link what is true there."""
 
     def introduce(self, introduction: Introduction) -> int:
-        """Tell an endpoint of its neighbours; return of how many. Raises ``OSError`` where its port is gone."""
+        """Tell an endpoint of its neighbours, and them and the host of it where it is new; return of how many it heard.
+
+        Raises ``OSError`` where its port or its bridge is gone.
+        """
         ...
