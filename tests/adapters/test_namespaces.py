@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import msgspec
 import pytest
 
 from stockade.adapters.namespaces import Sockets, listening
+from stockade.adapters.namespaces.census import Census, Home
 from stockade.adapters.namespaces.diag import Unavailable
 from stockade.adapters.namespaces.mounts import mounted
 from stockade.adapters.namespaces.processes import look, namespace_of, number, pids
 from stockade.adapters.namespaces.runtime import Allowance
 from stockade.core.model.net import Protocol
+from stockade.seams.places import Place
 from stockade.seams.runtime import Gone, Listed, RuntimeEvent, Seen
 from stockade.testing.bare_host import BareHost, bare_host, why_not
 
@@ -47,6 +50,23 @@ def test_some_may_be_spent_at_once_and_no_more_than_a_share_in_the_end() -> None
         now += 0.003 + steady.spend(0.003, now)
     assert spent <= 0.25 * now + 0.06
     assert spent >= 0.24 * now
+
+
+@pytest.mark.parametrize(("many", "least", "most"), [(1, 300, 300), (2_000, 2_000, 1e9)])
+def test_where_many_are_known_each_is_looked_into_the_more_seldom(many: int, least: float, most: float) -> None:
+    """A look that takes two milliseconds and more, of one in so many that have been there for long."""
+
+    def slowly(_path: str) -> Place:
+        time.sleep(0.002)
+        return Place("here")
+
+    census = Census(slowly)
+    home = Home(census.own, 0, Place("here"), 0.0, 0.0, None, ("/proc/self/ns/net",))
+    census.homes = {census.own: home, **dict.fromkeys(range(many - 1), home)}
+    now = 1e9
+    for _ in range(50):
+        census.look_into({census.own}, now)
+    assert least <= home.due - now <= most
 
 
 def test_what_a_link_names() -> None:

@@ -27,7 +27,7 @@ from stockade.core.posture.host import (
 )
 from stockade.seams.inspection import Watch
 
-FILES_EVERY = 10.0
+FILES_EVERY = 30.0
 """Seconds between looks at our files: there are hundreds, and nobody tells of changes to them."""
 HOOKS = Unread(
     "the hooks of this network namespace are not listed: a module or program of higher priority would go unseen",

@@ -30,6 +30,8 @@ from stockade.adapters.namespaces.processes import (
 from stockade.seams.places import Place, Places
 
 NS_GET_ID = 2 << 30 | 8 << 16 | 0xB7 << 8 | 13
+LATELY = 8
+"""Looks over which what one takes is evened out."""
 NAMED = ("/run/netns/", "/var/run/netns/")
 """Where ``ip netns`` puts names (ip-netns(8))."""
 
@@ -59,7 +61,11 @@ class Settings(msgspec.Struct, frozen=True):
     again: float = 0.5
     """How long until what is inside a namespace is looked at again, at first."""
     seldom: float = 300.0
-    """At most this long until what is inside a namespace is looked at again; while it is young, oftener."""
+    """At most this long until what is inside a namespace is looked at again, where there are few; while it is young,
+    oftener.
+    """
+    seldom_share: float = 0.002
+    """Of the time, that this takes where there are many: then it is longer."""
 
 
 class Home(msgspec.Struct):
@@ -115,6 +121,8 @@ class Census:
         """The inode of the namespace that this process lives in, which is the host's."""
         self._whole = _is_in(1, self.own)
         self._searched: frozenset[str] = frozenset()
+        self._glance = 0.0
+        """Seconds that looking into a namespace again takes, of late: a thread of its own has its part in it."""
         self._spent = 0.0
         self.spent = 0.0
         """Seconds of a processor that the last look took within namespaces."""
@@ -242,15 +250,20 @@ class Census:
 
     def _look_within(self, home: Home, now: float) -> None:
         """Look into a namespace again; after twice its age, and not too seldom."""
-        home.due = now + min(max(now - home.found, self._settings.again), self._settings.seldom)
+        home.due = now + min(max(now - home.found, self._settings.again), self._seldom())
         with self._apart(), contextlib.suppress(OSError), _opened(home.path, home.inode) as fd:
+            began = time.perf_counter()
             place = self._places(f"{PROC}/self/fd/{fd}")
+            self._glance += (time.perf_counter() - began - self._glance) / LATELY
             if place.mark == home.place.mark:
                 home.place = place
                 home.first = (look(home.first.pid) or home.first) if home.first else None
                 home.ours = self._belongs(home, {home.first.pid} if home.first else set())
             else:
                 self.homes.pop(home.inode)
+
+    def _seldom(self) -> float:
+        return max(self._settings.seldom, len(self.homes) * self._glance / self._settings.seldom_share)
 
     @contextlib.contextmanager
     def _apart(self) -> Iterator[None]:
