@@ -1,5 +1,6 @@
 """What is said about neighbours, sent by packet sockets. Sends what it is told, decides nothing."""
 
+import contextlib
 import fcntl
 import ipaddress
 import socket
@@ -47,7 +48,8 @@ class LinkNeighbours:
         addresses: list[Said] = [ipaddress.ip_address(each) for each in introduction.addresses]
         for each in addresses:
             self._link.sendto(announcement(mac, each), (introduction.bridge, 0))
-        move(socket.if_nametoindex(introduction.bridge), [each.packed for each in addresses], mac)
+        with contextlib.suppress(OSError):  # a kernel that does not tell of one neighbour (before 5.0) finds out itself
+            move(socket.if_nametoindex(introduction.bridge), [each.packed for each in addresses], mac)
 
 
 def _askers(addresses: Iterable[Address]) -> dict[int, bytes]:
