@@ -245,6 +245,9 @@ def test_what_was_kept_before_what_the_kernel_holds_is_not_wanted_back() -> None
     assert machine.handle(from_disk(intent(), superseded=True), 1.0) == ()
     assert machine.handle(Drifted(), 1.0) == ()
     assert machine.realised is None
+    older = machine.handle(Assigned(Assignment(intent(3, revision=4))), 2.0)
+    assert said(older, Observe) == []
+    assert "stays in force" in outcomes(older)[0].error
     commands = machine.handle(Assigned(Assignment(intent(2, 6))), 2.0)
     assert said(commands, Observe)
     assert said(machine.handle(Observed(render(intent(2, 6))), 2.0), Save) == [Save(intent(2, 6))]

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stockade.agent import run
@@ -17,6 +18,7 @@ from stockade.core.compile.compiler import compile_snapshot
 from stockade.core.compile.nft.render import render, superseded
 from stockade.core.compile.nft.ruleset import Ruleset
 from stockade.core.fold import fold
+from stockade.core.model.ids import Revision
 from stockade.core.model.intent import Intent
 from stockade.core.reconcile import settled, steps, text
 from stockade.seams.kernel import KernelRefused
@@ -30,7 +32,7 @@ def intent(seed: int) -> Intent:
     return compile_snapshot(fold(world_events(seed)))[HOST_A]
 
 
-OLDER, LATER = intent(3), intent(4)
+OLDER, LATER = intent(3), msgspec.structs.replace(intent(4), revision=Revision(99))
 
 
 class Line:

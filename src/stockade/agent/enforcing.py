@@ -106,7 +106,7 @@ class Enforcing:
         self._changed = False
         self._owners: dict[Address, WorkloadId] = {}
         self._kept: Intent | None = None
-        """What is on disk, or on its way there."""
+        """What is on disk, or on its way there. Nothing older is ever wanted."""
         self._busy = self._dirty = self._turned = False
         self._suspect = self._suspecting = False
         self._doubted = False
@@ -129,11 +129,8 @@ class Enforcing:
         """Take on what was kept on disk, until the controller speaks; or only whose the addresses were under it."""
         if self._assignment is not None:
             return Done()
-        self._owners = owners_of(assignment.intent)
-        if superseded:
-            return Done()
-        self._kept = assignment.intent
-        return self.assigned(assignment)
+        self._owners, self._kept = owners_of(assignment.intent), assignment.intent
+        return Done() if superseded else self.assigned(assignment)
 
     def begin(self) -> Done:
         """Go from what the kernel holds to what is wanted; if a change is under way, afterwards.
@@ -194,7 +191,7 @@ class Enforcing:
 
     def _unfit(self, assignment: Assignment) -> str:
         """Say why an assignment is not taken on; empty where it is."""
-        intent, wanted = assignment.intent, self.wanted
+        intent, wanted = assignment.intent, self.wanted or self._kept
         if assignment.protocol != PROTOCOL:
             return f"the controller speaks protocol {assignment.protocol}, this agent {PROTOCOL}: run the same version"
         if intent.host != self._host:
