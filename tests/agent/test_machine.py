@@ -286,6 +286,15 @@ def test_another_hosts_assignment_and_another_protocols_are_refused() -> None:
         assert said(commands, Save) == said(commands, Observe) == []
 
 
+@pytest.mark.parametrize("superseded", [False, True])
+def test_what_another_host_kept_keeps_nothing_from_being_assigned(superseded: bool) -> None:
+    """As where a machine is a copy of another, its state and all."""
+    machine = whole()
+    copied = msgspec.structs.replace(intent(revision=9), host=HostId("host-b"))
+    assert "host-b" in outcomes(machine.handle(from_disk(copied, superseded=superseded), 1.0))[0].error
+    assert said(machine.handle(Assigned(Assignment(intent(revision=5))), 2.0), Observe)
+
+
 def test_what_is_on_disk_does_not_replace_what_the_controller_said() -> None:
     machine = whole()
     machine.handle(Assigned(Assignment(intent(revision=5))), 1.0)

@@ -121,7 +121,7 @@ class Enforcing:
     def assigned(self, assignment: Assignment) -> Done:
         """Take on an assignment, unless it is older than what is wanted already."""
         if why := self._unfit(assignment):
-            return Done((Remark("assignment-refused", why),), refused=Refused(assignment.intent, why))
+            return _refused(assignment, why)
         self._assignment, self._failures = assignment, 0
         return self.begin()
 
@@ -129,6 +129,8 @@ class Enforcing:
         """Take on what was kept on disk, until the controller speaks; or only whose the addresses were under it."""
         if self._assignment is not None:
             return Done()
+        if why := self._unfit(assignment):
+            return _refused(assignment, why)
         self._owners, self._kept = owners_of(assignment.intent), assignment.intent
         return Done() if superseded else self.assigned(assignment)
 
@@ -245,6 +247,10 @@ class Enforcing:
         self._kept = intent
         mended = suspected or (self._changed and not news)
         return Done(tuple(commands), intent, news, unfinished=self._dirty, mended=mended)
+
+
+def _refused(assignment: Assignment, why: str) -> Done:
+    return Done((Remark("assignment-refused", why),), refused=Refused(assignment.intent, why))
 
 
 def changed_hands(before: Intent | None, after: Intent) -> tuple[Address, ...]:
