@@ -20,7 +20,8 @@ from stockade.adapters.netfilter.flows import KernelFlows
 from stockade.adapters.netfilter.logged import PACKETS, PacketReader, decided
 from stockade.adapters.netfilter.messages import attribute
 from stockade.adapters.netfilter.nflog import PacketLog
-from stockade.agent.flows import dns
+from stockade.agent.flows.dns import Answer
+from stockade.agent.flows.resolvers import Resolvers
 from stockade.core.compile.nft.recording import GROUP, answered
 from stockade.seams.flows import Decision, Ended
 
@@ -209,7 +210,8 @@ while client.recvfrom(512)[1][0] != "10.0.0.2":
 def test_what_a_resolver_answers_to_who_asked_is_heard_and_what_nobody_asked_for_is_not(room: Room) -> None:
     for where in ("postrouting", "input"):
         chain = f"nft add chain inet t {where} '{{ type filter hook {where} priority 310; }}'"
-        assert not room.run("sh", "-ec", f"{chain}\nnft add rule inet t {where} '{answered()}'").stderr
+        rules = "\n".join(f"nft add rule inet t {where} '{each}'" for each in answered())
+        assert not room.run("sh", "-ec", f"{chain}\n{rules}").stderr
     flows = KernelFlows(room.netns)
     try:
         words = ["nsenter", f"--net={room.netns}", sys.executable, "-c", RESOLVE]
@@ -218,9 +220,10 @@ def test_what_a_resolver_answers_to_who_asked_is_heard_and_what_nobody_asked_for
         while len(found) < 2:
             assert time.monotonic() < until, found
             found += flows.read(0.5).answers
-        read = {dns.read(each) for each in found}
+        resolvers = Resolvers()
+        read = {answer for each in found for answer in resolvers.read(each)}
         ends = ipaddress.ip_address("10.0.0.1").packed, ipaddress.ip_address("10.0.0.2").packed
-        assert read == {dns.Answer(*ends, "api-one.example", (ipaddress.ip_address("198.51.100.7").packed,), 300)}
+        assert read == {Answer(*ends, "api-one.example", (ipaddress.ip_address("198.51.100.7").packed,), 300)}
         assert flows.losses()[1] == ("nflog", "answers of resolvers", 0)
     finally:
         flows.close()
