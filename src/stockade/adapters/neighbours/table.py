@@ -6,6 +6,8 @@ import socket
 import struct
 from typing import NamedTuple
 
+from stockade.within import netlink_socket
+
 NEWNEIGH, GETNEIGH, ERROR = 28, 30, 2
 REQUEST, ACKNOWLEDGE, REPLACE = 0x1, 0x4, 0x100
 STALE, NOARP, PERMANENT = 0x04, 0x40, 0x80
@@ -26,7 +28,7 @@ def move(index: int, addresses: list[bytes], mac: bytes) -> int:
     What nobody asked for yet is not entered, and what somebody set by hand stays. Raises ``OSError``.
     """
     moved = 0
-    with contextlib.closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)) as asked:
+    with contextlib.closing(netlink_socket(socket.NETLINK_ROUTE)) as asked:
         asked.settimeout(PATIENCE)
         for address in addresses:
             known = _known(asked, index, address)
