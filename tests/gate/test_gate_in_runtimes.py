@@ -30,6 +30,7 @@ metadata: {name: shop}
 spec: {select: app = shop, mode: full, priority: 10}
 """
 HOOKS = Path("/etc/containers/oci/hooks.d")
+CRIO_HOOKS = Path("/usr/share/containers/oci/hooks.d")
 CONFIG = "/etc/containerd/config.toml"
 
 
@@ -43,10 +44,11 @@ class Runtime(NamedTuple):
 
 
 @contextlib.contextmanager
-def podman() -> Iterator[Runtime]:
+def podman(hooks: Path) -> Iterator[Runtime]:
+    """Podman, which reads its hooks in one folder; CRI-O reads its own folder by the same library."""
     if reason := why_not():
         pytest.skip(f"this machine: {reason}")
-    with Podman(PodmanOptions(hooks=(HOOKS,))) as engine:
+    with Podman(PodmanOptions(hooks=(hooks,))) as engine:
         yield Runtime(engine, engine.run, ("--podman",))
 
 
@@ -80,7 +82,8 @@ def a_pods_container(engine: Containerd, name: str) -> None:
 
 DEBIAN, CURRENT = containerds.VERSIONS
 CASES = {
-    "podman, by a hook": ("podman", podman),
+    "podman, by a hook": ("podman", lambda: podman(HOOKS)),
+    "CRI-O's hook, read by podman": ("cri-o", lambda: podman(CRIO_HOOKS)),
     "containerd 1.6, by a hook": ("containerd", lambda: containerd(DEBIAN, a_pods_container)),
     "containerd 1.6, by CNI": ("cni", lambda: containerd(DEBIAN, by_ctr)),
     "containerd 2, by a hook": ("containerd", lambda: containerd(CURRENT, a_pods_container)),
@@ -95,6 +98,11 @@ def install(on: Contained, target: str, heed: Callable[[], None]) -> None:
     heed()
     shown = on.cli("gate", "status")
     assert shown.returncode == 0, shown.stdout
+
+
+def written(engine: EngineHost) -> str:
+    """Return the files of configuration that are newer than the host."""
+    return engine.on_host("find", "/etc", str(CRIO_HOOKS.parents[1]), "-type", "f", "-newer", "/etc/hostname")
 
 
 def refused(bear: Callable[[str], object], name: str) -> str:
@@ -124,7 +132,7 @@ def test_what_could_not_be_contained_is_not_started(target, runtime, tmp_path):
     async def story(it: Runtime) -> None:
         async with contained(it.engine, tmp_path, "--no-docker", *it.flags) as on:
             await on.until(on.in_force)
-            before = await asyncio.to_thread(it.engine.on_host, "find", "/etc", "-type", "f", "-newer", "/etc/hostname")
+            before = await asyncio.to_thread(written, it.engine)
             await asyncio.to_thread(install, on, target, it.heed)
             with standing_still(on):
                 await asyncio.to_thread(it.bear, "passed-1")
@@ -146,8 +154,7 @@ def test_what_could_not_be_contained_is_not_started(target, runtime, tmp_path):
             it.heed()
             kill(on)
             await asyncio.to_thread(it.bear, "without")
-            after = await asyncio.to_thread(it.engine.on_host, "find", "/etc", "-type", "f", "-newer", "/etc/hostname")
-            assert before == after
+            assert before == await asyncio.to_thread(written, it.engine)
             on.start("--no-docker", *it.flags)
             await on.answering()
 

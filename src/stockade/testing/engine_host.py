@@ -30,7 +30,7 @@ from stockade.testing.busybox import PATH
 UPLINK = "up0"
 HOST_ADDRESSES = ("198.51.100.1/24", "2001:db8:51::1/64")
 OUTSIDE_ADDRESSES = ("198.51.100.2/24", "2001:db8:51::2/64")
-LAYERED = ("/etc", "/opt", "/usr/local", "/var/lib")
+LAYERED = ("/etc", "/opt", "/usr/local", "/usr/share", "/var/lib")
 """Folders of the machine that the host sees, and whose changes it keeps to itself."""
 
 WILL = """
