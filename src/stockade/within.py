@@ -1,6 +1,7 @@
 """Something done in another network namespace, and netlink sockets that stay there.
 
-The process never changes its namespace: what runs elsewhere runs in a thread of its own, which ends with it.
+The process never changes its namespace: what runs elsewhere runs in a thread of its own, which ends with it. What is
+meant for the namespace in which the caller is runs where it is called, and takes no privilege.
 """
 
 import contextlib
@@ -10,9 +11,11 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 CLONE_NEWNET = 0x40000000
+OURS = "/proc/thread-self/ns/net"
 _libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
 
@@ -22,7 +25,7 @@ def within(netns: str | None, job: Callable[[], T], inode: int = 0) -> T:
 
     ``inode``: what the namespace must have, where the file may lead to another one by now.
     """
-    if netns is None:
+    if netns is None or _is_ours(netns, inode):
         return job()
     found: list[T] = []
     failed: list[OSError] = []
@@ -80,6 +83,15 @@ class NetlinkSockets:
         """Let go of those that nobody has."""
         while self._idle:
             self._idle.pop().close()
+
+
+def _is_ours(netns: str, inode: int) -> bool:
+    """Tell whether a file leads to the calling thread's own namespace. Where that is not to be seen, it is entered."""
+    try:
+        there, here = Path(netns).stat(), Path(OURS).stat()
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) and inode in (0, there.st_ino)
 
 
 def _enter(netns: str, inode: int) -> None:
