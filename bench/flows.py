@@ -37,6 +37,8 @@ MADE = 2_000_000
 """Flows that are made one by one; more of them are the same between other ends."""
 EDGES, EDGES_QUICK = 5_000_000, 100_000
 EXPORTED = 300_000
+STRANGERS, STRANGERS_QUICK = 1_000_000, 250_000
+"""Addresses outside that once asked: ends that none of the flows asked for names."""
 AT_ONCE, PUT = 250_000, 2
 """Flows of a batch, and batches of a put: what comes while one is being put is put together (`controller.together`)."""
 BATCH, HOSTS = 4_000, 32
@@ -166,7 +168,32 @@ def _asked(count: int) -> Iterator[Figure]:
         for form in FlowFile:
             yield _exported(store, form, min(EXPORTED, count), beside)
         yield from _sizes(store, count)
+        yield from _beside_strangers(store, STRANGERS_QUICK if count < EDGES else STRANGERS, beside)
         store.close()
+
+
+def _beside_strangers(store: ClickHouseFlowStore, count: int, beside: str) -> Iterator[Figure]:
+    """Ask for the same hour where the store knows many ends that it does not name."""
+    for batch in _strange(count):
+        store.put([batch])
+    where = FlowFilter(since=HOUR, until=HOUR + 3600)
+    for text, by in (
+        ("app to app", ("source.app", "destination.app")),
+        ("workload to workload", ("source.workload", "destination.workload")),
+    ):
+        query = FlowQuery(where=where, by=tuple(map(dimension, by)))
+        took = min(_took(partial(store.groups, query)) for _ in range(3))
+        yield Figure(f"flows asked, {text}, among many ends", took, "s", compared_with=f"{beside}; {count:,} ends more")
+
+
+def _strange(count: int) -> Iterator[StoredBatch]:
+    """Yield flows of the hour before, each from an address of its own to the same workload."""
+    host, dice, server = HostId("host-a"), random.Random(7), _end(0, labelled=True)
+    for number in range(0, count, AT_ONCE):
+        places = range(number, min(number + AT_ONCE, count))
+        strangers = (FlowEnd(Address(f"172.{16 + (n >> 16)}.{n >> 8 & 255}.{n & 255}")) for n in places)
+        flows = (_flow(host, dice, [each], [RuleId("web/all")], HOUR - 3600, server) for each in strangers)
+        yield StoredBatch(host, "strangers", number, HOUR, kept(flows))
 
 
 def _exported(store: ClickHouseFlowStore, form: FlowFile, count: int, beside: str) -> Figure:
@@ -240,8 +267,15 @@ def _end(place: int, *, labelled: bool) -> FlowEnd:
     return FlowEnd(address, WorkloadId(f"docker:host-a:{place:064x}"), labels if labelled else ())
 
 
-def _flow(host: HostId, dice: random.Random, ends: list[FlowEnd], rules: list[RuleId], first: float) -> StoredFlow:
-    source, destination = ends[int(dice.random() * WORKLOADS)], ends[int(dice.random() * WORKLOADS)]
+def _flow(
+    host: HostId,
+    dice: random.Random,
+    ends: list[FlowEnd],
+    rules: list[RuleId],
+    first: float,
+    to: FlowEnd | None = None,
+) -> StoredFlow:
+    source, destination = ends[int(dice.random() * len(ends))], to or ends[int(dice.random() * len(ends))]
     key = FlowKey(
         source=source.address,
         destination=destination.address,
@@ -249,7 +283,7 @@ def _flow(host: HostId, dice: random.Random, ends: list[FlowEnd], rules: list[Ru
         port=(443, 80, 5432, 8080)[int(dice.random() * 4)],
         end=Direction.INGRESS,
         verdict=Verdict.DENIED if dice.random() < 0.1 else Verdict.ALLOWED,
-        rule=rules[int(dice.random() * RULES)],
+        rule=rules[int(dice.random() * len(rules))],
         destination_workload=destination.workload,
     )
     counted = 1 + int(dice.random() * 9)

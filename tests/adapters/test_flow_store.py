@@ -21,7 +21,7 @@ from tests.adapters.flow_worlds import (
     world,
 )
 
-from stockade.adapters.clickhouse.store import ASKED, ClickHouseFlowStore, open_flow_store
+from stockade.adapters.clickhouse.store import ASKED, MANY, ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import FlowEnd, FlowLoss, StoredFlow, Tally
 from stockade.core.model.flow_table import EndText, kept
 from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
@@ -82,6 +82,13 @@ def test_what_is_put_comes_back_newest_first(store: ClickHouseFlowStore) -> None
         assert ordered(found) == ordered(flows)
 
 
+@pytest.fixture(params=[0, MANY], ids=["many", "few"])
+def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many ends are many: with none, each question looks at those alone that its flows name."""
+    monkeypatch.setattr("stockade.adapters.clickhouse.store.MANY", request.param)
+
+
+@pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("seed", range(4))
 def test_random_questions_have_the_plain_answer(store: ClickHouseFlowStore, seed: int) -> None:
     batches = world(seed)
@@ -104,6 +111,7 @@ def test_random_questions_have_the_plain_answer(store: ClickHouseFlowStore, seed
     assert answered > 20
 
 
+@pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("of", list(Of))
 def test_every_dimension(store: ClickHouseFlowStore, of: Of) -> None:
     batches = world(5, 600)

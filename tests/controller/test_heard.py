@@ -21,10 +21,11 @@ from stockade.controller.whose import Whose
 from stockade.core.graph.merge import Telling, merged
 from stockade.core.model.flow import FlowKey, StoredFlow, Tally, Verdict
 from stockade.core.model.flow_table import kept
-from stockade.core.model.ids import Address, HostId, RuleId, WorkloadId
+from stockade.core.model.ids import Address, HostId, RuleId
 from stockade.core.model.labels import NO_LABELS
 from stockade.core.model.packet import Direction
-from stockade.core.model.selector import Equal
+from stockade.core.model.policy import EnforcementMode, Mode
+from stockade.core.model.selector import Equal, Everything, Selector
 from stockade.core.model.snapshot import Snapshot
 from stockade.seams.flow_store import EndFilter, FlowFilter, FlowGroups, FlowQuery, Retention, StoredBatch
 
@@ -43,6 +44,8 @@ STEPS = st.lists(
         st.tuples(st.just("put"), st.integers(0, 3)),
         st.tuples(st.just("ask"), SPAN, st.integers(0, len(FILTERS) - 1)),
         st.tuples(st.just("relabel"), st.integers(0, 11)),
+        st.tuples(st.just("idle"), st.sampled_from([Equal("d00", "v0"), Equal("d00", "v1"), Everything()])),
+        st.tuples(st.just("gone"), st.integers(0, 11)),
         st.tuples(st.just("forget"), st.integers(1, 3)),
     ),
     min_size=3,
@@ -62,8 +65,8 @@ def test_what_is_kept_is_what_is_read(most: int, steps: list[tuple[Any, ...]]) -
         for number, (what, *of) in enumerate([("put", 0), *steps]):
             if what == "put":
                 store.put([batch(WORLD, number, of[0])])
-            elif what == "relabel":
-                world_now = relabelled(world_now, NAMES[of[0]])
+            elif what in CHANGES:
+                world_now = CHANGES[what](world_now, of[0])
                 hears = Heard(world_now, Telling(world_now), hears.kept())
             elif what == "forget":
                 store.trim(BEGAN + 3600 * of[0] + 9_999 * 86_400)
@@ -106,6 +109,17 @@ def test_only_the_piece_in_which_something_came_is_read_again() -> None:
         assert [until for _, until in store.asked[2:]] in ([], [BEGAN + 120])
 
 
+def test_whether_a_point_tells_at_an_end_is_a_part_of_what_it_means() -> None:
+    with opened() as store:
+        store.put([one_flow(1, BEGAN + 5)])
+        hears, connections = Heard(WORLD, Telling(WORLD)), []
+        for now in (WORLD, idle(WORLD, Everything())):
+            hears = Heard(now, Telling(now), hears.kept())
+            found = hears.traffic(store, BEGAN, BEGAN + 3600, (FlowFilter(),), Whose(now)).traffic
+            connections.append(sum(each.seen.connections for each in found))
+        assert connections == [0, 3], "what left for an end that does not tell is counted where it left"
+
+
 def test_what_comes_in_while_it_is_read_is_read_the_next_time() -> None:
     with opened() as stored:
         store = Watched(stored)
@@ -144,11 +158,41 @@ def one_flow(number: int, at: float) -> StoredBatch:
     return StoredBatch(HostId("host-00000"), "single", number, BEGAN + 10_800, kept([flow]))
 
 
-def relabelled(snapshot: Snapshot, id_: WorkloadId) -> Snapshot:
+def relabelled(snapshot: Snapshot, number: int) -> Snapshot:
     """A snapshot in which a workload has lost its labels."""
-    return snapshot._replace(
-        workloads={**snapshot.workloads, id_: msgspec.structs.replace(snapshot.workloads[id_], labels=NO_LABELS)}
-    )
+    if (id_ := NAMES[number]) not in snapshot.workloads:
+        return snapshot
+    workload = msgspec.structs.replace(snapshot.workloads[id_], labels=NO_LABELS)
+    return snapshot._replace(workloads={**snapshot.workloads, id_: workload})
+
+
+def idle(snapshot: Snapshot, whom: Selector) -> Snapshot:
+    """A snapshot in which some are idle: no point tells of them any more."""
+    policy = msgspec.structs.replace(snapshot.policy, modes=(EnforcementMode("idle", whom, Mode.IDLE, 1_000_000),))
+    return snapshot._replace(policy=policy)
+
+
+def gone(snapshot: Snapshot, number: int) -> Snapshot:
+    """A snapshot without a workload."""
+    return snapshot._replace(workloads={id_: each for id_, each in snapshot.workloads.items() if id_ != NAMES[number]})
+
+
+CHANGES: dict[str, Callable[[Snapshot, Any], Snapshot]] = {"relabel": relabelled, "idle": idle, "gone": gone}
+
+
+def test_of_another_snapshot_only_what_an_end_means_otherwise_is_merged_again() -> None:
+    with opened() as stored:
+        store = Watched(stored)
+        store.put([batch(WORLD, each, 0) for each in range(1, 20)])
+        hears = Heard(WORLD, Telling(WORLD))
+        first = hears.traffic(store, BEGAN, BEGAN + 3600, (FlowFilter(),), Whose(WORLD)).traffic  # type: ignore[arg-type]
+        after = relabelled(WORLD, 3)
+        hears = Heard(after, Telling(after), hears.kept())
+        second = hears.traffic(store, BEGAN, BEGAN + 3600, (FlowFilter(),), Whose(after)).traffic  # type: ignore[arg-type]
+        assert len(store.asked) == 1
+        touched = {id(each) for each in first if NAMES[3] in (each.source.workload, each.destination.workload)}
+        assert touched
+        assert {id(each) for each in first} - {id(each) for each in second} == touched
 
 
 @contextmanager

@@ -7,8 +7,9 @@ was read is read again the next time.
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +19,7 @@ from stockade.controller.whose import Whose
 from stockade.core.graph.merge import Between, Telling, between, merged
 from stockade.core.graph.values import Traffic
 from stockade.core.model.flow import Tally
+from stockade.core.model.ids import WorkloadId
 from stockade.core.model.snapshot import Snapshot
 from stockade.seams.flow_store import FlowFilter, FlowGroup, FlowMark, FlowPiece, FlowStore, Of, Value
 
@@ -42,6 +44,19 @@ class Told(msgspec.Struct, frozen=True):
     partial_before: float | None = None
 
 
+class Meaning(NamedTuple):
+    """What ends mean: a snapshot, and the workloads at whose ends some point tells."""
+
+    snapshot: Snapshot
+    telling: Container[WorkloadId]
+
+    def same(self, other: "Meaning", id_: WorkloadId) -> bool:
+        """Tell whether traffic at a workload is merged and shown as by another one."""
+        one, two = (each.snapshot.workloads.get(id_) for each in (self, other))
+        alike = one is two or (one and two and (one.labels, one.seen.name) == (two.labels, two.seen.name))
+        return bool(alike) and (id_ in self.telling) == (id_ in other.telling)
+
+
 class Piece(msgspec.Struct, frozen=True):
     """What was read of one piece of time, by ends and port, and its mark at that time."""
 
@@ -52,12 +67,13 @@ class Piece(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """What was read and merged. ``whole``: too much to be kept in pieces, so that one that changes is all of it.
 
-    ``merged`` is None where the pieces were read for another snapshot.
+    ``meaning``: by what it was merged; None where nothing was.
     """
 
     question: Question
     pieces: Mapping[Part, Piece]
-    merged: Mapping[Between, tuple[Traffic, ...]] | None = None
+    meaning: Meaning | None = None
+    merged: Mapping[Between, tuple[Traffic, ...]] = {}
     traffic: Sequence[Traffic] = ()
     whole: bool = False
 
@@ -70,13 +86,14 @@ class Answer(msgspec.Struct, frozen=True):
 class Heard:
     """Asks a store for the traffic of one snapshot. Safe from several threads.
 
-    ``answers``: what was heard for another snapshot. What was read is the same; what it means is worked out again.
+    ``answers``: what was heard for another snapshot. What was read is the same, and so is what it means where its ends
+    mean the same.
     """
 
     def __init__(self, snapshot: Snapshot, told: Telling, answers: Iterable[Answer] = ()) -> None:
-        self._snapshot, self._telling = snapshot, told
+        self._meaning = Meaning(snapshot, told)
         self._lock, self._reading = threading.Lock(), threading.Lock()
-        self._kept = [msgspec.structs.replace(each, merged=None, traffic=()) for each in answers if not each.whole]
+        self._kept = [each for each in answers if not each.whole]
 
     def kept(self) -> tuple[Answer, ...]:
         """Return what is kept, what was asked last at the end."""
@@ -98,7 +115,7 @@ class Heard:
         before = self._nearest(question, wanted)
         changed = {part for part, each in wanted.items() if _text(before, part) != each.text}
         answer = before
-        if changed or before.merged is None or before.pieces.keys() != wanted.keys():
+        if changed or before.meaning is not self._meaning or before.pieces.keys() != wanted.keys():
             answer = self._read(store, since, until, before, wanted, changed, whose)
             if changed:
                 answer = _sure(answer, _wanted(_marks(store, since, until, filters)))
@@ -125,11 +142,10 @@ class Heard:
         filters, size = before.question
         fresh = None if before.whole else _fresh(store, filters, size, wanted, changed)
         if fresh is None:
-            seen = recorded(store, self._snapshot, since, until, *filters, whose=whose, timed=False)
-            found = merged(seen.flows, self._telling)
-            return Answer(
-                before.question, {part: Piece(each.text, {}) for part, each in wanted.items()}, {}, found, whole=True
-            )
+            seen = recorded(store, self._meaning.snapshot, since, until, *filters, whose=whose, timed=False)
+            found = merged(seen.flows, self._meaning.telling)
+            unread = {part: Piece(each.text, {}) for part, each in wanted.items()}
+            return Answer(before.question, unread, self._meaning, traffic=found, whole=True)
         pieces = {
             part: Piece(each.text, fresh.get(part, {})) if part in changed else before.pieces[part]
             for part, each in sorted(wanted.items())
@@ -137,17 +153,24 @@ class Heard:
         return self._merged(before, pieces, whose)
 
     def _merged(self, before: Answer, pieces: Mapping[Part, Piece], whose: Whose) -> Answer:
-        """Merge what lies between two ends on a port, where any piece says something else of it than before."""
-        places = _changes(before.pieces, pieces) if before.merged is not None else None
-        if places is None:
-            places = {place for piece in pieces.values() for place in piece.groups}
+        """Merge what lies between two ends on a port, where any piece says, or either end means, something else now."""
+        places = _changes(before.pieces, pieces) | self._changed(before)
         made = defaultdict(list)
-        for each in merged(flows_of(_told(places, pieces), whose), self._telling):
+        for each in merged(flows_of(_told(places, pieces), whose), self._meaning.telling):
             made[between(each)].append(each)
-        kept = {place: each for place, each in (before.merged or {}).items() if place not in places}
+        kept = {place: each for place, each in before.merged.items() if place not in places}
         every = dict(sorted({**kept, **{place: tuple(each) for place, each in made.items()}}.items()))
         traffic = tuple(each for some in every.values() for each in some)
-        return Answer(before.question, pieces, every, traffic)
+        return Answer(before.question, pieces, self._meaning, every, traffic)
+
+    def _changed(self, before: Answer) -> set[Between]:
+        """Return where either end means something else than when it was merged."""
+        then, now = before.meaning, self._meaning
+        if then is None or then is now:
+            return set()
+        ends = {each for place in before.merged for each in (place[1], place[3]) if each}
+        others = {each for each in ends if not now.same(then, WorkloadId(each))}
+        return {place for place in before.merged if place[1] in others or place[3] in others} if others else set()
 
     # What is kept
 

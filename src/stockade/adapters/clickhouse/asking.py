@@ -1,7 +1,7 @@
 """Questions → SQL. What a user says becomes a bound parameter; names of columns come from closed lists alone."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Collection, Sequence
+from typing import Any, Final, NamedTuple
 
 from stockade.adapters.clickhouse.ranges import ENDLESS, Segment
 from stockade.adapters.clickhouse.schema import COUNTS, TABLES
@@ -80,19 +80,23 @@ class Bound:
         return f"{{{name}:{kind}}}"
 
 
-def groups_sql(query: FlowQuery, segments: Sequence[Segment], bound: Bound) -> str:
+def groups_sql(
+    query: FlowQuery, segments: Sequence[Segment], bound: Bound, large: Collection[str] = frozenset()
+) -> str:
     """Return the statement that sums up; columns: the dimensions, the sums, the number of all groups.
 
     Flows are summed up by numbers: of all ends (or kinds) that are one in what is asked for, the lowest id stands for
-    all. What these few ids stand for is looked up last.
+    all. What these few ids stand for is looked up last. Of ``large`` tables only what the flows name is looked at,
+    which takes another look at the flows.
     """
+    asked = _Asked(query, segments, bound, large)
     names = [f"d{place}" for place in range(len(query.by))]
     chosen = [f"{_column(each, place)} AS d{place}" for place, each in enumerate(query.by)]
     shown = [*chosen, *(f"g.{name} AS {name}" for name in SUMS), "count() OVER () AS groups"]
     plain = [*names, *COUNTS, "toUnixTimestamp64Micro(first)", "toUnixTimestamp64Micro(last)", "groups"]
     return (
         f"SELECT {', '.join(plain)} FROM (SELECT {', '.join(shown)} "
-        f"FROM ({_grouped(query, segments, bound)}) AS g {_meanings(query.by, bound)}) "
+        f"FROM ({_grouped(asked)}) AS g {_meanings(asked)}) "
         f"ORDER BY {_order(query, names)} LIMIT {bound(query.limit, 'UInt64')}"
     )
 
@@ -130,10 +134,20 @@ PLACE: Final = {"began": "Int64", "stream": "String", "number": "UInt64", "seq":
 """The order of single flows: no two have the same place."""
 
 
-def _grouped(query: FlowQuery, segments: Sequence[Segment], bound: Bound) -> str:
+class _Asked(NamedTuple):
+    """A question for sums, where they are read, and the tables of which not all is looked at."""
+
+    query: FlowQuery
+    segments: Sequence[Segment]
+    bound: Bound
+    large: Collection[str]
+
+
+def _grouped(asked: _Asked) -> str:
     """Return the query for the sums of each group, named by the ids that stand for it."""
-    ids, times = _ids(query.by), _times(query.by)
-    read = _read(query, segments, bound)
+    by = asked.query.by
+    ids, times = _ids(by), _times(by)
+    read = _read(asked)
     if len(ids) == 1:  # an end, or a kind, is that of many flows: it is looked up once
         read = _summed(read, [*ids, *times])
     standing = [f"the_{name}.standing AS {name}" for name in ids]
@@ -141,18 +155,22 @@ def _grouped(query: FlowQuery, segments: Sequence[Segment], bound: Bound) -> str
     grouped = f"GROUP BY {keys}" if keys else "HAVING count() > 0"
     columns = ", ".join([*standing, *(f"f.{name} AS {name}" for name in times), *_sums("f")])
     joins = " ".join(
-        f"ANY LEFT JOIN ({_standing(name, query.by, bound)}) AS the_{name} ON f.{name} = the_{name}.id" for name in ids
+        f"ANY LEFT JOIN ({_standing(name, asked)}) AS the_{name} ON f.{name} = the_{name}.id" for name in ids
     )
     return f"SELECT {columns} FROM ({read}) AS f {joins} {grouped}"
 
 
-def _read(query: FlowQuery, segments: Sequence[Segment], bound: Bound) -> str:
+def _read(asked: _Asked) -> str:
     """Return what is read of each segment: the columns that the groups need, and no others."""
-    times = [f"{OF_TIME[of]} AS {of.value}" for of in OF_TIME if of.value in _times(query.by)]
-    columns = ", ".join([*_ids(query.by), *times, *SUMS])
+    by = asked.query.by
+    times = [f"{OF_TIME[of]} AS {of.value}" for of in OF_TIME if of.value in _times(by)]
+    return _of_segments(asked, ", ".join([*_ids(by), *times, *SUMS]))
+
+
+def _of_segments(asked: _Asked, columns: str) -> str:
     return " UNION ALL ".join(
-        f"SELECT {columns} FROM {TABLES[each.resolution]} WHERE {_conditions(query.where, each, bound)}"
-        for each in segments
+        f"SELECT {columns} FROM {TABLES[each.resolution]} WHERE {_conditions(asked.query.where, each, asked.bound)}"
+        for each in asked.segments
     )
 
 
@@ -177,27 +195,33 @@ def _needed(each: Dimension) -> str:
     return OF_END[each.of][0] if each.of in OF_END else "kind"
 
 
-def _standing(name: str, by: Sequence[Dimension], bound: Bound) -> str:
+def _standing(name: str, asked: _Asked) -> str:
     """Return the query for which id stands for each: the lowest of those that are one in what is asked for."""
-    parts = ", ".join(dict.fromkeys(_looked_up(each, bound) for each in _of(name, by)))
-    alike = f"SELECT min(id) AS standing, groupUniqArray(id) AS ids FROM {NAMED[name]} GROUP BY {parts}"
+    parts = ", ".join(dict.fromkeys(_looked_up(each, asked.bound) for each in _of(name, asked.query.by)))
+    alike = f"SELECT min(id) AS standing, groupUniqArray(id) AS ids FROM {_named(name, asked)} GROUP BY {parts}"
     return f"SELECT standing, arrayJoin(ids) AS id FROM ({alike})"
+
+
+def _named(name: str, asked: _Asked) -> str:
+    """Return the table of what ids of this column stand for; of a large one, the rows that the flows name."""
+    table = NAMED[name]
+    return f"{table} WHERE id IN ({_of_segments(asked, name)})" if table in asked.large else table
 
 
 def _of(name: str, by: Sequence[Dimension]) -> list[Dimension]:
     return [each for each in by if each.of not in OF_TIME and _needed(each) == name]
 
 
-def _meanings(by: Sequence[Dimension], bound: Bound) -> str:
+def _meanings(asked: _Asked) -> str:
     """Return the joins that find what ids stand for. ``ANY``: that is written again while it is in use."""
-    joins = []
+    by, joins = asked.query.by, []
     for name in _ids(by):
         wanted = [
-            f"{_looked_up(each, bound)} AS {name}{place}"
+            f"{_looked_up(each, asked.bound)} AS {name}{place}"
             for place, each in enumerate(by)
             if each.of not in OF_TIME and _needed(each) == name
         ]
-        found = f"(SELECT id, {', '.join(wanted)} FROM {NAMED[name]}) AS the_{name}"
+        found = f"(SELECT id, {', '.join(wanted)} FROM {_named(name, asked)}) AS the_{name}"
         joins.append(f"ANY LEFT JOIN {found} ON g.{name} = the_{name}.id")
     return " ".join(joins)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from stockade.adapters.clickhouse.asking import Bound, groups_sql, mark_sql, rows_sql
+from stockade.adapters.clickhouse.asking import NAMED, Bound, groups_sql, mark_sql, rows_sql
 from stockade.adapters.clickhouse.client import UNOPENED, Place, connect, is_server
 from stockade.adapters.clickhouse.faults import told
 from stockade.adapters.clickhouse.journal import Journal
@@ -48,6 +48,9 @@ ASKED: dict[str, int | str] = {
     "max_execution_time": 60,
 }
 """How a question is answered, and what it may take: bytes, bytes before it goes on on the disk, seconds."""
+MANY = 200_000
+"""Ends, or kinds, beyond which a question looks at those alone that its flows name. Whoever is asked for by strangers
+gathers ends by the million; with few it is dearer to find out which are named than to look at all."""
 MICRO = 1_000_000
 HALF_A_MICRO = 0.5e-6
 
@@ -143,7 +146,7 @@ class ClickHouseFlowStore:
             if not read.segments:
                 return FlowGroups((), 0, query.where.since, query.where.until)
             bound = Bound()
-            sql = groups_sql(query, read.segments, bound)
+            sql = groups_sql(query, read.segments, bound, self._large())
             found = self._client.query(sql, parameters=bound.values, settings=ASKED).result_rows
             return FlowGroups(
                 groups=tuple(_group(row, query) for row in found),
@@ -220,6 +223,11 @@ class ClickHouseFlowStore:
         """Let go of it."""
         with told("What was stored is stored."):
             self._place.close()
+
+    def _large(self) -> frozenset[str]:
+        tables = sorted(set(NAMED.values()))
+        counted = self._client.query(f"SELECT {', '.join(f'(SELECT count() FROM {each})' for each in tables)}")
+        return frozenset(table for table, count in zip(tables, counted.result_rows[0], strict=True) if count > MANY)
 
     def _ranges(self, where: FlowFilter, *, hours: bool) -> Ranges:
         since, until = _asked(where)
