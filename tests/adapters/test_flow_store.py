@@ -2,7 +2,9 @@
 
 import random
 import struct
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -21,7 +23,8 @@ from tests.adapters.flow_worlds import (
     world,
 )
 
-from stockade.adapters.clickhouse.store import ASKED, MANY, ClickHouseFlowStore, open_flow_store
+from stockade.adapters.clickhouse.reading import ASKED, MANY, Reader
+from stockade.adapters.clickhouse.store import ClickHouseFlowStore, open_flow_store
 from stockade.core.model.flow import FlowEnd, FlowLoss, StoredFlow, Tally
 from stockade.core.model.flow_table import EndText, kept
 from stockade.core.model.ids import HostId, Prefix, RuleId, WorkloadId
@@ -29,6 +32,7 @@ from stockade.seams.flow_store import (
     Dimension,
     EndFilter,
     FlowFilter,
+    FlowGroups,
     FlowQuery,
     FlowsRefused,
     FlowStoreFailed,
@@ -85,7 +89,7 @@ def test_what_is_put_comes_back_newest_first(store: ClickHouseFlowStore) -> None
 @pytest.fixture(params=[0, MANY], ids=["many", "few"])
 def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many ends are many: with none, each question looks at those alone that its flows name."""
-    monkeypatch.setattr("stockade.adapters.clickhouse.store.MANY", request.param)
+    monkeypatch.setattr("stockade.adapters.clickhouse.reading.MANY", request.param)
 
 
 @pytest.mark.usefixtures("many")
@@ -109,6 +113,37 @@ def test_random_questions_have_the_plain_answer(store: ClickHouseFlowStore, seed
         assert found.total == len(expected)
         answered += bool(expected)
     assert answered > 20
+
+
+def test_questions_at_the_same_time_have_the_plain_answer(store: ClickHouseFlowStore) -> None:
+    batches = world(7)
+    store.put(batches)
+    dice = random.Random(7)
+    queries = [FlowQuery(some_filter(dice, batches), some_dimensions(dice), limit=10_000) for _ in range(40)]
+    with ThreadPoolExecutor(4) as asking:
+        answers = list(asking.map(store.groups, queries))
+    for query, found in zip(queries, answers, strict=True):
+        assert list(found.groups) == groups(every(batches), query), query
+
+
+def test_a_question_does_not_wait_for_another(store: ClickHouseFlowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(world(1))
+    asked, on = threading.Event(), threading.Event()
+    answer = Reader.groups
+
+    def slowly(reader: Reader, query: FlowQuery) -> FlowGroups:
+        asked.set()
+        assert on.wait(60)
+        return answer(reader, query)
+
+    monkeypatch.setattr(Reader, "groups", slowly)
+    with ThreadPoolExecutor(2) as asking:
+        long = asking.submit(store.groups, FlowQuery())
+        assert asked.wait(60)
+        assert asking.submit(store.flows, FlowFilter(), 5).result(60).flows
+        assert not long.done()
+        on.set()
+        assert long.result(60).groups
 
 
 @pytest.mark.usefixtures("many")
