@@ -16,6 +16,7 @@ from nft_rooms import Room, bare_room
 
 from stockade.adapters import own_files
 from stockade.adapters.netlink import Namespace
+from stockade.adapters.xtables import unlisted_tables
 from stockade.cli.inspection import HostInspection
 from stockade.core.model.finding import Assessment
 from stockade.core.posture.host import Facts, Unread, assess
@@ -276,6 +277,21 @@ print(sorted({{each.check for each in said.unassessed}}))
     assert "'bpf-programs'" in done.stdout
 
 
+def test_tables_of_which_not_even_the_names_may_be_read_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "thread-self/net"
+    folder.mkdir(parents=True)
+    (folder / "arp_tables_names").write_text("filter\n", encoding="ascii")
+    assert unlisted_tables(tmp_path) == ("arptables-legacy filter",)
+
+    def refused(path: Path, **_: object) -> str:
+        raise PermissionError(str(path)) if path.name == "arp_tables_names" else FileNotFoundError(str(path))
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    assert unlisted_tables(tmp_path) == ("arptables-legacy's tables",)
+
+
 def test_routing_rules_and_local_routes(place: Place) -> None:
     place.does("ip", "rule", "add", "from", "10.9.0.8", "table", "100")
     place.does("ip", "-6", "rule", "add", "fwmark", "5", "table", "100")
@@ -500,7 +516,7 @@ def test_our_files_are_seen_as_they_are(tmp_path: Path) -> None:
     folder.chmod(0o700)
     assert own_files.tighten(folder) == (str(folder / "stockade.db"), str(folder / "assignment"))
     assert wrong(folder) == set()
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and "4294967295" in Path("/proc/self/uid_map").read_text(encoding="ascii"):
         os.chown(folder / "assignment", 12345, -1)
         assert wrong(folder) == {"assignment"}
         assert own_files.tighten(folder) == ()

@@ -27,7 +27,7 @@ THEN, NTP = 1_500_000_000, 2_208_988_800
 @pytest.mark.parametrize("version", ["5", "9", "10"])
 def test_a_real_exporter_s_words_are_what_was_sent(tmp_path: Path, version: str) -> None:
     if not (softflowd := shutil.which("softflowd")):
-        pytest.skip("softflowd is not installed")
+        pytest.skip("this machine: softflowd not installed (make setup)")
     captured(tmp_path / "traffic.pcap", TRAFFIC)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
         ear.bind(("127.0.0.1", 0))

@@ -22,10 +22,10 @@ def kept(version: int) -> Assignment:
 @pytest.fixture
 def ours(tmp_path: Path) -> Iterator[Disk]:
     if not able():
-        pytest.skip("not root: no disk can be mounted")
+        pytest.skip("this machine: not root, no disk can be mounted")
     with disk(tmp_path) as found:
         if found is None:
-            pytest.skip("no loop device with ext4 can be mounted here")
+            pytest.skip("this machine: no loop device with ext4 can be mounted")
         yield found
 
 

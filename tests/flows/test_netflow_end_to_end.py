@@ -49,7 +49,7 @@ def needed(*programs: str) -> list[str]:
     found = [shutil.which(each) for each in programs]
     for name, path in zip(programs, found, strict=True):
         if path is None:
-            pytest.skip(f"{name} is not installed")
+            pytest.skip(f"this machine: {name} not installed (make setup)")
     return [each for each in found if each is not None]
 
 

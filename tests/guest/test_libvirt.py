@@ -79,7 +79,7 @@ asyncio.run(follow())
 def host(tmp_path: Path) -> Iterator[BareHost]:
     """A host on which libvirtd runs; it ends with its machines."""
     if missing := [each for each in NEEDED if not shutil.which(each)]:
-        pytest.skip(f"{', '.join(missing)} not installed")
+        pytest.skip(f"this machine: {', '.join(missing)} not installed (make setup)")
     if reason := why_not():
         pytest.skip(f"this machine: {reason}")
     log = tmp_path / "libvirtd.log"

@@ -37,8 +37,14 @@ def legacy_tables(proc: Path = Path("/proc")) -> tuple[ForeignTable, ...]:
 
 
 def unlisted_tables(proc: Path = Path("/proc")) -> tuple[str, ...]:
-    """Return the tables that are there and that nobody can read here: those of arptables and ebtables, legacy."""
-    arp = [f"arptables-legacy {name}" for name in _names(proc / "thread-self/net/arp_tables_names")]
+    """Return the tables that are there and that nobody can read here: those of arptables and ebtables, legacy.
+
+    Who may not even ask for the names of arptables' is told of them all.
+    """
+    try:
+        arp = [f"arptables-legacy {name}" for name in _names(proc / "thread-self/net/arp_tables_names")]
+    except PermissionError:
+        arp = ["arptables-legacy's tables"]
     modules = _read(proc / "modules").splitlines()
     bridge = [line.split()[0] for line in modules if line.startswith("ebtable_")]
     return tuple(sorted([*arp, *(f"ebtables-legacy {name.removeprefix('ebtable_')}" for name in bridge)]))

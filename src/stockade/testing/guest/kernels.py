@@ -97,6 +97,7 @@ def _list(home: Path) -> None:
         "-o", f"Dir::Cache={home}/cache",
         "-o", "Acquire::Languages=none",
         "-o", "APT::Sandbox::User=root",
+        "--error-on=any",
         "update",
     )  # fmt: skip
 
