@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import os
 import random
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -15,20 +13,10 @@ from stockade.adapters.containerd import ContainerdRuntime, ContainerdSettings
 from stockade.adapters.netlink import LinkPlaces, Namespace
 from stockade.core.model.ids import HostId
 from stockade.seams.places import Place
-from stockade.testing.containerd import VERSIONS, Containerd, ContainerdOptions
+from stockade.testing.containerd import VERSIONS, Containerd, ContainerdOptions, why_not
 from stockade.testing.following import Follower, following
 
 SETTINGS = ContainerdSettings(answer=5, heartbeat=0.5, settle=0.5, patience=0.3, last_retry=0.5)
-
-
-def why_not() -> str:
-    """Say why a containerd cannot be started here; empty where it can."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    if missing := [each for each in ("containerd", "runc", "busybox") if shutil.which(each, path=path) is None]:
-        return f"{', '.join(missing)} not installed (make setup)"
-    # A user namespace shows root, and mounts and cgroups are refused all the same.
-    whole = Path("/proc/self/uid_map").read_text(encoding="ascii").split() == ["0", "0", "4294967295"]
-    return "" if os.geteuid() == 0 and whole else "containerd needs root outside a user namespace"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -54,6 +54,8 @@ def podman(hooks: Path) -> Iterator[Runtime]:
 
 @contextlib.contextmanager
 def containerd(version: str, bear: Callable[[Containerd, str], object]) -> Iterator[Runtime]:
+    if reason := containerds.why_not():
+        pytest.skip(f"this machine: {reason}")
     with Containerd(ContainerdOptions(version)) as engine:
         engine.on_host("sh", "-ec", f"mkdir -p /etc/containerd; ln -sf {engine.root}/config.toml {CONFIG}")
         engine.pods  # noqa: B018 - brings the images

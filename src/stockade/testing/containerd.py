@@ -350,3 +350,12 @@ socket_path = "{root}/nri.sock"
 plugin_path = "/opt/nri/plugins"
 plugin_config_path = "/etc/nri/conf.d"
 """
+
+
+def why_not() -> str:
+    """Say why a containerd cannot be started here; empty where it can."""
+    if missing := [each for each in ("containerd", "runc", "busybox") if shutil.which(each, path=PATH) is None]:
+        return f"{', '.join(missing)} not installed (make setup)"
+    # A user namespace shows root, and mounts and cgroups are refused all the same.
+    whole = Path("/proc/self/uid_map").read_text(encoding="ascii").split() == ["0", "0", "4294967295"]
+    return "" if os.geteuid() == 0 and whole else "containerd needs root outside a user namespace"
