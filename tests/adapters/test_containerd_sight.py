@@ -1,6 +1,9 @@
 """From what is known of containers to whose network namespace is whose: values in, values out."""
 
 import itertools
+import random
+
+import pytest
 
 from stockade.adapters.containerd.sight import Known, Ledger, Network, Site, name_of, state_of
 from stockade.adapters.containerd.wire import Container, Key, Status, Task
@@ -72,6 +75,37 @@ def test_whose_sighting_changes_is_said():
     assert ledger.put(known("second", 2.0)) == {second.container.key}
     assert ledger.seen(second.container.key).marks == ("container:second",)
     assert ledger.drop(Key("default", "never")) == set()
+
+
+def test_who_waits_in_a_pod_is_the_hosts_once_its_sandbox_turns_out_to_be():
+    ledger = Ledger(SITE)
+    ledger.put(pod("box", 1.0))
+    waiting = known("waiting", 2.0, sandbox="box")
+    ledger.put(waiting)
+    assert ledger.seen(waiting.container.key).sighting.owner == "containerd:h:default/box"
+    assert waiting.container.key in ledger.put(pod("box", 1.0, Network(1, is_host=True)))
+    assert ledger.seen(waiting.container.key).sighting.owner == "host:h"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whoever_is_not_said_to_change_does_not(seed: int):
+    dice, ledger = random.Random(seed), Ledger(SITE)
+    networks = [None, OWN, Network(6, place=PLACE), Network(1, is_host=True)]
+    names = ["box", "cage", "a", "b", "c"]
+    for _ in range(200):
+        before = {key: ledger.seen(key) for key in ledger}
+        name = dice.choice(names)
+        if dice.random() < 0.2:
+            touched = ledger.drop(Key("default", name))
+        elif name in ("box", "cage"):
+            touched = ledger.put(pod(name, 1.0, dice.choice(networks)))
+        else:
+            touched = ledger.put(known(name, 2.0, dice.choice(networks), sandbox=dice.choice(["", "box", "cage"])))
+        assert touched <= set(ledger)
+        assert {key: ledger.seen(key) for key in before if key in ledger and key not in touched} == {
+            key: seen for key, seen in before.items() if key in ledger and key not in touched
+        }
+        assert set(ledger) - before.keys() <= touched
 
 
 def test_what_has_no_place_yet():

@@ -5,6 +5,7 @@ to the pod's sandbox in it, else to the container in it that was created first.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import msgspec
 
@@ -23,6 +24,9 @@ POD_NAME = "io.kubernetes.pod.name"
 POD_NAMESPACE = "io.kubernetes.pod.namespace"
 NAMES = ("nerdctl/name", "io.kubernetes.container.name")
 """Labels that carry the name of a container which is no pod's sandbox; containerd itself knows ids alone."""
+
+
+_Group = TypeVar("_Group")
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -71,6 +75,8 @@ class Ledger:
         self._site = site
         self._known: dict[Key, Known] = {}
         self._sharing: dict[int, set[Key]] = {}
+        self._in_pod: dict[Key, set[Key]] = {}
+        """By its sandbox, known or not: who is its pod's where it has no process."""
 
     def __contains__(self, key: Key) -> bool:
         return key in self._known
@@ -85,8 +91,10 @@ class Ledger:
     def put(self, known: Known) -> set[Key]:
         """Take in what is known now; return whose sighting that may change."""
         key = known.container.key
-        touched = self._part(key) | {key}
+        touched = self._part(key) | {key} | self._in_pod.get(key, set())
         self._known[key] = known
+        if (sandbox := _sandbox(known.container)) is not None:
+            self._in_pod.setdefault(sandbox, set()).add(key)
         if known.network is not None and not known.network.is_host:
             sharing = self._sharing.setdefault(known.network.inode, set())
             sharing.add(key)
@@ -95,7 +103,7 @@ class Ledger:
 
     def drop(self, key: Key) -> set[Key]:
         """Forget a container; return whose sighting that may change."""
-        touched = self._part(key)
+        touched = self._part(key) | self._in_pod.get(key, set())
         self._known.pop(key, None)
         return touched - {key}
 
@@ -119,15 +127,12 @@ class Ledger:
         return not endpoints or any(not each.addresses for each in endpoints)
 
     def _part(self, key: Key) -> set[Key]:
-        """Take a container out of those it shares a namespace with; return them."""
-        before = self._known.get(key)
-        if before is None or before.network is None:
+        """Take a container out of its pod and of those it shares a namespace with; return the latter."""
+        if (before := self._known.get(key)) is None:
             return set()
-        sharing = self._sharing.get(before.network.inode, set())
-        sharing.discard(key)
-        if not sharing:
-            self._sharing.pop(before.network.inode, None)
-        return set(sharing)
+        if (sandbox := _sandbox(before.container)) is not None:
+            _without(self._in_pod, sandbox, key)
+        return set() if before.network is None else _without(self._sharing, before.network.inode, key)
 
     def _owner(self, known: Known) -> WorkloadId | None:
         """Return whose network namespace it uses; None where it is its own."""
@@ -140,8 +145,8 @@ class Ledger:
 
     def _owner_by_sandbox(self, container: Container) -> WorkloadId | None:
         """Of one that has no process: it will use, or has used, its sandbox's."""
-        sandbox = self._known.get(Key(container.key.namespace, container.sandbox)) if container.sandbox else None
-        if sandbox is None or sandbox.container.key == container.key:
+        key = _sandbox(container)
+        if key is None or key == container.key or (sandbox := self._known.get(key)) is None:
             return None
         if sandbox.network is not None and sandbox.network.is_host:
             return self._site.workload
@@ -178,6 +183,20 @@ def name_of(container: Container) -> str:
 def is_sandbox(container: Container) -> bool:
     """Tell whether it is what holds a pod's namespaces."""
     return container.label(KIND) == SANDBOX
+
+
+def _without(groups: dict[_Group, set[Key]], group: _Group, key: Key) -> set[Key]:
+    """Take a container out of a group; return who is left there."""
+    left = groups.get(group, set())
+    left.discard(key)
+    if not left:
+        groups.pop(group, None)
+    return set(left)
+
+
+def _sandbox(container: Container) -> Key | None:
+    """Return the sandbox that a container is said to be in."""
+    return Key(container.key.namespace, container.sandbox) if container.sandbox else None
 
 
 def _seniority(known: Known) -> tuple[bool, float, Key]:
