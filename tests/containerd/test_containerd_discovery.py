@@ -93,8 +93,8 @@ def test_a_life_is_told_as_it_happens(containerd, follow):
             await told.until(lambda told: told["idle"].facts.labels)
             assert told["idle"].state is CREATED
             pid = await aside(containerd.run, "web")
-            await told.until(lambda told: told["web"].state is RUNNING and told["web"].endpoints)
-            assert told["web"].endpoints == truth(containerd, pid)
+            there = truth(containerd, pid)
+            await told.until(lambda told: told["web"].state is RUNNING and told["web"].endpoints == there)
             await aside(containerd.ctr, "tasks", "pause", "web")
             await told.quiet()
             assert told["web"].state is RUNNING
@@ -143,12 +143,8 @@ def test_every_namespace_is_seen_and_the_same_name_twice_is_two(containerd, foll
         async with follow(containerd) as told:
             assert {each.sighting.facts.namespace for each in told.now.values()} == {"default", "moby"}
             pids["later"] = await aside(lambda: containerd.run("web", namespace="later"))
-            await told.until(
-                lambda told: len(told.now) == 3 and all(each.sighting.endpoints for each in told.now.values())
-            )
-            for namespace, pid in pids.items():
-                seen = told.now[f"containerd:host-a:{namespace}/web"]
-                assert seen.sighting.endpoints == truth(containerd, pid)
+            there = {f"containerd:host-a:{name}/web": truth(containerd, pid) for name, pid in pids.items()}
+            await told.until(lambda told: {id_: each.sighting.endpoints for id_, each in told.now.items()} == there)
             assert len({mark for each in told.now.values() for mark in each.marks}) == 4
             await aside(lambda: containerd.remove("web", namespace="moby"))
             await told.until(lambda told: len(told.now) == 2)
@@ -202,7 +198,8 @@ def test_a_pod_owns_its_network_and_its_containers_share_it(containerd, follow):
         pods = containerd.pods
         async with follow(containerd) as told:
             pod = await aside(lambda: pods.run("shop", namespace="prod", labels={"app": "shop", "tier": "front"}))
-            await told.until(lambda told: told["shop"].endpoints)
+            there = truth(containerd, await aside(containerd.pid, pod, KUBERNETES))
+            await told.until(lambda told: told["shop"].endpoints == there)
             main = await aside(lambda: pods.create(pod, "main", IMAGE, FOREVER, labels={"part": "main"}))
             await told.until(lambda told: told["main"])
             sandbox = told.named()["shop"].sighting
@@ -212,7 +209,7 @@ def test_a_pod_owns_its_network_and_its_containers_share_it(containerd, follow):
             assert sandbox.facts.namespace == "prod"
             assert sandbox.facts.image == PAUSE_IMAGE
             assert {("app", "shop"), ("tier", "front")} <= set(sandbox.facts.labels)
-            assert sandbox.endpoints == truth(containerd, await aside(containerd.pid, pod, KUBERNETES))
+            assert sandbox.endpoints == there
             assert told["main"].state is CREATED
             assert told["main"].owner == sandbox.id, "before it has a process"
 
