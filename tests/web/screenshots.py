@@ -3,7 +3,7 @@
 The clock stands still, so that a picture differs only where its page does.
 """
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -120,4 +120,6 @@ spec:
 """
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures"))
+    parser = argparse.ArgumentParser(description="Make pictures of every page of the console, in both themes.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/pictures"))
+    main(parser.parse_args().folder)
