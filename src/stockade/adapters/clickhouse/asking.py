@@ -101,6 +101,11 @@ def groups_sql(
     )
 
 
+def looked_up(query: FlowQuery) -> tuple[str, ...]:
+    """Return the tables in which what ids stand for is looked up."""
+    return tuple(sorted({NAMED[name] for name in _ids(query.by)}))
+
+
 def mark_sql(where: FlowFilter, segments: Sequence[Segment], seconds: int, bound: Bound) -> str:
     """Return the statement that tells whether flows are the same as before: rows, and two sums of hashes of them.
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from clickhouse_connect.driver.client import Client
 
-from stockade.adapters.clickhouse.asking import NAMED, Bound, groups_sql, mark_sql, rows_sql
+from stockade.adapters.clickhouse.asking import Bound, groups_sql, looked_up, mark_sql, rows_sql
 from stockade.adapters.clickhouse.ranges import ENDLESS, HOUR, Ranges, Segment, piece_of, ranges
 from stockade.adapters.clickhouse.schema import COUNTS, KIND
 from stockade.adapters.clickhouse.trimming import floors
@@ -88,7 +88,7 @@ class Reader:
         if not read.segments:
             return FlowGroups((), 0, query.where.since, query.where.until)
         bound = Bound()
-        sql = groups_sql(query, read.segments, bound, self._large())
+        sql = groups_sql(query, read.segments, bound, self._large(looked_up(query)))
         found = self.client.query(sql, parameters=bound.values, settings=ASKED).result_rows
         return FlowGroups(
             groups=tuple(_group(row, query) for row in found),
@@ -146,8 +146,9 @@ class Reader:
             HostLoss(at / MICRO, HostId(host), FlowLoss(place, what, count)) for at, host, place, what, count in rows
         )
 
-    def _large(self) -> frozenset[str]:
-        tables = sorted(set(NAMED.values()))
+    def _large(self, tables: Sequence[str]) -> frozenset[str]:
+        if not tables:
+            return frozenset()
         counted = self.client.query(f"SELECT {', '.join(f'(SELECT count() FROM {each})' for each in tables)}")
         return frozenset(table for table, count in zip(tables, counted.result_rows[0], strict=True) if count > MANY)
 
