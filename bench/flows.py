@@ -161,8 +161,7 @@ def _asked(count: int) -> Iterator[Figure]:
                 ("the hour", HOUR, HOUR + 3600),
                 ("from second to second", HOUR + 7, HOUR + 3599),
             ):
-                query = FlowQuery(where=FlowFilter(since=since, until=until), by=tuple(map(dimension, by)))
-                took = min(_took(partial(store.groups, query)) for _ in range(3))
+                took = _summed_up(store, by, since, until)
                 yield at_most(f"flows asked, {text}, {span}", took, "s", A_QUERY, beside)
         took = min(_took(partial(store.flows, FlowFilter(), 100)) for _ in range(3))
         yield at_most("flows asked, the newest hundred", took, "s", A_QUERY, beside)
@@ -177,11 +176,14 @@ def _beside_strangers(store: ClickHouseFlowStore, count: int, beside: str) -> It
     """Ask for the same hour where the store knows many ends that it does not name."""
     for batch in _strange(count):
         store.put([batch])
-    where = FlowFilter(since=HOUR, until=HOUR + 3600)
     for text, by in ENDS_ASKED:
-        query = FlowQuery(where=where, by=tuple(map(dimension, by)))
-        took = min(_took(partial(store.groups, query)) for _ in range(3))
+        took = _summed_up(store, by, HOUR, HOUR + 3600)
         yield at_most(f"flows asked, {text}, among many ends", took, "s", A_QUERY, f"{beside}; {count:,} ends more")
+
+
+def _summed_up(store: ClickHouseFlowStore, by: tuple[str, ...], since: float, until: float) -> float:
+    query = FlowQuery(where=FlowFilter(since=since, until=until), by=tuple(map(dimension, by)))
+    return min(_took(partial(store.groups, query)) for _ in range(3))
 
 
 def _strange(count: int) -> Iterator[StoredBatch]:

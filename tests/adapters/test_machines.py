@@ -15,6 +15,7 @@ from stockade.adapters.namespaces.machines import Machine, option, read
 from stockade.core.model.inventory import Attachment, WorkloadKind
 from stockade.seams.runtime import Seen
 from stockade.testing.bare_host import bare_host, why_not
+from stockade.testing.busybox import root_folder
 
 REGISTERED = """# This is private data. Do not parse.
 NAME=web
@@ -82,13 +83,7 @@ asyncio.run(follow())
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A root file system of a busybox alone."""
-    for folder in ("bin", "etc", "usr/lib", "proc", "sys", "dev", "run", "tmp"):
-        (tmp_path / "root" / folder).mkdir(parents=True)
-    shutil.copy(shutil.which("busybox") or "", tmp_path / "root/bin/busybox")
-    for name in ("sh", "sleep"):
-        (tmp_path / "root/bin" / name).symlink_to("busybox")
-    (tmp_path / "root/usr/lib/os-release").write_text("ID=busybox\n", encoding="utf-8")
-    return tmp_path / "root"
+    return root_folder(tmp_path / "root", "sh", "sleep")
 
 
 @contextlib.contextmanager

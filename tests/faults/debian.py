@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stockade.testing.lab import Command, Lab
+from stockade.testing.lab.entry import entered
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BOOTED_WITHIN = 120.0
+DROP_IN = "/etc/systemd/system/stockade.service.d"
 CGROUPS = Path("/sys/fs/cgroup")
 
 BOOT = """
@@ -66,7 +68,7 @@ exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/system
 
 def why_not() -> str:
     """Say why no Debian machine can be run here; empty where it can."""
-    if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text(encoding="ascii").split() != ["0", "0", "4294967295"]:
+    if os.geteuid() != 0 or entered():
         return "a Debian machine needs root outside a user namespace"
     if shutil.which("debootstrap", path=PATH) is None:
         return "debootstrap not installed (make setup)"
@@ -107,6 +109,17 @@ class Machine:
         self._command, self.pid = None, 0
         await self._lab.run(self._lab.host_name, ["nft", "flush", "ruleset"])
         await asyncio.to_thread(self._leave_cgroups)
+
+    def serve(self, *words: str) -> None:
+        """Have ``stockade up`` run with these words here, by an administrator's drop-in."""
+        (dropped := self.path(DROP_IN)).mkdir(parents=True)
+        text = f"[Service]\nExecStart=\nExecStart=/usr/bin/stockade up {' '.join(words)}\n"
+        (dropped / "lab.conf").write_text(text, encoding="utf-8")
+
+    async def install(self, package: Path) -> None:
+        """Have apt install a package from a file, as a user does."""
+        shutil.copy(package, self._shown / package.name)
+        await self.done("apt-get", "install", "-y", f"/lab/{package.name}", within=300)
 
     async def run(self, *words: str, within: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run a command on it, as its root."""

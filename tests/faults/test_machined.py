@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from debian import Machine, disk
 
 from stockade.core.model.inventory import WorkloadKind, WorkloadState
+from stockade.testing.busybox import root_folder
 from stockade.testing.lab import Lab, Topology, enter
 from stockade.wire.api import WorkloadDetail, WorkloadsReply, WorkloadView
 
@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.real, pytest.mark.fault, pytest.mark.timeout(900)]
 HOST = "spawns"
 ADDRESSES = {"web": "10.77.0.2", "db": "10.77.0.3"}
 ALLOWED, DENIED = 8000, 7000
-DROP_IN = "/etc/systemd/system/stockade.service.d"
 POLICY = f"""
 apiVersion: stockade.dev/v1
 kind: LabelRule
@@ -73,25 +72,12 @@ async def booted(folder: Path, package: Path) -> AsyncIterator[Machine]:
                 await machine.done("ip", "address", "add", "10.77.0.1/24", "dev", "mbr0")
                 await machine.done("ip", "link", "set", "mbr0", "up")
                 for name in ADDRESSES:
-                    root(machine.path(f"/var/lib/machines/{name}"))
-                (dropped := machine.path(DROP_IN)).mkdir(parents=True)
-                up = f"[Service]\nExecStart=\nExecStart=/usr/bin/stockade up --no-docker --host {HOST}\n"
-                (dropped / "lab.conf").write_text(up, encoding="utf-8")
-                shutil.copy(package, shown / package.name)
-                await machine.done("apt-get", "install", "-y", f"/lab/{package.name}", within=300)
+                    root_folder(machine.path(f"/var/lib/machines/{name}"), "sh", "ip", "nc", "cat")
+                machine.serve("--no-docker", "--host", HOST)
+                await machine.install(package)
                 yield machine
             finally:
                 await machine.reset()
-
-
-def root(folder: Path) -> None:
-    """Make a root file system of a busybox alone."""
-    for each in ("bin", "etc", "usr/lib", "proc", "sys", "dev", "run", "tmp"):
-        (folder / each).mkdir(parents=True)
-    shutil.copy(shutil.which("busybox") or "", folder / "bin/busybox")
-    for name in ("sh", "ip", "nc", "cat"):
-        (folder / "bin" / name).symlink_to("busybox")
-    (folder / "usr/lib/os-release").write_text("ID=busybox\n", encoding="utf-8")
 
 
 async def begin(machine: Machine, name: str) -> None:

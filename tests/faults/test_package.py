@@ -4,7 +4,6 @@ Traffic between the lab's nodes, whose host the machine is, begins before Stocka
 """
 
 import asyncio
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
@@ -33,7 +32,6 @@ READ_LATE = 0.3
 NEWBORN = bridged("newborn", "shop", app="shop", env="prod", role="web")
 TALK = "exec 3<>/dev/tcp/$0/$1"
 UNITS = ("stockade.service", "stockade-restore.service")
-DROP_IN = "/etc/systemd/system/stockade.service.d"
 OTHERS = (
     "/var/cache/",
     "/var/log/",
@@ -53,8 +51,7 @@ class Site:
 
     async def install(self, package: Path) -> None:
         """Have apt install a package from a file, as a user does."""
-        shutil.copy(package, self._shown / package.name)
-        await self.machine.done("apt-get", "install", "-y", f"/lab/{package.name}", within=300)
+        await self.machine.install(package)
         self.lead()
 
     def lead(self) -> None:
@@ -122,19 +119,17 @@ async def site(folder: Path) -> AsyncIterator[Site]:
             await machine.boot()
             try:
                 on = Stage(lab, teller, Client(folder / "none"), shown)
-                (dropped := machine.path(DROP_IN)).mkdir(parents=True)
-                (dropped / "lab.conf").write_text(drop_in(lab), encoding="utf-8")
+                machine.serve(*words(lab))
                 async with Steady(lab, (*HELD, *DENIED)) as steady:
                     yield Site(on, machine, steady, shown)
             finally:
                 await machine.reset()
 
 
-def drop_in(lab: Lab) -> str:
+def words(lab: Lab) -> list[str]:
     uplinks = [plug.port for node in lab.topology.nodes if node.outside for plug in lab.plugs(node.name)]
-    words = ["--lab", "/lab/lab.sock", "--no-docker", "--host", lab.host_name]
-    words += [word for port in uplinks for word in ("--uplink", port)]
-    return f"[Service]\nExecStart=\nExecStart=/usr/bin/stockade up {' '.join(words)}\n"
+    told_apart = [word for port in uplinks for word in ("--uplink", port)]
+    return ["--lab", "/lab/lab.sock", "--no-docker", "--host", lab.host_name, *told_apart]
 
 
 async def files(machine: Machine) -> set[str]:

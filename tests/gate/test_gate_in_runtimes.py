@@ -104,7 +104,7 @@ def install(on: Contained, target: str, heed: Callable[[], None]) -> None:
 
 def written(engine: EngineHost) -> str:
     """Return the files of configuration that are newer than the host."""
-    return engine.on_host("find", "/etc", str(CRIO_HOOKS.parents[1]), "-type", "f", "-newer", "/etc/hostname")
+    return engine.on_host("find", "/etc", "/usr/share", "-type", "f", "-newer", "/etc/hostname")
 
 
 def refused(bear: Callable[[str], object], name: str) -> str:

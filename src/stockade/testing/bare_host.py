@@ -7,15 +7,14 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 from stockade.errors import StockadeError
+from stockade.testing.lab.entry import entered
 
 BEGIN = (
     "mkdir -p /run/netns; mount -t tmpfs none /run/netns; ip link set lo up; ip link add br0 type bridge;"
     "ip addr add 10.99.0.1/24 dev br0; ip link set br0 up; echo ready; exec sleep 600"
 )
-EVERYBODY = ["0", "0", "4294967295"]
 
 
 class BareHost:
@@ -49,7 +48,7 @@ class BareHost:
 
 def why_not() -> str:
     """Say why there can be no such host here; empty where there can."""
-    if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text(encoding="ascii").split() != EVERYBODY:
+    if os.geteuid() != 0 or entered():
         return "a host of its own for a census needs root outside a user namespace"
     return ""
 

@@ -1,4 +1,4 @@
-"""A root file system made of the machine's static busybox, as a tar archive: an image that no registry has seen."""
+"""A root file system of the machine's static busybox: an archive (an image that no registry has seen), or a folder."""
 
 import io
 import shutil
@@ -14,9 +14,7 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 def root_archive(files: Mapping[str, bytes]) -> bytes:
     """Return busybox with a name for each of its applets, and ``files`` (path → content), executable."""
-    program = shutil.which("busybox", path=PATH)
-    if program is None:
-        raise StockadeError("busybox is not installed", remedy="apt-get install busybox-static")
+    program = _program()
     names = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -29,6 +27,24 @@ def root_archive(files: Mapping[str, bytes]) -> bytes:
         for path, content in sorted(files.items()):
             _file(archive, path.lstrip("/"), content)
     return buffer.getvalue()
+
+
+def root_folder(folder: Path, *names: str) -> Path:
+    """Make a root file system of busybox alone, with these of its applets, as ``systemd-nspawn`` takes it."""
+    for each in ("bin", "etc", "usr/lib", "proc", "sys", "dev", "run", "tmp"):
+        (folder / each).mkdir(parents=True)
+    shutil.copy(_program(), folder / "bin/busybox")
+    for name in names:
+        (folder / "bin" / name).symlink_to("busybox")
+    (folder / "usr/lib/os-release").write_text("ID=busybox\n", encoding="utf-8")
+    return folder
+
+
+def _program() -> str:
+    program = shutil.which("busybox", path=PATH)
+    if program is None:
+        raise StockadeError("busybox is not installed", remedy="apt-get install busybox-static")
+    return program
 
 
 def _folder(archive: tarfile.TarFile, name: str) -> None:
