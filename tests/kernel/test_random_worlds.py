@@ -10,7 +10,7 @@ import pytest
 
 from stockade.core.model.net import Protocol
 from stockade.testing.kernel_worlds.__main__ import summary
-from stockade.testing.kernel_worlds.run import Tally, try_apart
+from stockade.testing.kernel_worlds.run import Shard, Tally, try_apart
 from stockade.testing.kernel_worlds.trials import PROTOCOLS, PUBLISHED, REQUIRED, existing_cells, why_absent
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
@@ -33,12 +33,15 @@ def first_seed() -> int:
 
 @pytest.fixture(scope="module")
 def tally() -> Tally:
-    """Every other shard on a ground whose bridges are realms of their own, as a container engine's are."""
+    """Every other shard on a ground whose bridges are realms of their own, as a container engine's are; of both kinds
+    every other one with programs whose lines stand in blocks, as those of many lines do.
+    """
     seed = first_seed()
     print(f"STOCKADE_SEED={seed}")  # noqa: T201 - shown where a test fails
 
     found = try_apart(
-        (range(first, first + SHARD), n % 2 == 1) for n, first in enumerate(range(seed, seed + WORLDS, SHARD))
+        Shard(range(first, first + SHARD), realms=n % 2 == 1, pairs=n % 4 >= 2)
+        for n, first in enumerate(range(seed, seed + WORLDS, SHARD))
     )
     print(summary(found), f"smallest cell: {min(found.cells[cell] for cell in existing_cells())}")  # noqa: T201
     return found

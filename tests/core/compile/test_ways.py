@@ -1,4 +1,4 @@
-"""The kernel's check of our chains (docs/adr/0009-programs-return.md): older kernels follow every way, each anew."""
+"""The kernel's check of our chains (docs/adr/0014-programs-return.md): older kernels follow every way, each anew."""
 
 from collections.abc import Iterator
 from functools import cache

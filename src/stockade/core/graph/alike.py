@@ -13,12 +13,12 @@ import msgspec
 
 from stockade.core.graph.values import Permitted
 from stockade.core.model.ids import RuleId
-from stockade.core.model.intent import ANYBODY, Line, Peers
+from stockade.core.model.intent import ANYBODY, Peers
 from stockade.core.model.packet import Direction
 from stockade.core.plan.parties import Party, World, includes
-from stockade.core.plan.permitted import counting, permitted, silence, talk
+from stockade.core.plan.permitted import counting, permitted, silence
 from stockade.core.plan.portset import PortSet, joined
-from stockade.core.plan.talk import Exchange
+from stockade.core.plan.talk import Exchange, Lines
 
 Parties = Sequence[tuple[Party, int]]
 """Each with how many ends of its own."""
@@ -50,8 +50,7 @@ class Alike:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._lines: list[Line] = []
-        self._line: dict[Line, int] = {}
+        self._lines = Lines()
         self._peers: dict[Peers, int] = {}
         self._own: dict[tuple[int, Direction], _Own] = {}
         self._included: dict[int, Numbers] = {}
@@ -116,17 +115,14 @@ class Alike:
         return found
 
     def _judged(self, said: Exchange) -> _Said:
-        one, leaving, other, entering = said
-        runs = talk(
-            one, tuple(self._lines[each] for each in leaving), other, tuple(self._lines[each] for each in entering)
-        )
+        runs = self._lines.judged(said)
         return _Said(permitted(runs), tuple(sorted({run.rule for run in runs if run.allowed and run.rule})))
 
     def _lines_of(self, party: Party, way: Direction) -> _Own:
         key = (id(party), way)
         if (found := self._own.get(key)) is None:
             lines = counting(party.program, way)
-            found = self._own[key] = tuple((self._line_number(each), self._number(each.peers)) for each in lines)
+            found = self._own[key] = tuple((self._lines.number(each), self._number(each.peers)) for each in lines)
         return found
 
     def _including(self, party: Party) -> Numbers:
@@ -159,9 +155,3 @@ class Alike:
 
     def _number(self, peers: Peers) -> int:
         return self._peers.setdefault(peers, len(self._peers))
-
-    def _line_number(self, line: Line) -> int:
-        number = self._line.setdefault(line, len(self._lines))
-        if number == len(self._lines):
-            self._lines.append(line)
-        return number

@@ -26,13 +26,33 @@ Exchange = tuple[Silence, tuple[int, ...], Silence, tuple[int, ...]]
 NOBODY: Texts = frozenset()
 
 
+class Lines:
+    """The lines of a world, each by a number: an exchange of few small numbers is soon looked up."""
+
+    def __init__(self) -> None:
+        self._lines: list[Line] = []
+        self._numbers: dict[Line, int] = {}
+
+    def number(self, line: Line) -> int:
+        """Return a line's number, a new one where it has none."""
+        found = self._numbers.setdefault(line, len(self._lines))
+        if found == len(self._lines):
+            self._lines.append(line)
+        return found
+
+    def judged(self, said: Exchange) -> tuple[Run, ...]:
+        """Return every service between two ends that say this, judged."""
+        one, leaving, other, entering = said
+        lines = self._lines
+        return talk(one, tuple(lines[each] for each in leaving), other, tuple(lines[each] for each in entering))
+
+
 class Talk:
     """One world's parties, asked about again and again."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._lines: list[Line] = []
-        self._numbers: dict[Line, int] = {}
+        self._lines = Lines()
         self._members: dict[Peers, Texts] = {}
         self._own: dict[tuple[str, Direction], tuple[_Spoken, ...]] = {}
         self._runs: dict[Exchange, tuple[Run, ...]] = {}
@@ -57,7 +77,7 @@ class Talk:
         key = (text, way)
         if (found := self._own.get(key)) is None:
             found = self._own[key] = tuple(
-                (self._number(line), line, self.members(line.peers)) for line in counting(self.program(text), way)
+                (self._lines.number(line), line, self.members(line.peers)) for line in counting(self.program(text), way)
             )
         return found
 
@@ -98,17 +118,7 @@ class Talk:
     def judged(self, said: Exchange) -> tuple[Run, ...]:
         """Return every service between two ends that say this, judged."""
         if (found := self._runs.get(said)) is None:
-            one, leaving, other, entering = said
-            lines = self._lines
-            found = self._runs[said] = talk(
-                one, tuple(lines[each] for each in leaving), other, tuple(lines[each] for each in entering)
-            )
-        return found
-
-    def _number(self, line: Line) -> int:
-        found = self._numbers.setdefault(line, len(self._lines))
-        if found == len(self._lines):
-            self._lines.append(line)
+            found = self._runs[said] = self._lines.judged(said)
         return found
 
     def _found(self, peers: Peers) -> Texts:

@@ -1,6 +1,7 @@
 """Try random worlds on the real kernel: ``python -m stockade.testing.kernel_worlds SEED [COUNT] [OPTIONS]``.
 
 ``--realms``: each bridge is a realm of its own. ``--bridge``: what stays on a bridge is judged in the bridge family.
+``--pairs``: any three lines of a program stand in blocks of two.
 Prints what differed, each with its seed. A world is tried after the one before it: to see a difference again that
 needs both, begin one seed earlier.
 """
@@ -8,7 +9,7 @@ needs both, begin one seed earlier.
 import asyncio
 import sys
 
-from stockade.testing.kernel_worlds.run import Tally, try_worlds
+from stockade.testing.kernel_worlds.run import Tally, stand_in_pairs, try_worlds
 from stockade.testing.lab import enter
 
 
@@ -19,6 +20,8 @@ def main() -> int:
         sys.stderr.write(f"{__doc__}\n")
         return 1
     enter()
+    if "--pairs" in sys.argv:
+        stand_in_pairs()
     first, count = int(words[0]), int(words[1]) if len(words) > 1 else 1
     tally = asyncio.run(
         try_worlds(range(first, first + count), realms="--realms" in sys.argv, inet="--bridge" not in sys.argv)

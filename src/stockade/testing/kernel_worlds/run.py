@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stockade.agent.machine import changed_hands
+from stockade.core.compile.nft import programs
 from stockade.core.model.ids import Address
 from stockade.core.model.net import Protocol
 from stockade.core.model.packet import Packet, PacketState, Verdict
@@ -375,18 +376,32 @@ def _told(said: Verdict) -> str:
     return "; ".join(ends) or "judged nowhere"
 
 
-def try_apart(shards: Iterable[tuple[range, bool]]) -> Tally:
-    """Try shards of worlds, (seeds, realms), each in a process of its own; most of the time they wait for silence."""
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as processes:
+class Shard(msgspec.Struct, frozen=True):
+    """Worlds of one ground. ``realms``: each bridge is one; ``pairs``: any three lines stand in blocks of two."""
+
+    seeds: range
+    realms: bool = False
+    pairs: bool = False
+
+
+def try_apart(shards: Iterable[Shard]) -> Tally:
+    """Try shards of worlds, each in a process of its own; most of the time they wait for silence."""
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"), max_tasks_per_child=1) as processes:
         tally = Tally()
         for each in processes.map(_try_shard, shards):
             tally.add(each)
         return tally
 
 
-def _try_shard(shard: tuple[range, bool]) -> Tally:
-    seeds, realms = shard
-    return asyncio.run(try_worlds(seeds, realms=realms))
+def _try_shard(shard: Shard) -> Tally:
+    if shard.pairs:
+        stand_in_pairs()
+    return asyncio.run(try_worlds(shard.seeds, realms=shard.realms))
+
+
+def stand_in_pairs() -> None:
+    """Have blocks of lines in this process where there are few lines, as in worlds of a lab's size."""
+    programs.FEW = 2
 
 
 async def try_worlds(seeds: Iterable[int], *, realms: bool = False, inet: bool = True, effort: float = 0.5) -> Tally:

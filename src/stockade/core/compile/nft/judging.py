@@ -20,6 +20,7 @@ from stockade.core.compile.nft.programs import (
     WOULD_REFUSE,
     ProgramChains,
     known_networks,
+    large_peers,
     network_name,
     program_chains,
 )
@@ -83,9 +84,9 @@ class Judging:
     def __init__(self, intent: Intent) -> None:
         self.intent = intent
         self.programs = {program.id: program for program in intent.programs}
-        known = known_networks(intent.networks)
+        known, large = known_networks(intent.networks), large_peers(intent.peers)
         self.compiled: dict[tuple[ProgramId, Direction, str], ProgramChains] = {
-            (program.id, way, view.letter): program_chains(program, way, view, known)
+            (program.id, way, view.letter): program_chains(program, way, view, known, large)
             for program in intent.programs
             if self._speaks(program.id)
             for way in Direction
@@ -104,8 +105,7 @@ class Judging:
         found: dict[str, ElementSet] = {}
         for family in FAMILIES:
             found |= self._maps(family) | self._ends(family) | self._networks(family) | self._published_sets(family)
-            for peers in self.intent.peers:
-                found[f"{peers.name}_{family}"] = exact(family, peers.addresses)
+            found |= self._peers(family)
         return found
 
     def counters(self) -> frozenset[str]:
@@ -219,6 +219,15 @@ class Judging:
         found[f"inventory{family}"] = exact(family, self.intent.inventory)
         inside = of_family(map(_plain, self.intent.inside), family)
         found[f"inside{family}"] = ElementSet(kind, flags=("interval",), elements=inside)
+        return found
+
+    def _peers(self, family: int) -> dict[str, ElementSet]:
+        """Sets of those of whom lines speak, and of all of whom a block of lines does."""
+        found = {f"{peers.name}_{family}": exact(family, peers.addresses) for peers in self.intent.peers}
+        together = {name: several for each in self.compiled.values() for name, several in each.together.items()}
+        for name, several in together.items():
+            elements = frozenset[str]().union(*(found[f"{each}_{family}"].elements for each in several))
+            found[f"{name}_{family}"] = ElementSet(address_type(family), elements=elements)
         return found
 
     def _published_sets(self, family: int) -> dict[str, ElementSet]:

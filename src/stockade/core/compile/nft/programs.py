@@ -4,13 +4,14 @@ Whoever calls a program goes on where it returns: it has let the packet by. What
 
 Chains are named by their content, so a changed program is new chains beside the old ones, and the maps that lead to
 them switch in one transaction.
+
+Many lines about one port stand in blocks, and blocks in blocks: a packet passes over a block with one look at a set of
+all whom its lines speak of, so that what it costs grows with the logarithm of the lines.
 """
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import pairwise
-
-import msgspec
+from itertools import groupby, pairwise
 
 from stockade.core.compile.decide import enforces
 from stockade.core.compile.nft.marks import MARKS
@@ -20,7 +21,7 @@ from stockade.core.compile.nft.ruleset import Chain
 from stockade.core.compile.nft.view import FAMILIES, NAMES, View
 from stockade.core.compile.text import digest
 from stockade.core.model.ids import RuleId
-from stockade.core.model.intent import Line, PrefixSet, Program, Tier
+from stockade.core.model.intent import AddressSet, Line, PrefixSet, Program, Tier
 from stockade.core.model.net import LAST_PORT, Ports, Protocol
 from stockade.core.model.packet import Direction
 from stockade.core.model.policy import Mode
@@ -31,25 +32,28 @@ BY_MODE = "default"
 """What a decision is said to come from that no rule made."""
 
 
-class Slice(msgspec.Struct, frozen=True):
-    """Lines that speak of every port of a run, in order."""
-
-    lines: tuple[Line, ...]
+FEW = 8
+"""Lines, or blocks of them, that a packet tries one after the other."""
+LARGE = 1000
+"""Addresses beyond which peers have no place in a block: sets of several peers would hold them over and over."""
 
 
 class ProgramChains:
     """The chains of one program, one direction, one view. ``entry`` is the chain that verdict maps lead to.
 
-    ``known``: every network by name, with the families in which it has prefixes.
+    ``known``: every network by name, with the families in which it has prefixes. ``large``: peers of many addresses.
+    ``together``: what peers the sets have that stand for several, by name less the family.
     """
 
-    def __init__(self, program: Program, way: Direction, view: View, known: "Known") -> None:
+    def __init__(self, program: Program, way: Direction, view: View, known: "Known", large: frozenset[str]) -> None:
         self.program = program
         self.way = way
         self.view = view
         self.families = dict(known)
         self.lines = program.egress if way is Direction.EGRESS else program.ingress
         self.chains: dict[str, Chain] = {}
+        self.together: dict[str, tuple[str, ...]] = {}
+        self._large = large
         self._slices: dict[tuple[Line, ...], str] = {}
         self.entry = self._entry()
 
@@ -83,13 +87,17 @@ class ProgramChains:
 
     def _judge(self, lines: tuple[Line, ...]) -> Iterator[str]:
         living_checked = False
-        for line in lines:
-            if line.tier is Tier.DENY and not living_checked:
+        for (late, decides), several in groupby(lines, lambda line: (line.tier is Tier.DENY, self._decides(line))):
+            if late and not living_checked:
                 living_checked = True
                 yield from self._living()
-            yield from self._line(line)
-            if not line.peers.name and not line.keep:
-                return  # it speaks of everybody: nothing after it is ever reached
+            if decides:
+                yield from self._one_of(tuple(several), FAMILIES)
+                continue
+            for line in several:
+                yield from self._line(line, FAMILIES)
+                if not line.peers.name and not line.keep:
+                    return  # it speaks of everybody: nothing after it is ever reached
         if self.program.mode is Mode.VISIBILITY:
             yield rule(f"counter name {WOULD_REFUSE} {self._onward(Said.WOULD_DENY)}")
             return
@@ -108,9 +116,38 @@ class ProgramChains:
         if enforces(self.program) and self.view.letter == "c":
             yield rule(f"ct state != new ct mark & {MARKS.living:#010x} != 0 return")
 
-    def _line(self, line: Line) -> Iterator[str]:
+    def _decides(self, line: Line) -> bool:
+        """Tell whether a line decides about each packet of its peers, and whether these are few workloads."""
+        peers, spares = line.peers, line.keep and line.tier not in (Tier.ALLOW, Tier.SPARED)
+        return bool(peers.name) and not peers.networks and peers.name not in self._large and not spares
+
+    def _one_of(self, lines: tuple[Line, ...], families: tuple[int, ...]) -> Iterator[str]:
+        """Lines each of which decides about its peers: the first that speaks of a packet's is found.
+
+        Each block's chain is of one family, so that there is one way to each rule (``docs/adr/0014``).
+        """
+        size = 1
+        while size * FEW < len(lines):
+            size *= FEW
+        for block in (lines[first : first + size] for first in range(0, len(lines), size)):
+            if len(block) == 1:
+                yield from self._line(block[0], families)
+                continue
+            name = self._together(block)
+            for family in families:
+                chain = self._chain("b", list(self._one_of(block, (family,))))
+                yield rule(f"{self._at(family)} @{name}_{family} goto {chain}")
+
+    def _together(self, block: Iterable[Line]) -> str:
+        """Return the name of a set of all whom some lines speak of, less the family."""
+        several = tuple(dict.fromkeys(line.peers.name for line in block))
+        name = "u" + digest(" ".join(several))
+        self.together[name] = several
+        return name
+
+    def _line(self, line: Line, families: Iterable[int]) -> Iterator[str]:
         """Where nothing is enforced, a denial is counted and the rest passes on."""
-        for peers in self._peers(line):
+        for peers in self._peers(line, families):
             allow = line.tier in (Tier.ALLOW, Tier.SPARED)
             binding = enforces(self.program) or line.tier <= Tier.CUT_REST
             matches = f"{peers} " if peers else ""
@@ -127,13 +164,16 @@ class ProgramChains:
         words = prefix(self.way, said, of) if of else prefix(self.way, said, BY_MODE, own=True)
         return onward(self.view, words, self.chains, refused=said is Said.DENIED)
 
-    def _peers(self, line: Line) -> Iterator[str]:
+    def _at(self, family: int) -> str:
+        return self.view.at("destination" if self.way is Direction.EGRESS else "source", family)
+
+    def _peers(self, line: Line, families: Iterable[int]) -> Iterator[str]:
         """Yield a match for each family in which the peers of a line can be met."""
         if not line.peers.name:
             yield ""
             return
-        for family in FAMILIES:
-            at = self.view.at("destination" if self.way is Direction.EGRESS else "source", family)
+        for family in families:
+            at = self._at(family)
             if not line.peers.networks:
                 yield f"{at} @{line.peers.name}_{family}"
             elif family in self.families[line.peers.name]:
@@ -147,9 +187,11 @@ REMEMBERED = 2048
 
 
 @lru_cache(REMEMBERED)
-def program_chains(program: Program, way: Direction, view: View, known: Known) -> ProgramChains:
+def program_chains(
+    program: Program, way: Direction, view: View, known: Known, large: frozenset[str] = frozenset()
+) -> ProgramChains:
     """Return a program's chains. A host has the same programs in one intent after the other."""
-    return ProgramChains(program, way, view, known)
+    return ProgramChains(program, way, view, known, large)
 
 
 def known_networks(networks: Iterable[PrefixSet]) -> Known:
@@ -157,6 +199,11 @@ def known_networks(networks: Iterable[PrefixSet]) -> Known:
     return frozenset(
         (each.name, tuple(sorted({6 if ":" in prefix else 4 for prefix in each.prefixes}))) for each in networks
     )
+
+
+def large_peers(peers: Iterable[AddressSet]) -> frozenset[str]:
+    """Return the names of peers of many addresses."""
+    return frozenset(each.name for each in peers if len(each.addresses) > LARGE)
 
 
 def network_name(name: str) -> str:
