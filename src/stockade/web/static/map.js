@@ -132,11 +132,12 @@
   // For every node and edge that goes Sigma reads the whole graph anew. While they go there is nothing to read.
   function drop(keys, one) {
     if (!keys.length) return
-    if (drawn) graph.forEachNode = graph.forEachEdge = () => {}
-    keys.forEach(one)
-    if (!drawn) return
-    delete graph.forEachNode
-    delete graph.forEachEdge
+    if (!drawn) return keys.forEach(one)
+    graph.forEachNode = graph.forEachEdge = () => {}
+    try { keys.forEach(one) } finally {
+      delete graph.forEachNode
+      delete graph.forEachEdge
+    }
     drawn.refresh({ schedule: true })
   }
 
