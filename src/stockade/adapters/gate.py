@@ -1,12 +1,16 @@
 """The gate's socket: one question a connection, one line each way (``stockade/gate/gate.c`` asks).
 
-A question is ``BY TAB CONTAINER TAB NETNS NEWLINE``; the answer is a line, empty where the container may start.
+A question is ``BY TAB CONTAINER TAB NETNS NEWLINE``; the answer is a line, empty where the container may start. A start
+waits for it, just when the agent has most to do about that container: so questions are answered in a thread of their
+own, whose event loop nothing else holds up.
 """
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from stockade.core.model.ids import HostId, WorkloadId
@@ -46,33 +50,32 @@ class GateSocket:
         self._places = places
         self._stirs = stirs
         self._clock = clock
-        self._told: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
-        self._looking: set[asyncio.Task[None]] = set()
-        self._at: dict[str, WorkloadId] = {}
-        """Who was told of last at each port of the host."""
 
     async def attend(self, answer: Answer) -> AsyncIterator[RuntimeEvent]:
         """Listen, answer, and tell of each container that may start where it is met; forget it after a while."""
+        here, told = asyncio.get_running_loop(), asyncio.Queue[RuntimeEvent | None]()
 
-        async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError, TimeoutError, ValueError):
-                await self._asked(reader, writer, answer)
-            writer.close()
+        def tell(event: RuntimeEvent | None) -> None:
+            here.call_soon_threadsafe(told.put_nowait, event)
 
-        self._path.unlink(missing_ok=True)
-        mask = os.umask(0o177)
-        try:
-            server = await asyncio.start_unix_server(asked, self._path, backlog=BACKLOG, limit=LONGEST)
-        finally:
-            os.umask(mask)
+        def serve() -> None:
+            with asyncio.Runner(loop_factory=lambda: there) as runner:
+                runner.run(porter.serve(listener))
+
+        porter = _Porter(self._host, self._places, self._stirs, self._clock, answer, tell)
+        listener, there = _listening(self._path), asyncio.new_event_loop()
+        thread = ThreadPoolExecutor(1, thread_name_prefix="gate")
+        serving = here.run_in_executor(thread, serve)
+        serving.add_done_callback(lambda _: told.put_nowait(None))
         try:
             yield Listed(())
-            while True:
-                yield await self._told.get()
+            while (event := await told.get()) is not None:
+                yield event
         finally:
-            server.close()
-            for task in self._looking:
-                task.cancel()
+            with contextlib.suppress(RuntimeError):  # it has ended by itself, and says why
+                there.call_soon_threadsafe(porter.ended.set)
+            await serving
+            thread.shutdown(wait=False)
 
     def keep(self, births: Births, where: Where) -> None:
         """Write it where no disk can hang, and where it outlives a boot; in place, since a full disk gives no other."""
@@ -85,7 +88,44 @@ class GateSocket:
             finally:
                 os.close(descriptor)
 
-    async def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
+
+class _Porter:
+    """Answers in an event loop of its own until it is ``ended``, and tells of who may start."""
+
+    def __init__(
+        self,
+        host: HostId,
+        places: Places,
+        stirs: Stirs,
+        clock: Clock,
+        answer: Answer,
+        tell: Callable[[RuntimeEvent], None],
+    ) -> None:
+        self._host = host
+        self._places = places
+        self._stirs = stirs
+        self._clock = clock
+        self._answer = answer
+        self._tell = tell
+        self.ended = asyncio.Event()
+        self._looking: set[asyncio.Task[None]] = set()
+        self._at: dict[str, WorkloadId] = {}
+        """Who was told of last at each port of the host."""
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Answer whoever asks at a socket."""
+        server = await asyncio.start_unix_server(self._asked, sock=listener, backlog=BACKLOG, limit=LONGEST)
+        try:
+            await self.ended.wait()
+        finally:
+            server.close()
+
+    async def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, TimeoutError, ValueError):
+            await self._talk(reader, writer)
+        writer.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         at = self._clock.now()
         async with asyncio.timeout(PATIENCE):
             line = await reader.readline()
@@ -93,7 +133,7 @@ class GateSocket:
         namespace = _held(knock.netns)
         reason = ""
         try:
-            reason = await answer(knock)
+            reason = await self._answer(knock)
             writer.write(f"{reason}\n".encode())
             await writer.drain()
         finally:
@@ -103,11 +143,11 @@ class GateSocket:
                 self._look(knock, namespace, at)
 
     def _look(self, knock: Knock, namespace: int, at: float) -> None:
-        task = asyncio.ensure_future(self._tell(knock, namespace, at))
+        task = asyncio.ensure_future(self._follow(knock, namespace, at))
         self._looking.add(task)
         task.add_done_callback(self._looking.discard)
 
-    async def _tell(self, knock: Knock, namespace: int, at: float) -> None:
+    async def _follow(self, knock: Knock, namespace: int, at: float) -> None:
         """Tell where it is met. One in the host's own namespace, or gone already, is nobody's birth."""
         name = WorkloadId(f"gate:{self._host}:{knock.container}")
         last = None
@@ -119,7 +159,7 @@ class GateSocket:
                     born = Sighting(
                         name, knock.container[:12], WorkloadKind.CONTAINER, self._host, endpoints=place.endpoints
                     )
-                    self._told.put_nowait(Seen(born, at, marks=(f"container:{knock.container}", place.mark)))
+                    self._tell(Seen(born, at, marks=(f"container:{knock.container}", place.mark)))
         except OSError:
             if last is None:
                 return
@@ -127,7 +167,7 @@ class GateSocket:
             os.close(namespace)
         await asyncio.sleep(REMEMBERED)
         self._at = {port: who for port, who in self._at.items() if who != name}
-        self._told.put_nowait(Gone(name, self._clock.now()))
+        self._tell(Gone(name, self._clock.now()))
 
     async def _looks(self, path: str) -> AsyncIterator[Place]:
         """Look into a namespace until somebody is met there: where the network is made after the knock, it is there
@@ -152,8 +192,24 @@ class GateSocket:
         """A port's name is given again when its container has ended, which this socket hears nothing of."""
         ports = {each.port: name for each in place.endpoints if each.port}
         for ended in sorted({self._at[port] for port in ports if port in self._at} - {name}):
-            self._told.put_nowait(Gone(ended, self._clock.now()))
+            self._tell(Gone(ended, self._clock.now()))
         self._at |= ports
+
+
+def _listening(path: Path) -> socket.socket:
+    """Listen where only its owner may ask."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listener
 
 
 def _met(place: Place) -> bool:

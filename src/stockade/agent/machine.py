@@ -62,14 +62,17 @@ class Machine:
 
     @property
     def starting(self) -> bool:
-        """Whether nothing is known to be in force yet: it may be within a moment."""
-        return self._enforcing.realised is None
+        """Whether nothing is known to be in force yet: it may be within a moment. May be asked by any thread."""
+        return self.realised is None
 
     def refusal(self) -> str:
-        """Say why a workload may not be born here now; empty where it may. It is held, or nobody denies it anything."""
-        if self._enforcing.realised is None:
+        """Say why a workload may not be born here now; empty where it may. It is held, or nobody denies it anything.
+
+        May be asked by any thread.
+        """
+        if (realised := self.realised) is None:
             return "what is in force here is not known yet"
-        if self._enforcing.realised.births is Births.PASS:
+        if realised.births is Births.PASS:
             return ""
         return f"it cannot be written down ({self._telling.untaken})" if self._telling.untaken else ""
 

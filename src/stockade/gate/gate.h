@@ -23,6 +23,9 @@ void take_option(char **words, int *at);
 /* Begin to count the time in which an answer must be there. */
 void begin(void);
 
+/* Get a processor before others who want one, whom a start has nothing to do with; where that is not permitted, like them. */
+void go_first(void);
+
 /* Return 0 where a workload may be born, 1 where the agent refuses, 2 where nobody can tell; `message` says all of it. */
 int decide(const char *by, const char *id, const char *netns, char *message, size_t size);
 

@@ -302,6 +302,7 @@ int nri(int socket)
 {
 	struct text heard = {0};
 	char header[MUX_HEADER], *payload = malloc(FRAME_LIMIT + TTRPC_HEADER);
+	go_first();
 	if (!payload || !enroll(socket))
 		return 1;
 	while (read_all_of(socket, header, sizeof header)) {

@@ -21,7 +21,7 @@ class Knock(msgspec.Struct, frozen=True):
 
 
 Answer = Callable[[Knock], Awaitable[str]]
-"""Why a container may not start; empty where it may."""
+"""Why a container may not start; empty where it may. Asked in the gate's own thread and event loop."""
 
 
 class Gate(Protocol):
