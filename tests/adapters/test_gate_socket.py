@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import select
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -67,16 +68,16 @@ async def knock(at: Path, container: str, room: Path) -> str:
     return answer
 
 
-async def welcome(asked: Knock) -> str:
+def welcome(asked: Knock) -> str:
     return "" if asked.container else "who?"
 
 
 @contextlib.asynccontextmanager
 async def attending(rooms: Rooms) -> AsyncIterator[Callable[[], "asyncio.Future[RuntimeEvent]"]]:
-    socket = GateSocket(
+    door = GateSocket(
         HostId("h"), rooms.folder, rooms.folder, places=rooms.look, stirs=rooms.follow, clock=SystemClock()
     )
-    told = socket.attend(welcome)
+    told = door.attend(welcome, lambda: False)
     assert await anext(told) == Listed(())
     yield lambda: asyncio.wait_for(anext(told), 30)
     await told.aclose()
@@ -116,6 +117,85 @@ def test_whose_port_is_given_to_another_is_gone(rooms: Rooms) -> None:
         assert isinstance(gone, Gone)
         assert isinstance(seen, Seen)
         assert (gone.id, seen.sighting.id) == ("gate:h:cafe", "gate:h:dead")
+
+    asyncio.run(scenario())
+
+
+def test_a_question_is_answered_while_the_agent_is_busy(rooms: Rooms) -> None:
+    async def scenario() -> None:
+        async with attending(rooms) as told:
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.settimeout(30)  # and nothing else in this loop gets on meanwhile
+                asking.connect(str(rooms.folder / "gate.sock"))
+                asking.sendall(f"oci\tcafe\t{rooms.room('a', MET)}\n".encode())
+                assert asking.recv(100) == b"\n"
+            assert isinstance(await told(), Seen)
+
+    asyncio.run(scenario())
+
+
+def test_who_cannot_answer_says_so(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(asked: Knock) -> str:
+        raise RuntimeError(f"asked by {asked.by}")
+
+    async def scenario() -> None:
+        monkeypatch.setitem(globals(), "welcome", broken)
+        async with attending(rooms) as told:
+            await knock(rooms.folder, "cafe", rooms.folder / "nobody")
+            with pytest.raises(RuntimeError, match="asked by oci"):
+                await told()
+
+    asyncio.run(scenario())
+
+
+def test_who_asks_late_holds_up_nobody(rooms: Rooms) -> None:
+    async def scenario() -> None:
+        async with attending(rooms):
+            reader, writer = await asyncio.open_unix_connection(rooms.folder / "gate.sock")
+            writer.write(b"oci\tlate")
+            assert await knock(rooms.folder, "cafe", rooms.room("a", MET)) == ""
+            writer.write(f"\t{rooms.room('b', MET)}\n".encode())
+            assert await reader.readline() == b"\n"
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"oci", b"\xff\n", b"\0\t\0\t\0\n", b"x" * (gate.LONGEST + 1)])
+def test_who_asks_nonsense_is_let_go_and_the_next_is_answered(rooms: Rooms, nonsense: bytes) -> None:
+    async def scenario() -> None:
+        async with attending(rooms):
+            reader, writer = await asyncio.open_unix_connection(rooms.folder / "gate.sock")
+            writer.write(nonsense)
+            writer.write_eof()
+            with contextlib.suppress(ConnectionError):  # what it says beyond a line's length is not read
+                await reader.read()
+            writer.close()
+            assert await knock(rooms.folder, "cafe", rooms.room("a", MET)) == ""
+
+    asyncio.run(scenario())
+
+
+def test_who_asks_before_all_is_known_waits_for_it(rooms: Rooms) -> None:
+    async def scenario() -> None:
+        looks = iter([True] * 5)
+        door = GateSocket(
+            HostId("h"), rooms.folder, rooms.folder, places=rooms.look, stirs=rooms.follow, clock=SystemClock()
+        )
+        told = door.attend(lambda _: "" if next(looks, None) is None else "asked too soon", lambda: next(looks, False))
+        await anext(told)
+        assert await knock(rooms.folder, "cafe", rooms.room("a", MET)) == ""
+        await told.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_where_nobody_can_listen_is_said(rooms: Rooms) -> None:
+    async def scenario() -> None:
+        (rooms.folder / "gate.sock").mkdir()
+        with pytest.raises(OSError, match="directory"):
+            async with attending(rooms):
+                pass
 
     asyncio.run(scenario())
 

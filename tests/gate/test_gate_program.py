@@ -111,12 +111,12 @@ def asked(ground: Ground, answer: str, call):
     """Call while an agent gives one answer; return what the call returned and what the agent was asked."""
     knocks: list[Knock] = []
 
-    async def answering(knock: Knock) -> str:
+    def answering(knock: Knock) -> str:
         knocks.append(knock)
         return answer
 
     async def attend() -> None:
-        async for _ in ground.agent.attend(answering):
+        async for _ in ground.agent.attend(answering, lambda: False):
             pass
 
     async def whole():

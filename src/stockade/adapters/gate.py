@@ -2,13 +2,15 @@
 
 A question is ``BY TAB CONTAINER TAB NETNS NEWLINE``; the answer is a line, empty where the container may start. A start
 waits for it, just when the agent has most to do about that container: so questions are answered in a thread of their
-own, whose event loop nothing else holds up.
+own, one after the other, in few turns of the interpreter; who does not ask at once is heard by others.
 """
 
 import asyncio
 import contextlib
 import os
 import socket
+import struct
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +32,12 @@ WORD_SIZE = 512
 BACKLOG = 1024
 PATIENCE = 2.0
 """Seconds in which a question must have arrived."""
+AT_ONCE = 0.02
+"""Seconds in which it mostly has: others wait no longer."""
+STARTING, MOMENT = 1.0, 0.01
+"""Seconds for which somebody who asks waits for an agent that has just begun, and between looks whether it has."""
+LATE = 32
+"""Threads for those who wait."""
 REMEMBERED = 30.0
 """Seconds for which a birth is told of: by then its own runtime has."""
 PAUSES = tuple(0.01 * 1.4**number for number in range(12))
@@ -51,31 +59,27 @@ class GateSocket:
         self._stirs = stirs
         self._clock = clock
 
-    async def attend(self, answer: Answer) -> AsyncIterator[RuntimeEvent]:
+    async def attend(self, answer: Answer, starting: Callable[[], bool]) -> AsyncIterator[RuntimeEvent]:
         """Listen, answer, and tell of each container that may start where it is met; forget it after a while."""
         here, told = asyncio.get_running_loop(), asyncio.Queue[RuntimeEvent | None]()
+        following = _Following(self._host, self._places, self._stirs, self._clock, told.put_nowait)
 
-        def tell(event: RuntimeEvent | None) -> None:
-            here.call_soon_threadsafe(told.put_nowait, event)
+        def may_start(knock: Knock, namespace: int, at: float) -> None:
+            here.call_soon_threadsafe(following.follow, knock, namespace, at)
 
-        def serve() -> None:
-            with asyncio.Runner(loop_factory=lambda: there) as runner:
-                runner.run(porter.serve(listener))
-
-        porter = _Porter(self._host, self._places, self._stirs, self._clock, answer, tell)
-        listener, there = _listening(self._path), asyncio.new_event_loop()
+        porter = _Porter(_listening(self._path), self._clock, answer, starting, may_start)
         thread = ThreadPoolExecutor(1, thread_name_prefix="gate")
-        serving = here.run_in_executor(thread, serve)
+        serving = here.run_in_executor(thread, porter.serve)
         serving.add_done_callback(lambda _: told.put_nowait(None))
         try:
             yield Listed(())
             while (event := await told.get()) is not None:
                 yield event
         finally:
-            with contextlib.suppress(RuntimeError):  # it has ended by itself, and says why
-                there.call_soon_threadsafe(porter.ended.set)
-            await serving
+            porter.end()
+            following.end()
             thread.shutdown(wait=False)
+            await serving
 
     def keep(self, births: Births, where: Where) -> None:
         """Write it where no disk can hang, and where it outlives a boot; in place, since a full disk gives no other."""
@@ -90,62 +94,101 @@ class GateSocket:
 
 
 class _Porter:
-    """Answers in an event loop of its own until it is ``ended``, and tells of who may start."""
+    """Answers at a socket, in whatever thread calls ``serve``. Whoever ``may_start`` is told of, its namespace held."""
 
     def __init__(
         self,
-        host: HostId,
-        places: Places,
-        stirs: Stirs,
+        listener: socket.socket,
         clock: Clock,
         answer: Answer,
-        tell: Callable[[RuntimeEvent], None],
+        starting: Callable[[], bool],
+        may_start: Callable[[Knock, int, float], None],
+    ) -> None:
+        self._listener = listener
+        self._clock = clock
+        self._answer = answer
+        self._starting = starting
+        self._may_start = may_start
+        self._ended = False
+
+    def serve(self) -> None:
+        """Answer whoever asks, until the end."""
+        with self._listener, ThreadPoolExecutor(LATE, thread_name_prefix="gate-late") as late:
+            while (connection := self._next()) is not None:
+                at, said = self._clock.now(), _heard(connection, AT_ONCE)
+                if said.endswith(b"\n") and not self._starting():
+                    self._answered(connection, said, at)
+                else:
+                    late.submit(self._patiently, connection, said, at)
+
+    def end(self) -> None:
+        """Have ``serve`` return. Any thread may call it."""
+        self._ended = True
+        with contextlib.suppress(OSError):  # it has returned already
+            self._listener.shutdown(socket.SHUT_RDWR)
+
+    def _next(self) -> socket.socket | None:
+        while not self._ended:
+            try:
+                return self._listener.accept()[0]
+            except OSError:  # the end, or nothing left to take it with
+                time.sleep(MOMENT)
+        return None
+
+    def _patiently(self, connection: socket.socket, said: bytes, at: float) -> None:
+        until = time.monotonic() + PATIENCE
+        while not said.endswith(b"\n") and (left := until - time.monotonic()) > 0 and len(said) < LONGEST:
+            said += (more := _heard(connection, left))
+            if not more:
+                break
+        for _ in range(round(STARTING / MOMENT)):
+            if not self._starting():
+                break
+            time.sleep(MOMENT)
+        self._answered(connection, said, at)
+
+    def _answered(self, connection: socket.socket, said: bytes, at: float) -> None:
+        """Answer what was asked; nothing, where that is no question."""
+        with connection, contextlib.suppress(OSError, ValueError):
+            if not said.endswith(b"\n"):
+                return
+            knock = Knock(*said.decode().rstrip("\n").split("\t")[:3])
+            namespace, reason = _held(knock.netns), ""
+            try:
+                reason = self._answer(knock)
+                connection.sendall(f"{reason}\n".encode())
+            finally:
+                if namespace is not None and (reason or not knock.container):
+                    os.close(namespace)
+                elif namespace is not None:
+                    self._may_start(knock, namespace, at)
+
+
+class _Following:
+    """Looks where each is met who may start, and tells of it, in the event loop of whoever attends."""
+
+    def __init__(
+        self, host: HostId, places: Places, stirs: Stirs, clock: Clock, tell: Callable[[RuntimeEvent], None]
     ) -> None:
         self._host = host
         self._places = places
         self._stirs = stirs
         self._clock = clock
-        self._answer = answer
         self._tell = tell
-        self.ended = asyncio.Event()
         self._looking: set[asyncio.Task[None]] = set()
         self._at: dict[str, WorkloadId] = {}
         """Who was told of last at each port of the host."""
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Answer whoever asks at a socket."""
-        server = await asyncio.start_unix_server(self._asked, sock=listener, backlog=BACKLOG, limit=LONGEST)
-        try:
-            await self.ended.wait()
-        finally:
-            server.close()
-
-    async def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, TimeoutError, ValueError):
-            await self._talk(reader, writer)
-        writer.close()
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        at = self._clock.now()
-        async with asyncio.timeout(PATIENCE):
-            line = await reader.readline()
-        knock = Knock(*line.decode().rstrip("\n").split("\t")[:3])
-        namespace = _held(knock.netns)
-        reason = ""
-        try:
-            reason = await self._answer(knock)
-            writer.write(f"{reason}\n".encode())
-            await writer.drain()
-        finally:
-            if namespace is not None and (reason or not knock.container):
-                os.close(namespace)
-            elif namespace is not None:
-                self._look(knock, namespace, at)
-
-    def _look(self, knock: Knock, namespace: int, at: float) -> None:
+    def follow(self, knock: Knock, namespace: int, at: float) -> None:
+        """Look for who knocked at a time, in a namespace that is closed in the end."""
         task = asyncio.ensure_future(self._follow(knock, namespace, at))
         self._looking.add(task)
         task.add_done_callback(self._looking.discard)
+
+    def end(self) -> None:
+        """Look no more."""
+        for task in self._looking:
+            task.cancel()
 
     async def _follow(self, knock: Knock, namespace: int, at: float) -> None:
         """Tell where it is met. One in the host's own namespace, or gone already, is nobody's birth."""
@@ -210,6 +253,17 @@ def _listening(path: Path) -> socket.socket:
     finally:
         os.umask(mask)
     return listener
+
+
+def _heard(connection: socket.socket, seconds: float) -> bytes:
+    """Return what is said within so many seconds; nothing, where nothing is or nobody will say any more."""
+    whole = int(seconds)
+    patience = struct.pack("@ll", whole, max(1, int((seconds - whole) * 1e6)))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+    try:
+        return connection.recv(LONGEST)
+    except OSError:
+        return b""
 
 
 def _met(place: Place) -> bool:

@@ -73,8 +73,8 @@ SWEEP = 0.1
 """Seconds after a change of rules before what it leaves of connections is swept; their packets are refused at once."""
 AGAIN, AGAIN_AT_MOST = 0.5, 15.0
 """Seconds before a part that failed is begun again; doubled each time that it fails soon after."""
-STARTING, MOMENT = 1.0, 0.01
-"""Seconds for which a runtime that asks waits for an agent that has just begun, and between two looks."""
+STARTING = 1.0
+"""Seconds for which a start waits for a disk that does not say what was in force."""
 NO_LOSSES: tuple[tuple[str, int], ...] = ()
 
 log = log_of("agent")
@@ -425,15 +425,11 @@ class Agent:
     async def _attend(self) -> None:
         """Answer runtimes that ask before a start, and take their word for where it is met."""
         if self._gate is not None:
-            async for event in self._gate.attend(self._may_start):
+            async for event in self._gate.attend(self._may_start, lambda: self.machine.starting):
                 self._happen(SourceSaid("gate", event))
 
-    async def _may_start(self, knock: Knock) -> str:
-        """An agent that has just begun knows within a moment what is in force; that is waited for."""
-        patience = STARTING
-        while self.machine.starting and patience > 0:
-            await asyncio.sleep(MOMENT)
-            patience -= MOMENT
+    def _may_start(self, knock: Knock) -> str:
+        """Asked in other threads: it looks at what is in force, and at nothing that is being changed."""
         if reason := self.machine.refusal():
             log.warning("not-started", container=knock.container, by=knock.by, reason=reason)
         return reason

@@ -1,6 +1,6 @@
 """The gate: runtimes ask at it whether a container may start, and wait for the answer."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 import msgspec
@@ -20,15 +20,17 @@ class Knock(msgspec.Struct, frozen=True):
     netns: str = ""
 
 
-Answer = Callable[[Knock], Awaitable[str]]
-"""Why a container may not start; empty where it may. Asked in the gate's own thread and event loop."""
+Answer = Callable[[Knock], str]
+"""Why a container may not start; empty where it may. Asked in the gate's own threads, and must not wait."""
 
 
 class Gate(Protocol):
     """Where runtimes ask. What it hears of births before anybody else it tells, as a source of workloads does."""
 
-    def attend(self, answer: Answer) -> AsyncIterator[RuntimeEvent]:
-        """Answer whoever asks, for ever. ``OSError`` where it cannot be opened."""
+    def attend(self, answer: Answer, starting: Callable[[], bool]) -> AsyncIterator[RuntimeEvent]:
+        """Answer whoever asks, for ever; while all is still ``starting``, after a moment. ``OSError`` where it cannot
+        be opened.
+        """
         ...
 
     def keep(self, births: Births, where: Where) -> None:
