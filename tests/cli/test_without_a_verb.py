@@ -13,10 +13,16 @@ def test_the_version_is_told_however_it_is_asked_for(words: list[str], capsys: p
     assert capsys.readouterr().out.startswith("stockade ")
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
 def test_the_table_of_contents_names_every_verb(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words) == 0
     assert {f"{each.name}:" for each in VERBS} <= set(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("words", [["help", "version"], ["version", "--help"]])
+def test_a_verb_is_explained_however_that_is_asked_for(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 0
+    assert capsys.readouterr().out.startswith("Usage: stockade version")
 
 
 @pytest.mark.parametrize(

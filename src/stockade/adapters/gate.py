@@ -32,11 +32,11 @@ WORD_SIZE = 512
 BACKLOG = 1024
 PATIENCE = 2.0
 """Seconds in which a question must have arrived."""
-AT_ONCE = 0.02
+AT_ONCE = 0.005
 """Seconds in which it mostly has: others wait no longer."""
 STARTING, MOMENT = 1.0, 0.01
 """Seconds for which somebody who asks waits for an agent that has just begun, and between looks whether it has."""
-LATE = 32
+LATE = 128
 """Threads for those who wait."""
 REMEMBERED = 30.0
 """Seconds for which a birth is told of: by then its own runtime has."""

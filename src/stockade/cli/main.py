@@ -52,8 +52,7 @@ VERBS = (
     Verb("version", "stockade.cli.version:version", "The version of this program."),
 )
 
-AS_VERSION, AS_HELP = (["--version"], ["-V"]), (["--help"], ["-h"])
-"""What is said without a verb."""
+HELP = ("--help", "-h")
 STDIN = "/dev/stdin"
 """What ``-`` stands for."""
 EPILOGUE = (
@@ -95,12 +94,15 @@ def run(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments[:1] in AS_VERSION:
-        arguments = ["version", *arguments[1:]]
+    match arguments:
+        case ["--version" | "-V", *others]:
+            arguments = ["version", *others]
+        case ["help", *others]:
+            arguments = [*others, "--help"]
     named = arguments[:1] if arguments and not arguments[0].startswith("-") else []
     if named and named[0] not in {verb.name for verb in VERBS}:
         raise _unknown_verb(named[0])
-    if arguments and not named and arguments[:1] not in AS_HELP:
+    if arguments and not named and arguments[0] not in HELP:
         raise StockadeError(
             f"options come after a verb: {arguments[0]}", kept="nothing was done", remedy="stockade --help"
         )
