@@ -1,7 +1,5 @@
 """Network sets for addresses outside the inventory: the narrowest that policy has, as flows and policy know them."""
 
-import ipaddress
-
 from stockade.core.model.flow import FlowEnd
 from stockade.core.model.ids import Prefix
 from stockade.core.model.snapshot import Snapshot
@@ -35,5 +33,4 @@ class Sets:
 
 def _size(prefixes: tuple[Prefix, ...]) -> int:
     """Count addresses, an IPv4 one as many as the IPv6 ones of the same share of its family."""
-    networks = map(ipaddress.ip_network, prefixes)
-    return sum(1 << (128 - each.prefixlen * 128 // each.max_prefixlen) for each in networks)
+    return sum(1 << (128 - int(each.rpartition("/")[2]) * (1 if ":" in each else 4)) for each in prefixes)
