@@ -154,7 +154,7 @@ def test_who_asks_late_holds_up_nobody(rooms: Rooms) -> None:
             reader, writer = await asyncio.open_unix_connection(rooms.folder / "gate.sock")
             writer.write(b"oci\tlate")
             assert await knock(rooms.folder, "cafe", rooms.room("a", MET)) == ""
-            writer.write(f"\t{rooms.room('b', MET)}\n".encode())
+            writer.write(f"\t{rooms.room('b', MET)}\nand more".encode())
             assert await reader.readline() == b"\n"
             writer.close()
 

@@ -77,9 +77,11 @@ class GateSocket:
                 yield event
         finally:
             porter.end()
-            following.end()
             thread.shutdown(wait=False)
-            await serving
+            try:
+                await serving
+            finally:  # no sooner: somebody may be answered until then
+                following.end()
 
     def keep(self, births: Births, where: Where) -> None:
         """Write it where no disk can hang, and where it outlives a boot; in place, since a full disk gives no other."""
@@ -116,7 +118,7 @@ class _Porter:
         with self._listener, ThreadPoolExecutor(LATE, thread_name_prefix="gate-late") as late:
             while (connection := self._next()) is not None:
                 at, said = self._clock.now(), _heard(connection, AT_ONCE)
-                if said.endswith(b"\n") and not self._starting():
+                if b"\n" in said and not self._starting():
                     self._answered(connection, said, at)
                 else:
                     late.submit(self._patiently, connection, said, at)
@@ -137,7 +139,7 @@ class _Porter:
 
     def _patiently(self, connection: socket.socket, said: bytes, at: float) -> None:
         until = time.monotonic() + PATIENCE
-        while not said.endswith(b"\n") and (left := until - time.monotonic()) > 0 and len(said) < LONGEST:
+        while b"\n" not in said and (left := until - time.monotonic()) > 0 and len(said) < LONGEST:
             said += (more := _heard(connection, left))
             if not more:
                 break
@@ -150,9 +152,10 @@ class _Porter:
     def _answered(self, connection: socket.socket, said: bytes, at: float) -> None:
         """Answer what was asked; nothing, where that is no question."""
         with connection, contextlib.suppress(OSError, ValueError):
-            if not said.endswith(b"\n"):
+            line, end, _ = said.partition(b"\n")
+            if not end:
                 return
-            knock = Knock(*said.decode().rstrip("\n").split("\t")[:3])
+            knock = Knock(*line.decode().split("\t")[:3])
             namespace, reason = _held(knock.netns), ""
             try:
                 reason = self._answer(knock)

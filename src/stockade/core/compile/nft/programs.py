@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import groupby, pairwise
 
-from stockade.core.compile.decide import enforces
+from stockade.core.compile.decide import PASSING, enforces
 from stockade.core.compile.nft.marks import MARKS
 from stockade.core.compile.nft.recording import Said, onward, prefix
 from stockade.core.compile.nft.rule import counter, rule
@@ -118,7 +118,7 @@ class ProgramChains:
 
     def _decides(self, line: Line) -> bool:
         """Tell whether a line decides about each packet of its peers, and whether these are few workloads."""
-        peers, spares = line.peers, line.keep and line.tier not in (Tier.ALLOW, Tier.SPARED)
+        peers, spares = line.peers, line.keep and line.tier not in PASSING
         return bool(peers.name) and not peers.networks and peers.name not in self._large and not spares
 
     def _one_of(self, lines: tuple[Line, ...], families: tuple[int, ...]) -> Iterator[str]:
@@ -148,7 +148,7 @@ class ProgramChains:
     def _line(self, line: Line, families: Iterable[int]) -> Iterator[str]:
         """Where nothing is enforced, a denial is counted and the rest passes on."""
         for peers in self._peers(line, families):
-            allow = line.tier in (Tier.ALLOW, Tier.SPARED)
+            allow = line.tier in PASSING
             binding = enforces(self.program) or line.tier <= Tier.CUT_REST
             matches = f"{peers} " if peers else ""
             if line.keep and not allow and self.view.letter == "c":
